@@ -1,0 +1,56 @@
+#include <cerrno>
+
+#include <gtest/gtest.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/crc32c.h"
+#include "base/result.h"
+
+namespace offprint {
+namespace {
+
+TEST(Bytes, BigEndianRoundTrip) {
+  std::uint8_t raw[8];
+  store_be<std::uint64_t>(raw, 0x0102030405060708u);
+  EXPECT_EQ(raw[0], 1);
+  EXPECT_EQ(raw[7], 8);
+  EXPECT_EQ(load_be<std::uint64_t>(raw), 0x0102030405060708u);
+  EXPECT_EQ(load_be<std::uint16_t>(raw), 0x0102);
+}
+
+TEST(Bytes, HexRefusesWhatItDoesNotWrite) {
+  EXPECT_EQ(to_hex(Bytes{0x00, 0xff, 0x1a}), "00ff1a");
+  EXPECT_EQ(from_hex("00ff1a"), (Bytes{0x00, 0xff, 0x1a}));
+  EXPECT_FALSE(from_hex("0"));
+  EXPECT_FALSE(from_hex("0F"));
+  EXPECT_FALSE(parse_hex("12", 3));
+  EXPECT_EQ(parse_hex("00ff", 4), 0xffu);
+}
+
+TEST(Crc32c, KnownValueAndSplit) {
+  ByteView text = as_bytes("123456789");
+  EXPECT_EQ(crc32c(text), 0xe3069283u);
+  EXPECT_EQ(crc32c(text.subspan(4), crc32c(text.first(4))), 0xe3069283u);
+}
+
+TEST(Clock, Rfc3339) { EXPECT_EQ(format_rfc3339(1767323045678), "2026-01-02T03:04:05.678Z"); }
+
+Result<int> half(int number) {
+  if (number % 2 != 0) return fail(Code::kInvalid, "odd");
+  return number / 2;
+}
+Result<int> quarter(int number) {
+  OFFPRINT_TRY_ASSIGN(int first, half(number));
+  return half(first);
+}
+
+TEST(Result, PassesErrorsUp) {
+  EXPECT_EQ(quarter(8).value(), 2);
+  EXPECT_EQ(quarter(6).error().code(), Code::kInvalid);
+  EXPECT_EQ(io_error("write x", ENOSPC).code(), Code::kFull);
+  EXPECT_EQ(Error(Code::kIo, "b").with_context("a").message(), "a: b");
+}
+
+}  // namespace
+}  // namespace offprint

@@ -1,0 +1,11 @@
+#pragma once
+
+#include <span>
+#include <cstdint>
+
+namespace offprint {
+
+// Fills `to` from the system's generator (getrandom): ids and secrets.
+void fill_random(std::span<std::uint8_t> to);
+
+}  // namespace offprint
