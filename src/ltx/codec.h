@@ -1,0 +1,132 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "ltx/types.h"
+
+// LTX v3: one transaction (or a run of them, or a whole database) as bytes. Format: docs/format/ltx.md.
+namespace offprint::ltx {
+
+inline constexpr std::size_t kHeaderSize = 100;
+inline constexpr std::size_t kTrailerSize = 16;
+inline constexpr std::uint32_t kNoChecksumFlag = 2;
+
+struct Header {
+  std::uint32_t flags = 0;
+  std::uint32_t page_size = 0;   // 512 … 65536, a power of two
+  std::uint32_t page_count = 0;  // size of the database in pages after it is applied ("commit"); 0 = deleted
+  TxId min_txid;
+  TxId max_txid;
+  std::int64_t timestamp_ms = 0;
+  Checksum pre_apply;  // 0 for a snapshot and when not tracked
+  std::int64_t wal_offset = 0;
+  std::int64_t wal_size = 0;
+  std::uint32_t wal_salt1 = 0;
+  std::uint32_t wal_salt2 = 0;
+  std::uint64_t node_id = 0;
+  bool operator==(const Header&) const = default;
+
+  bool is_snapshot() const { return min_txid.value == 1; }
+  bool tracks_checksum() const { return (flags & kNoChecksumFlag) == 0; }
+  // Every rule of docs/format/ltx.md "Header"; kCorrupt with the rule that is broken.
+  Result<> validate() const;
+};
+
+struct Trailer {
+  Checksum post_apply;
+  Checksum file;
+};
+
+// Where encoded bytes go, in order.
+class ByteSink {
+ public:
+  virtual ~ByteSink() = default;
+  virtual Result<> write(ByteView bytes) = 0;
+};
+// Where bytes to decode come from, in order. Returns fewer than asked only at the end.
+class ByteSource {
+ public:
+  virtual ~ByteSource() = default;
+  virtual Result<std::size_t> read(std::span<std::uint8_t> to) = 0;
+};
+// In memory.
+class BytesSink final : public ByteSink {
+ public:
+  explicit BytesSink(Bytes& to) : to_(to) {}
+  Result<> write(ByteView bytes) override {
+    append(to_, bytes);
+    return {};
+  }
+
+ private:
+  Bytes& to_;
+};
+class BytesSource final : public ByteSource {
+ public:
+  explicit BytesSource(ByteView from) : from_(from) {}
+  Result<std::size_t> read(std::span<std::uint8_t> to) override;
+
+ private:
+  ByteView from_;
+};
+
+// Writes one LTX file: header, pages in ascending order, finish. Memory: the page index, about 8 bytes a page.
+// Thread: one. Errors: kInvalid when a rule of the format is broken by the caller, and what the sink answers.
+class Encoder {
+ public:
+  explicit Encoder(ByteSink& sink);
+  ~Encoder();
+  Result<> begin(const Header& header);
+  Result<> page(PageNo page, ByteView content);
+  // Writes end mark, index and trailer. `post_apply` is 0 when not tracked.
+  Result<Trailer> finish(Checksum post_apply);
+  // Bytes written so far.
+  std::uint64_t size() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// Reads one LTX file, strictly: everything that docs/format/ltx.md "What a decoder refuses" lists is kCorrupt, never a
+// crash and never an allocation beyond one page's bound. begin, then next until it answers nothing, then finish.
+// Nothing that was read may be believed before finish answered without an error. Thread: one.
+class Decoder {
+ public:
+  explicit Decoder(ByteSource& source);
+  ~Decoder();
+  struct Page {
+    PageNo number;
+    ByteView content;  // valid until the next call
+  };
+  Result<Header> begin();
+  Result<std::optional<Page>> next();
+  // Verifies index, trailer, file checksum, completeness of a snapshot, and that nothing follows.
+  Result<Trailer> finish();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// A whole LTX file in memory, decoded and verified.
+struct DecodedFile {
+  Header header;
+  std::vector<std::pair<PageNo, Bytes>> pages;
+  Trailer trailer;
+};
+Result<DecodedFile> decode(ByteView file);
+
+// Compacts a contiguous run of LTX files, oldest first, into one: the newest image of each page, none above the final
+// size. `flags` become the result's; checksums are kept unless it says kNoChecksumFlag. Reads inputs in parallel as
+// streams: memory is one page for each input plus the index.
+Result<Trailer> compact(std::span<ByteSource* const> inputs, std::uint32_t flags, ByteSink& output);
+
+// "%016x-%016x.ltx"
+std::string file_name(TxId min_txid, TxId max_txid);
+
+}  // namespace offprint::ltx
