@@ -1,0 +1,94 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "ltx/types.h"
+#include "sqlite/connection.h"
+
+// What a client sent in one go, and what became of it. Implemented by server/; run by database/.
+namespace offprint::database {
+
+class Session;
+class HeldTransaction;
+
+struct NamedValue {
+  std::string name;  // with or without its prefix (: @ $)
+  sqlite::Value value;
+};
+
+// One statement with its arguments. Arguments must match the parameters exactly.
+struct SqlStatement {
+  std::string sql;
+  std::vector<sqlite::Value> args;
+  std::vector<NamedValue> named_args;
+};
+
+// Takes the rows of one statement, on the thread that runs it.
+class RowSink {
+ public:
+  virtual ~RowSink() = default;
+  // Once for each statement that runs, before its first row, also when it has no rows or no columns.
+  virtual void columns(const sqlite::Statement& statement) = 0;
+  // An error (a result that grew too large) ends the statement with it.
+  virtual Result<> row(const sqlite::Statement& statement) = 0;
+};
+
+// What one statement did.
+struct StatementResult {
+  std::int64_t changes = 0;            // rows inserted, updated, deleted, triggers included as sqlite3_total_changes
+  std::int64_t last_insert_rowid = 0;  // of the connection, after the statement
+  std::uint64_t rows_read = 0;         // an estimate
+  std::uint64_t rows_written = 0;      // an estimate
+  bool read_only = true;
+};
+
+// What became of a request.
+struct Outcome {
+  enum class State {
+    kCommitted,  // what it wrote is durable; also: it wrote nothing, or only read
+    kRejected,   // nothing of it happened, and `error` says why
+    kUnknown,    // it may or may not have happened (the journal failed while it was being decided)
+  };
+  State state = State::kCommitted;
+  std::optional<Error> error;               // set unless kCommitted
+  Bookmark bookmark;                        // the state that it left or saw
+  std::shared_ptr<HeldTransaction> held;    // its transaction stays open (Request::keep_transaction)
+};
+
+// One request: a pipeline, a query, a batch. What users see is exactly what it alone, in queue order, would have got;
+// that it shares an SQLite transaction with others shows nowhere.
+class Request {
+ public:
+  virtual ~Request() = default;
+
+  // Executes statements through `session`, gathering results in this object. May be called again from the start (on the
+  // same or another thread, never twice at once) when the transaction it shared was lost, or when a read turned out to
+  // be a write or too long for the thread: it must then drop what an earlier call gathered. Returns early when
+  // session.lost(). A statement's failure is the request's own business: it may go on or stop, as its protocol says.
+  virtual void run(Session& session) = 0;
+
+  // Exactly once, on any thread, after the last run: results may be sent when the state is kCommitted. Must be quick and
+  // must not wait.
+  virtual void done(Outcome outcome) = 0;
+
+  // All that run() will execute is likely to be reading: it is tried on a reader first, without a queue.
+  virtual bool likely_read_only() const = 0;
+  // A transaction still open at the end of run() stays open for later requests (Outcome::held), else it is rolled back.
+  virtual bool keep_transaction() const { return false; }
+
+  // When to give up; statements are interrupted then and answer Code::kTimeout.
+  Deadline deadline = Deadline::max();
+  // A read must see at least this state; the copy waits for it until the deadline, then answers kBehind.
+  std::optional<Bookmark> at_least;
+};
+
+// First word decides: SELECT, VALUES, WITH, EXPLAIN, PRAGMA (skipping comments, blanks and semicolons). A guess for
+// likely_read_only(): wrong guesses only cost time.
+bool looks_read_only(std::string_view sql);
+
+}  // namespace offprint::database
