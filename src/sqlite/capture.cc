@@ -1,0 +1,78 @@
+#include "sqlite/capture.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "sqlite/capture_state.h"
+#include "sqlite/capture_vfs.h"
+#include "sqlite/capture_wal.h"
+
+namespace offprint::sqlite {
+namespace {
+
+constexpr const char* kMain = "main";
+constexpr int kSynchronousFull = 2;
+
+Result<> check_can_be_gated(Connection& connection) {
+  OFFPRINT_TRY_ASSIGN(std::string mode, connection.query_text("PRAGMA main.journal_mode"));
+  if (mode != "wal") return fail(Code::kInvalid, "the database is not in WAL mode but in " + mode);
+  OFFPRINT_TRY_ASSIGN(std::int64_t synchronous, connection.query_int("PRAGMA main.synchronous"));
+  if (synchronous < kSynchronousFull) return fail(Code::kInvalid, "synchronous is not FULL");
+  return {};
+}
+
+}  // namespace
+
+CaptureState* capture_state(Connection& connection) {
+  sqlite3_file* file = nullptr;
+  int code = sqlite3_file_control(connection.handle(), kMain, SQLITE_FCNTL_FILE_POINTER, &file);
+  return code == SQLITE_OK ? capture_state_of(file) : nullptr;
+}
+
+Result<> set_commit_gate(Connection& connection, CommitGate* gate) {
+  CaptureState* state = capture_state(connection);
+  if (state == nullptr)
+    return fail(Code::kInvalid, "the connection was not opened through the capture VFS");
+  if (!connection.autocommit()) return fail(Code::kInvalid, "a transaction is open");
+  state->detach();
+  if (gate == nullptr) return {};
+  OFFPRINT_TRY(check_can_be_gated(connection));
+  // Under the WRITE lock nobody changes the wal-index while it is read.
+  OFFPRINT_TRY(connection.execute("BEGIN IMMEDIATE"));
+  bool attached = state->attach(gate);
+  OFFPRINT_TRY(connection.execute("COMMIT"));
+  if (!attached) return fail(Code::kInternal, "the wal-index cannot be read");
+  return {};
+}
+
+Result<WalPoint> snapshot_point(Connection& connection) {
+  sqlite3* db = connection.handle();
+  if (connection.autocommit() || sqlite3_txn_state(db, kMain) == SQLITE_TXN_WRITE) {
+    return fail(Code::kInvalid, "no read transaction is open");
+  }
+  struct Free {
+    void operator()(sqlite3_snapshot* snapshot) const { sqlite3_snapshot_free(snapshot); }
+  };
+  sqlite3_snapshot* made = nullptr;
+  int code = sqlite3_snapshot_get(db, kMain, &made);
+  std::unique_ptr<sqlite3_snapshot, Free> snapshot(made);
+  if (code == SQLITE_ERROR) return WalPoint{};  // no transaction was ever written to this -wal
+  if (code != SQLITE_OK) return fail(sqlite_error(code, db));
+  WalIndexHeader header = WalIndexHeader::decode(snapshot->hidden);
+  return WalPoint{header.salt1, header.salt2, header.last_frame};
+}
+
+Result<CheckpointResult> checkpoint(Connection& connection, int mode) {
+  int wal_frames = 0;
+  int done_frames = 0;
+  int code = sqlite3_wal_checkpoint_v2(connection.handle(), kMain, mode, &wal_frames, &done_frames);
+  if (code != SQLITE_OK && (code & 0xff) != SQLITE_BUSY)
+    return fail(sqlite_error(code, connection.handle()));
+  // Both are -1 when it did not even start.
+  CheckpointResult result{.busy = code != SQLITE_OK || done_frames < wal_frames,
+                          .wal_frames = static_cast<std::uint32_t>(std::max(wal_frames, 0)),
+                          .done_frames = static_cast<std::uint32_t>(std::max(done_frames, 0))};
+  return result;
+}
+
+}  // namespace offprint::sqlite
