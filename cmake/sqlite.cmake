@@ -6,7 +6,7 @@
 set(SQLITE_SOURCE_DIR "$ENV{SQLITE_SOURCE_DIR}" CACHE PATH
     "folder with sqlite3.c and sqlite3.h; empty: fetch the pinned package")
 set(sqlite_sha256_crate 0c657666d819f261cc4007526ad57e1669de9949df7a8ea847aa284a2bf0ee52)
-set(sqlite_sha256_npm_prefix 75a4760a7b97)
+set(sqlite_sha256_npm 75a4760a7b9727a4c4c877aec92eacf39e52a8f2921ce00bd33be6d3a8e8e254)
 
 function(offprint_fetch_sqlite_by_cargo vendor_dir)
   find_program(CARGO cargo)
@@ -60,7 +60,7 @@ if(NOT EXISTS "${sqlite_dir}/sqlite3.c")
     "or -DSQLITE_SOURCE_DIR=DIR with sqlite3.c and sqlite3.h")
 endif()
 file(SHA256 "${sqlite_dir}/sqlite3.c" sqlite_sha256)
-if(NOT sqlite_sha256 STREQUAL sqlite_sha256_crate AND NOT sqlite_sha256 MATCHES "^${sqlite_sha256_npm_prefix}")
+if(NOT sqlite_sha256 STREQUAL sqlite_sha256_crate AND NOT sqlite_sha256 STREQUAL sqlite_sha256_npm)
   message(FATAL_ERROR "${sqlite_dir}/sqlite3.c has SHA-256 ${sqlite_sha256}, which is none of the pinned ones")
 endif()
 
