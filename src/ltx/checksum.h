@@ -8,7 +8,8 @@ namespace offprint::ltx {
 
 inline constexpr std::uint64_t kChecksumFlag = std::uint64_t{1} << 63;
 
-// Running CRC-64: reflected polynomial 0xd800000000000000, all ones in and out; check("123456789") = 0xb90956c775a41001.
+// Running CRC-64: reflected polynomial 0xd800000000000000, all ones in and out; check("123456789")
+// = 0xb90956c775a41001.
 class Crc64 {
  public:
   void update(ByteView bytes);
@@ -24,7 +25,8 @@ Checksum page_checksum(PageNo page, ByteView content);
 // The checksum of a database without pages.
 inline constexpr Checksum kEmptyDatabase{kChecksumFlag};
 
-// Adds or takes away one page's checksum (both are XOR): the rolling checksum moves by old and new page checksums.
+// Adds or takes away one page's checksum (both are XOR): the rolling checksum moves by old and new
+// page checksums.
 inline Checksum toggle(Checksum database, Checksum page) {
   return Checksum{kChecksumFlag | (database.value ^ page.value)};
 }

@@ -2,13 +2,18 @@
 
 #include <memory>
 #include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
 #include "base/result.h"
 #include "ltx/types.h"
 
-// LTX v3: one transaction (or a run of them, or a whole database) as bytes. Format: docs/format/ltx.md.
+// LTX v3: one transaction (or a run of them, or a whole database) as bytes. Format:
+// docs/format/ltx.md.
 namespace offprint::ltx {
 
 inline constexpr std::size_t kHeaderSize = 100;
@@ -17,12 +22,13 @@ inline constexpr std::uint32_t kNoChecksumFlag = 2;
 
 struct Header {
   std::uint32_t flags = 0;
-  std::uint32_t page_size = 0;   // 512 … 65536, a power of two
-  std::uint32_t page_count = 0;  // size of the database in pages after it is applied ("commit"); 0 = deleted
-  TxId min_txid;
-  TxId max_txid;
+  std::uint32_t page_size = 0;  // 512 … 65536, a power of two
+  std::uint32_t page_count =
+      0;  // size of the database in pages after it is applied ("commit"); 0 = deleted
+  TxId min_txid{};
+  TxId max_txid{};
   std::int64_t timestamp_ms = 0;
-  Checksum pre_apply;  // 0 for a snapshot and when not tracked
+  Checksum pre_apply{};  // 0 for a snapshot and when not tracked
   std::int64_t wal_offset = 0;
   std::int64_t wal_size = 0;
   std::uint32_t wal_salt1 = 0;
@@ -74,17 +80,27 @@ class BytesSource final : public ByteSource {
   ByteView from_;
 };
 
-// Writes one LTX file: header, pages in ascending order, finish. Memory: the page index, about 8 bytes a page.
-// Thread: one. Errors: kInvalid when a rule of the format is broken by the caller, and what the sink answers.
+// Writes one LTX file: begin, pages in ascending order, finish. The sink gets large pieces (64 KiB;
+// a small transaction in one). Memory: about 80 KiB, one page's bound, and the page index (8 bytes
+// a page). Begin may be called again after finish or after an error, and starts another file:
+// reusing an encoder saves its allocations. Thread: one. Errors: kInvalid when a rule of the format
+// is broken by the caller, and what the sink answers; after an error what the sink holds is no LTX
+// file.
 class Encoder {
  public:
+  // `sink` must outlive the encoder.
   explicit Encoder(ByteSink& sink);
   ~Encoder();
+  Encoder(const Encoder&) = delete;
+  Encoder& operator=(const Encoder&) = delete;
+
   Result<> begin(const Header& header);
+  // `content` is one page, uncompressed; it is read before this returns.
   Result<> page(PageNo page, ByteView content);
-  // Writes end mark, index and trailer. `post_apply` is 0 when not tracked.
+  // Writes end mark, index and trailer. `post_apply` is 0 when not tracked; a tracked snapshot must
+  // be complete and have it right.
   Result<Trailer> finish(Checksum post_apply);
-  // Bytes written so far.
+  // Bytes of this file so far.
   std::uint64_t size() const;
 
  private:
@@ -92,13 +108,20 @@ class Encoder {
   std::unique_ptr<State> state_;
 };
 
-// Reads one LTX file, strictly: everything that docs/format/ltx.md "What a decoder refuses" lists is kCorrupt, never a
-// crash and never an allocation beyond one page's bound. begin, then next until it answers nothing, then finish.
-// Nothing that was read may be believed before finish answered without an error. Thread: one.
+// Reads one LTX file, strictly: everything that docs/format/ltx.md "What a decoder refuses" lists
+// is kCorrupt, never a crash. Memory: three times one page's bound whatever the bytes claim, and 8
+// bytes for each page that was really there. begin, then next until it answers nothing, then
+// finish; after an error nothing more may be called. Nothing that was read may be believed before
+// finish answered without an error. It reads ahead: the source must end where the file ends.
+// Thread: one. Errors: kCorrupt, and what the source answers.
 class Decoder {
  public:
+  // `source` must outlive the decoder.
   explicit Decoder(ByteSource& source);
   ~Decoder();
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
+
   struct Page {
     PageNo number;
     ByteView content;  // valid until the next call
@@ -121,12 +144,16 @@ struct DecodedFile {
 };
 Result<DecodedFile> decode(ByteView file);
 
-// Compacts a contiguous run of LTX files, oldest first, into one: the newest image of each page, none above the final
-// size. `flags` become the result's; checksums are kept unless it says kNoChecksumFlag. Reads inputs in parallel as
-// streams: memory is one page for each input plus the index.
+// Compacts a contiguous run of LTX files, oldest first, into one: the newest image of each page,
+// none above the final size. `flags` become the result's; checksums are kept unless it says
+// kNoChecksumFlag. Reads inputs in parallel as streams: memory is one Decoder for each input plus
+// the index. After an error what `output` holds is no LTX file. Errors: kInvalid no inputs, a gap,
+// another page size, or checksums asked for that the inputs lack; kCorrupt an input, or inputs that
+// do not follow from each other; and what sources and sink answer.
 Result<Trailer> compact(std::span<ByteSource* const> inputs, std::uint32_t flags, ByteSink& output);
 
-// "%016x-%016x.ltx"
+// "%016x-%016x.ltx", and its inverse: nothing for any other text.
 std::string file_name(TxId min_txid, TxId max_txid);
+std::optional<std::pair<TxId, TxId>> parse_file_name(std::string_view name);
 
 }  // namespace offprint::ltx

@@ -24,12 +24,13 @@ std::optional<Lineage> Lineage::parse(std::string_view text) {
 }
 
 std::string Bookmark::text() const {
-  return fmt::format("{:08x}-{:08x}-{:08x}-{}", epoch.value, txid.value >> 32, txid.value & 0xffffffffu,
-                     lineage.text());
+  return fmt::format("{:08x}-{:08x}-{:08x}-{}", epoch.value, txid.value >> 32,
+                     txid.value & 0xffffffffu, lineage.text());
 }
 
 std::optional<Bookmark> Bookmark::parse(std::string_view text) {
-  if (text.size() != 59 || text[8] != '-' || text[17] != '-' || text[26] != '-') return std::nullopt;
+  if (text.size() != 59 || text[8] != '-' || text[17] != '-' || text[26] != '-')
+    return std::nullopt;
   auto epoch = parse_hex(text.substr(0, 8), 8);
   auto high = parse_hex(text.substr(9, 8), 8);
   auto low = parse_hex(text.substr(18, 8), 8);

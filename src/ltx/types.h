@@ -34,15 +34,15 @@ struct Lineage {
   static std::optional<Lineage> parse(std::string_view text);
 };
 
-// Rolling checksum of a database, or the checksum of one page, as LTX defines them (ltx/checksum.h).
-// Bit 63 is set in every valid one; 0 = not tracked.
+// Rolling checksum of a database, or the checksum of one page, as LTX defines them
+// (ltx/checksum.h). Bit 63 is set in every valid one; 0 = not tracked.
 struct Checksum {
   std::uint64_t value = 0;
   auto operator<=>(const Checksum&) const = default;
 };
 
-// Where a copy stands, as a text that clients carry: "%08x-%08x-%08x-%032x" of epoch, txid high, txid low, lineage.
-// Fixed width and lower case, so that it sorts as a string within one lineage.
+// Where a copy stands, as a text that clients carry: "%08x-%08x-%08x-%032x" of epoch, txid high,
+// txid low, lineage. Fixed width and lower case, so that it sorts as a string within one lineage.
 struct Bookmark {
   Epoch epoch;
   TxId txid;
