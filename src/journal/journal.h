@@ -13,8 +13,8 @@
 #include "ltx/codec.h"
 #include "ltx/types.h"
 
-// The node's write-ahead file: append-only records of all its databases, one fdatasync for everything that waits.
-// Format, recovery and what is promised when: docs/format/journal.md.
+// The node's write-ahead file: append-only records of all its databases, one fdatasync for
+// everything that waits. Format, recovery and what is promised when: docs/format/journal.md.
 namespace offprint::journal {
 
 // A byte position in the journal, over all its segments; grows for ever.
@@ -25,7 +25,7 @@ struct Lsn {
 
 // NOTE: stored; do not change the values.
 enum class Kind : std::uint8_t {
-  kTransaction = 1,   // payload: one LTX file (min = max), or newest images of a run (min < max)
+  kTransaction = 1,  // payload: one LTX file (min = max), or newest images of a run (min < max)
   kCreate = 2,
   kDrop = 3,
   kCheckpointed = 4,  // the database file holds, fsynced, everything up to the txid in the metadata
@@ -36,11 +36,14 @@ enum class Kind : std::uint8_t {
 // One piece of a record's metadata. Readers skip types they do not know.
 // NOTE: stored; do not change the values.
 enum class MetadataType : std::uint16_t {
-  kDatabaseState = 1,   // database/'s: position, size and header of a database (docs/format/journal.md)
-  kLargePayload = 2,    // the payload is in a file of its own: name and size (written by the journal itself)
+  kDatabaseState =
+      1,  // database/'s: position, size and header of a database (docs/format/journal.md)
+  kLargePayload =
+      2,  // the payload is in a file of its own: name and size (written by the journal itself)
   kIdempotencyKey = 3,
   kChangeHints = 4,
   kSourcePosition = 5,
+  kCheckpointedTxId = 6,  // u64: the database file holds, fsynced, everything up to it
 };
 struct Metadata {
   MetadataType type;
@@ -62,8 +65,8 @@ struct Draft {
 
 // Where a record is; enough to read its payload again.
 struct Location {
-  Lsn lsn;                    // of the record's first byte
-  std::uint64_t size = 0;     // of the record in the journal, padding included
+  Lsn lsn;                 // of the record's first byte
+  std::uint64_t size = 0;  // of the record in the journal, padding included
   std::uint64_t payload_size = 0;
   bool large = false;
 };
@@ -74,29 +77,33 @@ struct Record {
   Kind kind = Kind::kTransaction;
   std::uint64_t database_id = 0;
   std::uint32_t group = 0;
-  Lsn group_lsn;
-  Epoch previous_epoch;
+  Lsn group_lsn;         // its number in its group's own log: 1, 2, 3 …; given by append
+  Epoch previous_epoch;  // fencing epoch of the record before it in that log
   Epoch fencing_epoch;
   Lsn commit_lsn;   // of the group, as known when this was written
   Lsn durable_lsn;  // of this journal, as known when this was written
   std::vector<Metadata> metadata;
-  Bytes payload;    // empty when location.large
+  Bytes payload;  // empty when location.large
 };
 
 // A payload too large for memory, written to a file of its own before its record is appended.
 class LargePayload : public ltx::ByteSink {
  public:
-  // fsyncs the file and its name; then give file() and size() in a Draft. Without this, or when no record follows, the
-  // file goes with the object (and at the next start).
+  // fsyncs the file and its name; then give file() and size() in a Draft. Without this, or when no
+  // record follows, the file goes with the object (and at the next start).
   virtual Result<> finish() = 0;
   virtual const std::string& file() const = 0;
   virtual std::uint64_t size() const = 0;
 };
 
 struct Options {
+  // Of new segments; 64 KiB … 1 GiB, a multiple of 4096. A record may take half of one.
   std::uint64_t segment_size = 64 << 20;
-  // Free segments kept for reuse.
+  // Free segments kept ready: the next one, prepared ahead of need, and freed ones kept for reuse.
   int spare_segments = 1;
+  // Prepares the next segment in a thread of its own. Without it, the append that needs one makes
+  // it.
+  bool background = true;
 };
 
 struct Segment {
@@ -105,21 +112,24 @@ struct Segment {
 };
 
 // Thread: any, unless said otherwise.
-// Errors: kFull when no segment can be allocated: the record was not taken, nothing is damaged, and it works again when
-// there is space. Any failed write or fsync poisons the journal: from then on everything answers kIo, what was waiting
-// has an unknown outcome, and the process must stop and recover.
+// Errors: kFull when no segment can be allocated: the record was not taken, nothing is damaged, and
+// it works again when there is space. Any failed write or fsync poisons the journal: from then on
+// everything answers kIo, what was waiting has an unknown outcome, and the process must stop and
+// recover.
 class Journal {
  public:
   // Called for every surviving record, oldest first, during open.
   using Visitor = std::function<Result<>(const Record&)>;
 
-  // Opens or creates the journal in `directory`, finds its tail, makes the surviving tail durable, then visits it.
-  // kCorrupt: damage at or below what was durable, with file and offset. kInvalid: written by a newer format.
+  // Opens or creates the journal in `directory`, finds its tail, makes the surviving tail durable,
+  // then visits it. kCorrupt: damage at or below what was durable, with file and offset. kInvalid:
+  // written by a newer format.
   static Result<std::unique_ptr<Journal>> open(FileSystem& files, const std::string& directory,
                                                const Options& options, const Visitor& visitor);
   virtual ~Journal() = default;
 
-  // Takes a position for the record. Not durable yet. Records become durable in the order of their positions.
+  // Takes a position for the record. Not durable yet. Records become durable in the order of their
+  // positions.
   virtual Result<Location> append(Draft draft) = 0;
   // Waits until the record is durable; whoever comes first writes and syncs for all that wait.
   virtual Result<> wait_durable(const Location& location) = 0;
@@ -134,12 +144,16 @@ class Journal {
 
   // Oldest first.
   virtual std::vector<Segment> segments() const = 0;
-  // Frees segments that end at or before `lsn`, with the large payloads their records name. The last one stays.
+  // Frees segments that end at or before `lsn`, with the large payloads their records name. The
+  // last one stays.
   virtual Result<> remove_before(Lsn lsn) = 0;
 
+  // Everything below is durable.
   virtual Lsn durable_lsn() const = 0;
+  // Where the next record will be, or the last segment's end when that is full.
   virtual Lsn end_lsn() const = 0;
   virtual std::uint64_t sync_count() const = 0;
+  // Of all segments, also prepared and spare ones; without large payloads.
   virtual std::uint64_t disk_bytes() const = 0;
 };
 
