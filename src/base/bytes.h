@@ -53,7 +53,8 @@ inline std::string_view as_text(ByteView bytes) {
 
 // Lower-case hexadecimal, two digits a byte.
 std::string to_hex(ByteView bytes);
-// Its inverse; nothing for an odd length or another character (upper case is refused: texts are fixed form).
+// Its inverse; nothing for an odd length or another character (upper case is refused: texts are
+// fixed form).
 std::optional<Bytes> from_hex(std::string_view text);
 // Exactly `digits` lower-case hexadecimal digits as a number.
 std::optional<std::uint64_t> parse_hex(std::string_view text, std::size_t digits);

@@ -22,7 +22,8 @@ class PosixFile final : public File {
   Result<std::size_t> read_at(std::uint64_t offset, std::span<std::uint8_t> to) override {
     std::size_t done = 0;
     while (done < to.size()) {
-      ssize_t got = ::pread(descriptor_, to.data() + done, to.size() - done, static_cast<off_t>(offset + done));
+      ssize_t got = ::pread(descriptor_, to.data() + done, to.size() - done,
+                            static_cast<off_t>(offset + done));
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) return fail(io_error("read " + path_, errno));
       if (got == 0) break;
@@ -49,13 +50,14 @@ class PosixFile final : public File {
   }
 
   Result<std::uint64_t> size() override {
-    struct stat status {};
+    struct stat status{};
     if (::fstat(descriptor_, &status) != 0) return fail(io_error("stat " + path_, errno));
     return static_cast<std::uint64_t>(status.st_size);
   }
 
   Result<> truncate(std::uint64_t size) override {
-    if (::ftruncate(descriptor_, static_cast<off_t>(size)) != 0) return fail(io_error("truncate " + path_, errno));
+    if (::ftruncate(descriptor_, static_cast<off_t>(size)) != 0)
+      return fail(io_error("truncate " + path_, errno));
     return {};
   }
 
@@ -75,10 +77,18 @@ class PosixFileSystem final : public FileSystem {
   Result<std::unique_ptr<File>> open(const std::string& path, Mode mode) override {
     int flags = O_CLOEXEC;
     switch (mode) {
-      case Mode::kRead: flags |= O_RDONLY; break;
-      case Mode::kReadWrite: flags |= O_RDWR; break;
-      case Mode::kCreate: flags |= O_RDWR | O_CREAT; break;
-      case Mode::kCreateNew: flags |= O_RDWR | O_CREAT | O_EXCL; break;
+      case Mode::kRead:
+        flags |= O_RDONLY;
+        break;
+      case Mode::kReadWrite:
+        flags |= O_RDWR;
+        break;
+      case Mode::kCreate:
+        flags |= O_RDWR | O_CREAT;
+        break;
+      case Mode::kCreateNew:
+        flags |= O_RDWR | O_CREAT | O_EXCL;
+        break;
     }
     int descriptor = ::open(path.c_str(), flags, 0644);
     if (descriptor < 0) return fail(io_error("open " + path, errno));
@@ -86,17 +96,19 @@ class PosixFileSystem final : public FileSystem {
   }
 
   Result<> rename(const std::string& from, const std::string& to) override {
-    if (::rename(from.c_str(), to.c_str()) != 0) return fail(io_error("rename " + from + " to " + to, errno));
+    if (::rename(from.c_str(), to.c_str()) != 0)
+      return fail(io_error("rename " + from + " to " + to, errno));
     return {};
   }
 
   Result<> remove(const std::string& path) override {
-    if (::unlink(path.c_str()) != 0 && errno != ENOENT) return fail(io_error("remove " + path, errno));
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT)
+      return fail(io_error("remove " + path, errno));
     return {};
   }
 
   Result<bool> exists(const std::string& path) override {
-    struct stat status {};
+    struct stat status{};
     if (::stat(path.c_str(), &status) == 0) return true;
     if (errno == ENOENT || errno == ENOTDIR) return false;
     return fail(io_error("stat " + path, errno));

@@ -11,8 +11,8 @@
 
 namespace offprint {
 
-// An open file, read and written at positions. Thread: any, concurrently (as pread and pwrite). Closed by its
-// destructor. Errors: kFull when the disk is full, kIo otherwise.
+// An open file, read and written at positions. Thread: any, concurrently (as pread and pwrite).
+// Closed by its destructor. Errors: kFull when the disk is full, kIo otherwise.
 class File {
  public:
   virtual ~File() = default;
@@ -25,7 +25,8 @@ class File {
   virtual Result<std::uint64_t> size() = 0;
   // Sets the size; growth reads as zeros.
   virtual Result<> truncate(std::uint64_t size) = 0;
-  // Reserves space for [0, size) so that later writes in it cannot fail for lack of it; the size becomes at least `size`.
+  // Reserves space for [0, size) so that later writes in it cannot fail for lack of it; the size
+  // becomes at least `size`.
   virtual Result<> allocate(std::uint64_t size) = 0;
 };
 
@@ -33,7 +34,12 @@ class File {
 // A created, renamed or removed name is durable only after sync_directory of its folder.
 class FileSystem {
  public:
-  enum class Mode { kRead, kReadWrite, kCreate /* read and write, made if absent */, kCreateNew /* must not exist */ };
+  enum class Mode {
+    kRead,
+    kReadWrite,
+    kCreate /* read and write, made if absent */,
+    kCreateNew /* must not exist */
+  };
 
   virtual ~FileSystem() = default;
   virtual Result<std::unique_ptr<File>> open(const std::string& path, Mode mode) = 0;
@@ -51,7 +57,8 @@ class FileSystem {
   static FileSystem& real();
 };
 
-// Replaces `path` atomically and durably: temporary name in the same folder, write, sync, rename, sync the folder.
+// Replaces `path` atomically and durably: temporary name in the same folder, write, sync, rename,
+// sync the folder.
 Result<> write_file_atomically(FileSystem& files, const std::string& path, ByteView content);
 // The whole of a file, at most `limit` bytes of it (kTooLarge beyond).
 Result<Bytes> read_file(FileSystem& files, const std::string& path, std::uint64_t limit);

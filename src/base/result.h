@@ -9,22 +9,22 @@ namespace offprint {
 
 // What a caller can do about a failure. Maps one to one to an HTTP status (docs/errors.md).
 enum class Code {
-  kInvalid,      // 400: the request is wrong, and stays wrong when repeated
-  kSql,          // 400: SQLite refused the statement; sqlite_code says why
-  kUnauthorized, // 401
-  kForbidden,    // 403
-  kNotFound,     // 404
-  kConflict,     // 409: exists already, or was changed meanwhile
-  kTooLarge,     // 413: over a limit of ours
-  kBusy,         // 503: held by someone else; try again
-  kBehind,       // 503: this copy has not reached the asked position in time
-  kTimeout,      // 503: a deadline passed
-  kUnavailable,  // 503: cannot be served now (shutting down, stopped database)
-  kFull,         // 507: no space left on the disk
-  kUnknown,      // 500: the outcome of a write is not known
-  kCorrupt,      // 500: bytes are not what they must be
-  kIo,           // 500: the system refused a read or write
-  kInternal,     // 500: a bug or something unforeseen
+  kInvalid,       // 400: the request is wrong, and stays wrong when repeated
+  kSql,           // 400: SQLite refused the statement; sqlite_code says why
+  kUnauthorized,  // 401
+  kForbidden,     // 403
+  kNotFound,      // 404
+  kConflict,      // 409: exists already, or was changed meanwhile
+  kTooLarge,      // 413: over a limit of ours
+  kBusy,          // 503: held by someone else; try again
+  kBehind,        // 503: this copy has not reached the asked position in time
+  kTimeout,       // 503: a deadline passed
+  kUnavailable,   // 503: cannot be served now (shutting down, stopped database)
+  kFull,          // 507: no space left on the disk
+  kUnknown,       // 500: the outcome of a write is not known
+  kCorrupt,       // 500: bytes are not what they must be
+  kIo,            // 500: the system refused a read or write
+  kInternal,      // 500: a bug or something unforeseen
 };
 
 // Lower-case name of a code, as it stands in messages and logs: "not_found".
@@ -50,7 +50,8 @@ class Error {
   std::string message_;
 };
 
-// An Error from errno, with what was tried: io_error("open /x/y", ENOENT). ENOSPC and EDQUOT are kFull.
+// An Error from errno, with what was tried: io_error("open /x/y", ENOENT). ENOSPC and EDQUOT are
+// kFull.
 Error io_error(std::string_view what, int error_number);
 
 // A value or an Error. Never dropped silently: libstdc++ 12's expected is not [[nodiscard]].
@@ -72,11 +73,11 @@ inline std::unexpected<Error> fail(Error error) { return std::unexpected<Error>(
 
 // OFFPRINT_TRY(expression): returns its Error from the enclosing function.
 // OFFPRINT_TRY_ASSIGN(auto value, expression): the same, else `value` is the result's value.
-#define OFFPRINT_TRY(expression)                                        \
-  do {                                                                  \
-    auto offprint_result_ = (expression);                               \
-    if (!offprint_result_) [[unlikely]]                                 \
-      return std::unexpected(std::move(offprint_result_).error());      \
+#define OFFPRINT_TRY(expression)                                   \
+  do {                                                             \
+    auto offprint_result_ = (expression);                          \
+    if (!offprint_result_) [[unlikely]]                            \
+      return std::unexpected(std::move(offprint_result_).error()); \
   } while (false)
 #define OFFPRINT_TRY_ASSIGN(declaration, expression) \
   OFFPRINT_TRY_ASSIGN_(OFFPRINT_CONCAT(offprint_result_, __LINE__), declaration, expression)

@@ -8,8 +8,8 @@
 
 namespace offprint::database {
 
-// A database's name: one or two segments [a-z0-9][a-z0-9_-]{0,62}, none of them a route word ("query", "stream", …),
-// such as "orders" or "shop/orders". Always valid once made.
+// A database's name: one or two segments [a-z0-9][a-z0-9_-]{0,62}, none of them a route word
+// ("query", "stream", …), such as "orders" or "shop/orders". Always valid once made.
 class DatabaseName {
  public:
   // kInvalid with what is wrong.
@@ -22,7 +22,8 @@ class DatabaseName {
   std::string text_;
 };
 
-// A word that stands for an action in an address below /db/NAME/ and therefore can't be a segment of a name.
+// A word that stands for an action in an address below /db/NAME/ and therefore can't be a segment
+// of a name.
 bool is_route_word(std::string_view segment);
 
 }  // namespace offprint::database

@@ -32,7 +32,8 @@ struct SqlStatement {
 class RowSink {
  public:
   virtual ~RowSink() = default;
-  // Once for each statement that runs, before its first row, also when it has no rows or no columns.
+  // Once for each statement that runs, before its first row, also when it has no rows or no
+  // columns.
   virtual void columns(const sqlite::Statement& statement) = 0;
   // An error (a result that grew too large) ends the statement with it.
   virtual Result<> row(const sqlite::Statement& statement) = 0;
@@ -40,7 +41,8 @@ class RowSink {
 
 // What one statement did.
 struct StatementResult {
-  std::int64_t changes = 0;            // rows inserted, updated, deleted, triggers included as sqlite3_total_changes
+  std::int64_t changes =
+      0;  // rows inserted, updated, deleted, triggers included as sqlite3_total_changes
   std::int64_t last_insert_rowid = 0;  // of the connection, after the statement
   std::uint64_t rows_read = 0;         // an estimate
   std::uint64_t rows_written = 0;      // an estimate
@@ -55,40 +57,44 @@ struct Outcome {
     kUnknown,    // it may or may not have happened (the journal failed while it was being decided)
   };
   State state = State::kCommitted;
-  std::optional<Error> error;               // set unless kCommitted
-  Bookmark bookmark;                        // the state that it left or saw
-  std::shared_ptr<HeldTransaction> held;    // its transaction stays open (Request::keep_transaction)
+  std::optional<Error> error;             // set unless kCommitted
+  Bookmark bookmark;                      // the state that it left or saw
+  std::shared_ptr<HeldTransaction> held;  // its transaction stays open (Request::keep_transaction)
 };
 
-// One request: a pipeline, a query, a batch. What users see is exactly what it alone, in queue order, would have got;
-// that it shares an SQLite transaction with others shows nowhere.
+// One request: a pipeline, a query, a batch. What users see is exactly what it alone, in queue
+// order, would have got; that it shares an SQLite transaction with others shows nowhere.
 class Request {
  public:
   virtual ~Request() = default;
 
-  // Executes statements through `session`, gathering results in this object. May be called again from the start (on the
-  // same or another thread, never twice at once) when the transaction it shared was lost, or when a read turned out to
-  // be a write or too long for the thread: it must then drop what an earlier call gathered. Returns early when
-  // session.lost(). A statement's failure is the request's own business: it may go on or stop, as its protocol says.
+  // Executes statements through `session`, gathering results in this object. May be called again
+  // from the start (on the same or another thread, never twice at once) when the transaction it
+  // shared was lost, or when a read turned out to be a write or too long for the thread: it must
+  // then drop what an earlier call gathered. Returns early when session.lost(). A statement's
+  // failure is the request's own business: it may go on or stop, as its protocol says.
   virtual void run(Session& session) = 0;
 
-  // Exactly once, on any thread, after the last run: results may be sent when the state is kCommitted. Must be quick and
-  // must not wait.
+  // Exactly once, on any thread, after the last run: results may be sent when the state is
+  // kCommitted. Must be quick and must not wait.
   virtual void done(Outcome outcome) = 0;
 
-  // All that run() will execute is likely to be reading: it is tried on a reader first, without a queue.
+  // All that run() will execute is likely to be reading: it is tried on a reader first, without a
+  // queue.
   virtual bool likely_read_only() const = 0;
-  // A transaction still open at the end of run() stays open for later requests (Outcome::held), else it is rolled back.
+  // A transaction still open at the end of run() stays open for later requests (Outcome::held),
+  // else it is rolled back.
   virtual bool keep_transaction() const { return false; }
 
   // When to give up; statements are interrupted then and answer Code::kTimeout.
   Deadline deadline = Deadline::max();
-  // A read must see at least this state; the copy waits for it until the deadline, then answers kBehind.
+  // A read must see at least this state; the copy waits for it until the deadline, then answers
+  // kBehind.
   std::optional<Bookmark> at_least;
 };
 
-// First word decides: SELECT, VALUES, WITH, EXPLAIN, PRAGMA (skipping comments, blanks and semicolons). A guess for
-// likely_read_only(): wrong guesses only cost time.
+// First word decides: SELECT, VALUES, WITH, EXPLAIN, PRAGMA (skipping comments, blanks and
+// semicolons). A guess for likely_read_only(): wrong guesses only cost time.
 bool looks_read_only(std::string_view sql);
 
 }  // namespace offprint::database

@@ -20,16 +20,17 @@ struct Description {
   bool is_read_only = false;
 };
 
-// How a request executes SQL: its own view of a connection that it may share with others. BEGIN, COMMIT, SAVEPOINT and
-// their like work as on a connection of its own (they are mapped, never stepped as they are: docs/batching.md).
-// Thread: the one that called Request::run, during that call.
+// How a request executes SQL: its own view of a connection that it may share with others. BEGIN,
+// COMMIT, SAVEPOINT and their like work as on a connection of its own (they are mapped, never
+// stepped as they are: docs/batching.md). Thread: the one that called Request::run, during that
+// call.
 class Session {
  public:
   virtual ~Session() = default;
 
-  // Runs exactly one statement (kInvalid "SQL_NO_STATEMENT"/"SQL_MANY_STATEMENTS" otherwise; trailing semicolons,
-  // blanks and comments are no second one). Errors of SQLite: Code::kSql with the extended code; refused by policy:
-  // kForbidden; deadline: kTimeout.
+  // Runs exactly one statement (kInvalid "SQL_NO_STATEMENT"/"SQL_MANY_STATEMENTS" otherwise;
+  // trailing semicolons, blanks and comments are no second one). Errors of SQLite: Code::kSql with
+  // the extended code; refused by policy: kForbidden; deadline: kTimeout.
   virtual Result<StatementResult> execute(const SqlStatement& statement, RowSink& sink) = 0;
   // Runs all statements of a text, dropping rows; stops at the first error.
   virtual Result<> execute_script(std::string_view sql) = 0;
@@ -37,8 +38,8 @@ class Session {
   virtual Result<Description> describe(std::string_view sql) = 0;
   // No transaction of this request is open.
   virtual bool autocommit() const = 0;
-  // The shared transaction is gone, or this session cannot do what was asked (a write on a reader): return from run(),
-  // it will be called again.
+  // The shared transaction is gone, or this session cannot do what was asked (a write on a reader):
+  // return from run(), it will be called again.
   virtual bool lost() const = 0;
 };
 

@@ -13,29 +13,34 @@
 #include "journal/journal.h"
 #include "ltx/types.h"
 
-// All databases of one node: catalog, journal, open files, writer threads. The way in for server/ and replica/.
+// All databases of one node: catalog, journal, open files, writer threads. The way in for server/
+// and replica/.
 namespace offprint::database {
 
 struct StoreOptions {
-  std::string directory;                  // made when absent
+  std::string directory;  // made when absent
   std::string node_name = "local";
   FileSystem* files = &FileSystem::real();
-  const char* base_vfs = nullptr;         // SQLite's VFS below ours; nullptr: the default one
+  const char* base_vfs = nullptr;  // SQLite's VFS below ours; nullptr: the default one
   journal::Options journal;
-  int writer_threads = 8;                 // at most; started on demand
-  int helper_threads = 4;                 // long reads, snapshots, opening files
-  int idle_close_ms = 10'000;             // an unused database is closed after this
-  int transaction_idle_ms = 5'000;        // an interactive transaction is rolled back after this
-  int statement_inline_ms = 3;            // a read that takes longer moves off the caller's thread
-  std::uint64_t log_bytes_max = 256 << 20;  // recent transactions kept for followers, all databases together …
+  int writer_threads = 32;          // at most; started on demand
+  int helper_threads = 4;           // long reads, snapshots, opening files
+  int idle_close_ms = 10'000;       // an unused database is closed after this
+  int transaction_idle_ms = 5'000;  // an interactive transaction is rolled back after this
+  int statement_inline_ms = 3;      // a read that takes longer moves off the caller's thread
+  std::uint64_t log_bytes_max =
+      256 << 20;  // recent transactions kept for followers, all databases together …
   std::int64_t log_age_max_ms = 3'600'000;  // … and for how long
   std::uint32_t checkpoint_frames = 4'000;  // -wal frames that start a checkpoint
+  // The journal failed: the outcome of writes is unknown, nothing may go on. nullptr: log it and
+  // end the process.
+  std::function<void(const Error&)> on_fatal;
 };
 
 struct CreateOptions {
-  std::uint32_t page_size = 4096;   // 512 … 65536
-  int auto_vacuum = 0;              // 0 none, 1 full, 2 incremental
-  std::string encoding = "UTF-8";   // UTF-8, UTF-16le, UTF-16be
+  std::uint32_t page_size = 4096;  // 512 … 65536
+  int auto_vacuum = 0;             // 0 none, 1 full, 2 incremental
+  std::string encoding = "UTF-8";  // UTF-8, UTF-16le, UTF-16be
   bool foreign_keys = true;
 };
 
@@ -56,21 +61,22 @@ struct DatabaseInfo {
 struct LogEntry {
   TxId txid;
   Epoch epoch;
-  Checksum checksum;  // of the database after it
+  Checksum checksum;  // of the database after it …
+  Checksum before;    // … and before it; 0: not known
   std::int64_t timestamp_ms = 0;
   journal::Location location;  // its LTX file: Store::open_payload
 };
 
-// A consistent state of a database, page by page, for as long as it lives (it holds a read transaction).
-// Thread: one at a time. Blocks on the disk.
+// A consistent state of a database, page by page, for as long as it lives (it holds a read
+// transaction). Thread: one at a time. Blocks on the disk.
 class Snapshot {
  public:
   virtual ~Snapshot() = default;
   virtual Position position() const = 0;
   virtual std::uint32_t page_size() const = 0;
   virtual std::uint32_t page_count() const = 0;
-  // The image of a page as the primary's transactions carried it (its checksums add up to position().checksum);
-  // zeros for the lock page. Valid until the next call.
+  // The image of a page as the primary's transactions carried it (its checksums add up to
+  // position().checksum); zeros for the lock page. Valid until the next call.
   virtual Result<ByteView> page(PageNo page) = 0;
 };
 
@@ -81,12 +87,13 @@ class Subscription {
 };
 
 struct StoreMetrics {
-  std::uint64_t databases = 0, open_databases = 0, requests_read = 0, requests_write = 0, batches = 0, transactions = 0,
-                rejected = 0, offenders = 0, journal_syncs = 0, journal_bytes = 0, checkpoints = 0, recoveries = 0,
-                queue_length = 0;
+  std::uint64_t databases = 0, open_databases = 0, requests_read = 0, requests_write = 0,
+                batches = 0, transactions = 0, rejected = 0, offenders = 0, journal_syncs = 0,
+                journal_bytes = 0, checkpoints = 0, recoveries = 0, queue_length = 0;
 };
 
-// Thread: any. Methods marked "blocks" may wait for the disk: not for I/O threads (use post_blocking).
+// Thread: any. Methods marked "blocks" may wait for the disk: not for I/O threads (use
+// post_blocking).
 class Store {
  public:
   // Blocks: recovers the journal and the catalog. Databases are recovered when first used.
@@ -101,32 +108,40 @@ class Store {
   // From memory. kNotFound.
   virtual Result<DatabaseInfo> info(const DatabaseName& name) = 0;
   // By name, those greater than `after` that start with `prefix`.
-  virtual std::vector<DatabaseInfo> list(const std::string& prefix, const std::string& after, std::size_t limit) = 0;
+  virtual std::vector<DatabaseInfo> list(const std::string& prefix, const std::string& after,
+                                         std::size_t limit) = 0;
 
-  // Runs a request; its done() is called exactly once, perhaps before this returns (a short read on this very thread).
-  // Errors (no such database …) come through done() too.
+  // Runs a request; its done() is called exactly once, perhaps before this returns (a short read on
+  // this very thread). Errors (no such database …) come through done() too.
   virtual void submit(const DatabaseName& name, std::unique_ptr<Request> request) = 0;
-  // A further request of an open interactive transaction. When it has expired meanwhile, done() gets kTimeout.
-  virtual void submit(const std::shared_ptr<HeldTransaction>& held, std::unique_ptr<Request> request) = 0;
+  // A further request of an open interactive transaction. When it has expired meanwhile, done()
+  // gets kTimeout.
+  virtual void submit(const std::shared_ptr<HeldTransaction>& held,
+                      std::unique_ptr<Request> request) = 0;
   // Rolls it back now (the client went away).
   virtual void release(const std::shared_ptr<HeldTransaction>& held) = 0;
 
-  // Replaces the whole content of an empty (never written) database by the pages of an SQLite file, as one transaction.
-  // Blocks. kConflict when it was written before, kInvalid when the file is no sound database.
+  // Replaces the whole content of an empty (never written) database by the pages of an SQLite file,
+  // as one transaction. Blocks. kConflict when it was written before, kInvalid when the file is no
+  // sound database.
   virtual Result<Bookmark> import_file(const DatabaseName& name, const std::string& path) = 0;
 
   // Where the database stands: the newest visible transaction. From memory.
   virtual Result<Position> position(const DatabaseName& name) = 0;
-  // The database's checksum at an earlier position that the log still knows (or the current one). kBehind: too old,
-  // unknown or another lineage: the follower needs pages.
+  // The database's checksum at an earlier position that the log still knows (or the current one).
+  // kBehind: too old, unknown or another lineage: the follower needs pages.
   virtual Result<Checksum> checksum_at(const DatabaseName& name, const Bookmark& bookmark) = 0;
-  // Up to `limit` transactions after `after`, oldest first; empty when there are none yet. kBehind as above.
-  virtual Result<std::vector<LogEntry>> log_after(const DatabaseName& name, const Bookmark& after, std::size_t limit) = 0;
+  // Up to `limit` transactions after `after`, oldest first; empty when there are none yet. kBehind
+  // as above.
+  virtual Result<std::vector<LogEntry>> log_after(const DatabaseName& name, const Bookmark& after,
+                                                  std::size_t limit) = 0;
   // Blocks for large ones.
-  virtual Result<std::unique_ptr<ltx::ByteSource>> open_payload(const journal::Location& location) = 0;
-  // `changed` is called (on any thread, must be quick) after each visible transaction and when the database is dropped
-  // (then position() answers kNotFound).
-  virtual Result<std::unique_ptr<Subscription>> subscribe(const DatabaseName& name, std::function<void()> changed) = 0;
+  virtual Result<std::unique_ptr<ltx::ByteSource>> open_payload(
+      const journal::Location& location) = 0;
+  // `changed` is called (on any thread, must be quick) after each visible transaction and when the
+  // database is dropped (then position() answers kNotFound).
+  virtual Result<std::unique_ptr<Subscription>> subscribe(const DatabaseName& name,
+                                                          std::function<void()> changed) = 0;
   // Blocks.
   virtual Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) = 0;
 

@@ -1,0 +1,123 @@
+#include "database/batch.h"
+
+#include "base/log.h"
+
+namespace offprint::database {
+
+std::vector<std::unique_ptr<Request>> BatchRunner::run(
+    std::vector<std::unique_ptr<Request>> requests) {
+  std::size_t begin = 0;
+  std::size_t end = requests.size();
+  bool held = false;
+  while (begin < requests.size() && !held && !files_.recorder().broken_error()) {
+    if (begin == end) {  // the offender
+      if (timed_out_) {
+        reject({&requests[begin], 1},
+               Error(Code::kTimeout, "the request took longer than its time limit"));
+      } else {
+        held = run_alone(requests[begin]);
+      }
+      timed_out_ = false;
+      ++begin;
+      end = requests.size();
+      continue;
+    }
+    std::size_t done = run_shared({requests.data() + begin, end - begin});
+    if (done == end - begin) {
+      begin = end;
+    } else {
+      end = begin + done;  // those before it once more, without it
+    }
+  }
+  requests.erase(requests.begin(), requests.begin() + static_cast<std::ptrdiff_t>(begin));
+  return requests;
+}
+
+SessionBase::Lost BatchRunner::run_one(Request& request, WriterSession& session) {
+  UserConnection& writer = files_.writer();
+  writer.clear_timed_out();
+  writer.set_deadline(request.deadline);
+  request.run(session);
+  writer.set_deadline(Deadline::max());
+  bool timed_out = writer.timed_out();
+  writer.clear_timed_out();
+  session.finish(request.keep_transaction());
+  if (session.lost_reason() == SessionBase::Lost::kTransactionGone && timed_out)
+    return SessionBase::Lost::kTimedOut;
+  return session.lost_reason();
+}
+
+std::size_t BatchRunner::run_shared(Requests requests) {
+  auto commit_error = [this] { return files_.recorder().take_error(); };
+  if (auto begun = files_.begin(); !begun) {
+    auto why = commit_error();
+    reject(requests, why ? *why : begun.error());
+    return requests.size();
+  }
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    WriterSession session(files_.writer(), WriterSession::Mode::kShared, commit_error);
+    auto lost = run_one(*requests[i], session);
+    if (lost == SessionBase::Lost::kNo) continue;
+    files_.rollback();
+    environment_.counters.offenders.fetch_add(1, std::memory_order_relaxed);
+    timed_out_ = lost == SessionBase::Lost::kTimedOut;
+    return i;
+  }
+  environment_.counters.batches.fetch_add(1, std::memory_order_relaxed);
+  TxId before = files_.recorder().state().position.txid;
+  auto committed = files_.commit();
+  bool decided = files_.recorder().state().position.txid != before;
+  if (committed ||
+      decided) {  // decided, yet not published: the files are recovered, the answer stands
+    finish_commit(requests);
+    return requests.size();
+  }
+  auto why = commit_error();
+  files_.rollback();
+  if (files_.recorder().outcome_unknown()) environment_.fatal(*why);
+  reject(requests, why ? *why : committed.error());
+  return requests.size();
+}
+
+bool BatchRunner::run_alone(std::unique_ptr<Request>& request) {
+  auto session = std::make_unique<WriterSession>(files_.writer(), WriterSession::Mode::kAlone,
+                                                 [this] { return files_.recorder().take_error(); });
+  run_one(*request, *session);
+  if (files_.recorder().outcome_unknown())
+    environment_.fatal(Error(Code::kUnknown, "the journal failed"));
+  host_.became_visible();
+  Outcome outcome;
+  outcome.bookmark = host_.bookmark();
+  bool stays_open = !session->autocommit();
+  if (stays_open) outcome.held = host_.hold(std::move(session));
+  request->done(std::move(outcome));
+  request.reset();
+  return stays_open;
+}
+
+void BatchRunner::finish_commit(Requests requests) {
+  host_.became_visible();
+  Bookmark bookmark = host_.bookmark();
+  for (auto& request : requests) {
+    Outcome outcome;
+    outcome.bookmark = bookmark;
+    request->done(std::move(outcome));
+    request.reset();
+  }
+}
+
+void BatchRunner::reject(Requests requests, const Error& error) {
+  environment_.counters.rejected.fetch_add(requests.size(), std::memory_order_relaxed);
+  Bookmark bookmark = host_.bookmark();
+  for (auto& request : requests) {
+    Outcome outcome;
+    outcome.state =
+        files_.recorder().outcome_unknown() ? Outcome::State::kUnknown : Outcome::State::kRejected;
+    outcome.error = error;
+    outcome.bookmark = bookmark;
+    request->done(std::move(outcome));
+    request.reset();
+  }
+}
+
+}  // namespace offprint::database

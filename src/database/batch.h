@@ -1,0 +1,69 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "database/environment.h"
+#include "database/open_files.h"
+#include "database/request.h"
+#include "database/writer_session.h"
+
+namespace offprint::database {
+
+// An interactive transaction: the write slot (or a reader's snapshot) held for one client between
+// its requests.
+class HeldTransaction {
+ public:
+  // Guarded by the database's mutex:
+  std::shared_ptr<class HostedDatabase> database;
+  std::vector<std::unique_ptr<Request>> pending;
+  Deadline expires;
+  bool running = false;
+  std::optional<Error> ended;  // why no further request is taken
+
+  // Used by whoever runs it:
+  std::shared_ptr<OpenFiles> files;
+  std::unique_ptr<WriterSession> writer;  // holds the write slot …
+  std::unique_ptr<UserConnection> reader_connection;
+  std::unique_ptr<class ReaderSession> reader;  // … or a snapshot
+};
+
+// Runs the requests that wait for a database as one SQLite transaction; each gets exactly what it
+// alone, in this order, would have got. Rules: docs/batching.md. Thread: the one that has the
+// database's turn.
+class BatchRunner {
+ public:
+  struct Host {
+    std::function<Bookmark()> bookmark;    // of the newest visible transaction
+    std::function<void()> became_visible;  // transactions were published
+    // A request's transaction stays open: its session is handed over.
+    std::function<std::shared_ptr<HeldTransaction>(std::unique_ptr<WriterSession>)> hold;
+  };
+  BatchRunner(Environment& environment, OpenFiles& files, Host host)
+      : environment_(environment), files_(files), host_(std::move(host)) {}
+
+  // Answers every request, unless one of them left its transaction open: then those behind it come
+  // back, untouched. After an I/O error of the files it stops too; see OpenFiles::recorder()
+  // broken_error().
+  std::vector<std::unique_ptr<Request>> run(std::vector<std::unique_ptr<Request>> requests);
+
+ private:
+  using Requests = std::span<std::unique_ptr<Request>>;
+  // Runs `requests` in one transaction. Answers how many are done (committed or rejected, all
+  // answered); fewer than all when the one at that index has to run alone.
+  std::size_t run_shared(Requests requests);
+  // True: its transaction stays open.
+  bool run_alone(std::unique_ptr<Request>& request);
+  SessionBase::Lost run_one(Request& request, WriterSession& session);
+  void finish_commit(Requests requests);
+  void reject(Requests requests, const Error& error);
+
+  Environment& environment_;
+  OpenFiles& files_;
+  Host host_;
+  bool timed_out_ = false;  // the offender's own deadline passed
+};
+
+}  // namespace offprint::database

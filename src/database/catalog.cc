@@ -1,0 +1,170 @@
+#include "database/catalog.h"
+
+#include <future>
+
+#include <fmt/format.h>
+
+#include "base/clock.h"
+#include "database/session.h"
+
+namespace offprint::database {
+namespace {
+
+constexpr std::int64_t kFormatVersion = 1;
+
+constexpr char kSchema[] =
+    "CREATE TABLE IF NOT EXISTS databases(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL "
+    "UNIQUE,"
+    " lineage BLOB NOT NULL, epoch INTEGER NOT NULL, placement_group INTEGER NOT NULL DEFAULT 0,"
+    " page_size INTEGER NOT NULL, auto_vacuum INTEGER NOT NULL, encoding TEXT NOT NULL,"
+    " foreign_keys INTEGER NOT NULL, created_at_ms INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE IF NOT EXISTS dropped(name TEXT PRIMARY KEY, epoch INTEGER NOT NULL) STRICT, "
+    "WITHOUT ROWID;"
+    "PRAGMA user_version=1;";
+
+class CollectRows final : public RowSink {
+ public:
+  explicit CollectRows(std::function<void(const sqlite::Statement&)> visit)
+      : visit_(std::move(visit)) {}
+  void columns(const sqlite::Statement&) override {}
+  Result<> row(const sqlite::Statement& statement) override {
+    visit_(statement);
+    return {};
+  }
+
+ private:
+  std::function<void(const sqlite::Statement&)> visit_;
+};
+
+Result<StatementResult> execute(
+    Session& session, std::string sql, std::vector<sqlite::Value> args = {},
+    std::function<void(const sqlite::Statement&)> visit = [](const auto&) {}) {
+  SqlStatement statement;
+  statement.sql = std::move(sql);
+  statement.args = std::move(args);
+  CollectRows sink(std::move(visit));
+  return session.execute(statement, sink);
+}
+
+class CatalogRequest final : public Request {
+ public:
+  CatalogRequest(std::function<Result<>(Session&)> work, std::promise<Result<>>& promise)
+      : work_(std::move(work)), promise_(promise) {}
+
+  void run(Session& session) override {
+    result_ = [&]() -> Result<> {
+      OFFPRINT_TRY(execute(session, "BEGIN"));
+      auto worked = work_(session);
+      if (session.lost()) return {};
+      auto ended = execute(session, worked ? "COMMIT" : "ROLLBACK");
+      if (worked && !ended) return fail(ended.error());
+      return worked;
+    }();
+  }
+  void done(Outcome outcome) override {
+    promise_.set_value(outcome.error ? Result<>(fail(*std::move(outcome.error)))
+                                     : std::move(result_));
+  }
+  bool likely_read_only() const override { return false; }
+
+ private:
+  std::function<Result<>(Session&)> work_;
+  std::promise<Result<>>& promise_;
+  Result<> result_;
+};
+
+Catalog::Row read_row(const sqlite::Statement& row) {
+  Catalog::Row result;
+  result.id = static_cast<std::uint64_t>(row.column_int(0));
+  result.name = row.column_text(1);
+  ByteView lineage = row.column_blob(2);
+  std::copy_n(lineage.begin(), std::min<std::size_t>(lineage.size(), 16),
+              result.lineage.bytes.begin());
+  result.epoch = Epoch{static_cast<std::uint32_t>(row.column_int(3))};
+  result.options.page_size = static_cast<std::uint32_t>(row.column_int(4));
+  result.options.auto_vacuum = static_cast<int>(row.column_int(5));
+  result.options.encoding = row.column_text(6);
+  result.options.foreign_keys = row.column_int(7) != 0;
+  result.created_at_ms = row.column_int(8);
+  return result;
+}
+
+}  // namespace
+
+Result<> Catalog::run(std::function<Result<>(Session&)> work) {
+  std::promise<Result<>> promise;
+  auto future = promise.get_future();
+  database_->submit(std::make_unique<CatalogRequest>(std::move(work), promise));
+  return future.get();
+}
+
+Result<> Catalog::set_up() {
+  return run([](Session& session) -> Result<> {
+    std::int64_t version = 0;
+    OFFPRINT_TRY(execute(session, "PRAGMA user_version", {},
+                         [&](const auto& row) { version = row.column_int(0); }));
+    if (version > kFormatVersion) {
+      return fail(
+          Code::kInvalid,
+          fmt::format("the catalog has format version {}, this program knows {}: use a newer one",
+                      version, kFormatVersion));
+    }
+    return version == 0 ? session.execute_script(kSchema) : Result<>();
+  });
+}
+
+Result<std::vector<Catalog::Row>> Catalog::rows() {
+  std::vector<Row> rows;
+  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+    rows.clear();
+    OFFPRINT_TRY(execute(session,
+                         "SELECT id, name, lineage, epoch, page_size, auto_vacuum, encoding, "
+                         "foreign_keys, created_at_ms"
+                         " FROM databases ORDER BY id",
+                         {}, [&](const auto& row) { rows.push_back(read_row(row)); }));
+    return {};
+  }));
+  return rows;
+}
+
+Result<Catalog::Row> Catalog::add(const DatabaseName& name, const CreateOptions& options) {
+  Row added;
+  added.name = name.text();
+  added.lineage = Lineage::random();
+  added.options = options;
+  added.created_at_ms = unix_time_ms();
+  auto result = run([&](Session& session) -> Result<> {
+    std::int64_t epoch = 0;
+    OFFPRINT_TRY(execute(session, "SELECT epoch + 1 FROM dropped WHERE name = ?", {name.text()},
+                         [&](const auto& row) { epoch = row.column_int(0); }));
+    added.epoch = Epoch{static_cast<std::uint32_t>(epoch)};
+    Bytes lineage(added.lineage.bytes.begin(), added.lineage.bytes.end());
+    OFFPRINT_TRY_ASSIGN(StatementResult inserted,
+                        execute(session,
+                                "INSERT INTO databases(name, lineage, epoch, page_size, "
+                                "auto_vacuum, encoding, foreign_keys,"
+                                " created_at_ms) VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+                                {name.text(), lineage, epoch, std::int64_t{options.page_size},
+                                 std::int64_t{options.auto_vacuum}, options.encoding,
+                                 std::int64_t{options.foreign_keys}, added.created_at_ms}));
+    added.id = static_cast<std::uint64_t>(inserted.last_insert_rowid);
+    return {};
+  });
+  if (!result && result.error().sqlite_code() == SQLITE_CONSTRAINT_UNIQUE) {
+    return fail(Code::kConflict, fmt::format("database '{}' exists already", name.text()));
+  }
+  if (!result) return fail(std::move(result).error());
+  return added;
+}
+
+Result<> Catalog::remove(std::uint64_t id, const std::string& name, Epoch epoch) {
+  return run([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(
+        execute(session, "DELETE FROM databases WHERE id = ?", {static_cast<std::int64_t>(id)}));
+    OFFPRINT_TRY(execute(session, "INSERT OR REPLACE INTO dropped(name, epoch) VALUES(?, ?)",
+                         {name, std::int64_t{epoch.value}}));
+    return {};
+  });
+}
+
+}  // namespace offprint::database

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "database/hosted_database.h"
+#include "database/name.h"
+#include "database/store.h"
+
+namespace offprint::database {
+
+// The list of databases, itself a hosted database (number 0). Blocks: not for I/O threads.
+class Catalog {
+ public:
+  struct Row {
+    std::uint64_t id = 0;
+    std::string name;
+    Lineage lineage;
+    Epoch epoch;
+    CreateOptions options;
+    std::int64_t created_at_ms = 0;
+  };
+
+  explicit Catalog(std::shared_ptr<HostedDatabase> database) : database_(std::move(database)) {}
+
+  // Makes the tables of a new catalog; kInvalid when it was written by a newer program.
+  Result<> set_up();
+  Result<std::vector<Row>> rows();
+  // Adds a database under a new id. kConflict: the name is taken.
+  Result<Row> add(const DatabaseName& name, const CreateOptions& options);
+  // Removes it, remembering `epoch` so that a database of the same name starts above it.
+  Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch);
+
+ private:
+  // Runs `work` as one transaction of the catalog and waits until it is durable.
+  Result<> run(std::function<Result<>(Session&)> work);
+
+  std::shared_ptr<HostedDatabase> database_;
+};
+
+}  // namespace offprint::database

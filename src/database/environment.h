@@ -1,0 +1,41 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "database/executor.h"
+#include "database/store.h"
+#include "journal/journal.h"
+
+namespace offprint::database {
+
+// What all databases of a node share.
+struct Environment {
+  struct Counters {
+    std::atomic<std::uint64_t> open_databases{0}, requests_read{0}, requests_write{0}, batches{0},
+        transactions{0}, rejected{0}, offenders{0}, checkpoints{0}, recoveries{0};
+    std::atomic<std::int64_t> queue_length{0};
+  };
+
+  explicit Environment(StoreOptions store_options)
+      : options(std::move(store_options)),
+        writers(options.writer_threads),
+        helpers(options.helper_threads) {}
+
+  // Ends the process, or whatever the options say instead: nothing may be answered any more.
+  void fatal(const Error& error);
+
+  StoreOptions options;
+  std::string vfs;  // name of the capture VFS
+  std::unique_ptr<journal::Journal> journal;
+  Counters counters;
+  // Called (on a writer thread, must be quick) after transactions: frees journal segments when it
+  // is time.
+  std::function<void()> upkeep;
+  Timers timers;
+  ThreadPool writers;
+  ThreadPool helpers;
+};
+
+}  // namespace offprint::database

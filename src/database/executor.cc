@@ -1,0 +1,94 @@
+#include "database/executor.h"
+
+namespace offprint::database {
+namespace {
+
+constexpr auto kIdleThreadLife = std::chrono::seconds(10);
+
+}  // namespace
+
+ThreadPool::~ThreadPool() {
+  std::unique_lock lock(mutex_);
+  stopping_ = true;
+  work_or_stop_.notify_all();
+  thread_ended_.wait(lock, [this] { return threads_ == 0; });
+}
+
+void ThreadPool::post(std::function<void()> work) {
+  std::lock_guard lock(mutex_);
+  work_.push_back(std::move(work));
+  if (idle_ >= static_cast<int>(work_.size()) || threads_ == threads_max_) {
+    work_or_stop_.notify_one();
+    return;
+  }
+  ++threads_;
+  std::thread([this] { run(); }).detach();
+}
+
+bool ThreadPool::has_waiting() {
+  std::lock_guard lock(mutex_);
+  return !work_.empty();
+}
+
+void ThreadPool::run() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    if (work_.empty()) {
+      if (stopping_) break;
+      ++idle_;
+      bool woken = work_or_stop_.wait_for(lock, kIdleThreadLife,
+                                          [this] { return stopping_ || !work_.empty(); });
+      --idle_;
+      if (!woken) break;
+      continue;
+    }
+    auto work = std::move(work_.front());
+    work_.pop_front();
+    lock.unlock();
+    work();
+    work = nullptr;
+    lock.lock();
+  }
+  --threads_;
+  thread_ended_.notify_all();
+}
+
+Timers::~Timers() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+void Timers::at(Deadline when, std::function<void()> call) {
+  std::lock_guard lock(mutex_);
+  if (stopping_) return;
+  bool is_next = calls_.empty() || when < calls_.begin()->first;
+  calls_.emplace(when, std::move(call));
+  if (!thread_.joinable()) {
+    thread_ = std::thread([this] { run(); });
+  } else if (is_next) {
+    changed_.notify_all();
+  }
+}
+
+void Timers::run() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    if (calls_.empty()) {
+      changed_.wait(lock);
+    } else if (Deadline next = calls_.begin()->first; next > SteadyClock::now()) {
+      changed_.wait_until(lock, next);
+    } else {
+      auto call = std::move(calls_.extract(calls_.begin()).mapped());
+      lock.unlock();
+      call();
+      call = nullptr;
+      lock.lock();
+    }
+  }
+}
+
+}  // namespace offprint::database

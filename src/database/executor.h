@@ -1,0 +1,63 @@
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+
+namespace offprint::database {
+
+// A bounded pool of threads, started when there is work for them and ended after some idle seconds.
+class ThreadPool {
+ public:
+  explicit ThreadPool(int threads_max) : threads_max_(threads_max) {}
+  // Waits for all work, posted by work too.
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  void post(std::function<void()> work);
+  // Work waits for a thread: who has more to do should let others go first.
+  bool has_waiting();
+
+ private:
+  void run();
+
+  const int threads_max_;
+  std::mutex mutex_;
+  std::condition_variable work_or_stop_;
+  std::condition_variable thread_ended_;
+  std::deque<std::function<void()>> work_;
+  int threads_ = 0;
+  int idle_ = 0;
+  bool stopping_ = false;
+};
+
+// Calls functions at given times on one thread, which sleeps until the next of them. Functions must
+// be quick.
+class Timers {
+ public:
+  Timers() = default;
+  // Drops what has not been called.
+  ~Timers();
+  Timers(const Timers&) = delete;
+  Timers& operator=(const Timers&) = delete;
+
+  void at(Deadline when, std::function<void()> call);
+
+ private:
+  void run();
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::multimap<Deadline, std::function<void()>> calls_;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace offprint::database

@@ -1,0 +1,580 @@
+#include "database/hosted_database.h"
+
+#include <algorithm>
+#include <future>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "database/reader_session.h"
+#include "database/recovery.h"
+
+namespace offprint::database {
+namespace {
+
+constexpr std::size_t kBatchMax = 256;
+constexpr std::size_t kRecentStates = 64;
+constexpr std::size_t kQueueMax = 20'000;
+
+}  // namespace
+
+HostedDatabase::HostedDatabase(Environment& environment, Identity identity, Replayed replayed)
+    : environment_(environment),
+      identity_(std::move(identity)),
+      state_(replayed.state),
+      visible_(replayed.state.position),
+      checkpointed_(replayed.checkpointed),
+      log_(std::move(replayed.log)),
+      unapplied_(replayed.unapplied.begin(), replayed.unapplied.end()),
+      state_lsn_(replayed.state_lsn),
+      last_used_(SteadyClock::now()),
+      needs_recovery_(replayed.checkpointed < replayed.state.position.txid) {
+  recent_states_.push_back(state_);
+}
+
+HostedDatabase::~HostedDatabase() = default;
+
+// ----------------------------------------------------------------------------------------------------
+// what it is
+
+DatabaseInfo HostedDatabase::info() {
+  std::lock_guard lock(mutex_);
+  DatabaseInfo info;
+  info.id = identity_.id;
+  info.name = identity_.name;
+  info.bookmark = visible_.bookmark();
+  info.page_size = state_.page_size != 0 ? state_.page_size : identity_.options.page_size;
+  info.page_count = state_.page_count;
+  info.created_at_ms = identity_.created_at_ms;
+  info.open = files_ != nullptr;
+  info.readers = static_cast<int>(subscribers_.size());
+  info.stopped = stopped_;
+  info.options = identity_.options;
+  return info;
+}
+
+Position HostedDatabase::position() {
+  std::lock_guard lock(mutex_);
+  return visible_;
+}
+
+Bookmark HostedDatabase::bookmark() {
+  std::lock_guard lock(mutex_);
+  return visible_.bookmark();
+}
+
+Result<Checksum> HostedDatabase::checksum_at(const Bookmark& bookmark) {
+  std::lock_guard lock(mutex_);
+  if (bookmark.lineage != state_.position.lineage)
+    return fail(Code::kBehind, "the position is of another lineage");
+  if (bookmark.txid == visible_.txid) return visible_.checksum;
+  if (bookmark.txid > visible_.txid)
+    return fail(Code::kBehind, "the position is newer than this database");
+  for (const LogEntry& entry : log_) {
+    if (entry.txid == bookmark.txid) return entry.checksum;
+    if (entry.txid == bookmark.txid.next() && entry.before.value != 0) return entry.before;
+  }
+  return fail(Code::kBehind, "the position is older than the log");
+}
+
+Result<std::vector<LogEntry>> HostedDatabase::log_after(const Bookmark& after, std::size_t limit) {
+  std::lock_guard lock(mutex_);
+  if (after.lineage != state_.position.lineage)
+    return fail(Code::kBehind, "the position is of another lineage");
+  if (after.txid > visible_.txid)
+    return fail(Code::kBehind, "the position is newer than this database");
+  std::vector<LogEntry> entries;
+  if (after.txid == visible_.txid) return entries;
+  if (log_.empty() || log_.front().txid > after.txid.next()) {
+    return fail(Code::kBehind, "the position is older than the log");
+  }
+  std::size_t index = static_cast<std::size_t>(after.txid.value + 1 - log_.front().txid.value);
+  for (; index < log_.size() && entries.size() < limit && log_[index].txid <= visible_.txid;
+       ++index) {
+    entries.push_back(log_[index]);
+  }
+  return entries;
+}
+
+// ------------------------------------------------------------------------------------------------
+// subscriptions
+
+namespace {
+
+class HostedSubscription final : public Subscription {
+ public:
+  explicit HostedSubscription(std::function<void()> end) : end_(std::move(end)) {}
+  ~HostedSubscription() override { end_(); }
+
+ private:
+  std::function<void()> end_;
+};
+
+}  // namespace
+
+std::unique_ptr<Subscription> HostedDatabase::subscribe(std::function<void()> changed) {
+  std::lock_guard lock(mutex_);
+  std::uint64_t id = next_subscriber_++;
+  subscribers_.emplace_back(id, std::move(changed));
+  return std::make_unique<HostedSubscription>([self = shared_from_this(), id] {
+    std::unique_lock inner(self->mutex_);
+    std::erase_if(self->subscribers_,
+                  [id](const auto& subscriber) { return subscriber.first == id; });
+    self->subscribers_called_.wait(inner, [&self] { return self->calling_subscribers_ == 0; });
+  });
+}
+
+void HostedDatabase::became_visible() {
+  std::unique_lock lock(mutex_);
+  if (visible_ == state_.position && !dropped_) return;
+  visible_ = state_.position;
+  if (subscribers_.empty()) return;
+  auto subscribers = subscribers_;
+  ++calling_subscribers_;
+  lock.unlock();
+  for (const auto& [id, call] : subscribers) call();
+  lock.lock();
+  --calling_subscribers_;
+  subscribers_called_.notify_all();
+}
+
+void HostedDatabase::on_decided(const DatabaseState& state, const sqlite::WalPoint& point,
+                                const LogEntry& entry) {
+  {
+    std::lock_guard lock(mutex_);
+    state_ = state;
+    state_lsn_ = entry.location.lsn;
+    recent_states_.push_back(state);
+    if (recent_states_.size() > kRecentStates) recent_states_.pop_front();
+    wal_map_.add(point, entry.txid);
+    log_.push_back(entry);
+    unapplied_.push_back({entry.txid, entry.location});
+  }
+  environment_.counters.transactions.fetch_add(1, std::memory_order_relaxed);
+  if (environment_.upkeep) environment_.upkeep();
+}
+
+// --------------------------------------------------------------------------------------------------------
+// requests
+
+void HostedDatabase::answer_error(Request& request, Error error) {
+  Outcome outcome;
+  outcome.state = Outcome::State::kRejected;
+  outcome.error = std::move(error);
+  outcome.bookmark = bookmark();
+  request.done(std::move(outcome));
+}
+
+std::optional<Error> HostedDatabase::not_reached(const Bookmark& wanted) {
+  std::lock_guard lock(mutex_);
+  if (wanted.lineage != state_.position.lineage) {
+    return Error(Code::kConflict,
+                 "lineage_changed: the bookmark is of another history of this database");
+  }
+  if (wanted.txid > visible_.txid)
+    return Error(Code::kBehind, "the bookmark has not been reached here");
+  return std::nullopt;
+}
+
+void HostedDatabase::submit(std::unique_ptr<Request> request) {
+  if (request->at_least) {
+    if (auto error = not_reached(*request->at_least))
+      return answer_error(*request, *std::move(error));
+  }
+  if (request->likely_read_only() && try_read(request)) return;
+  enqueue(std::move(request));
+}
+
+void HostedDatabase::enqueue(std::unique_ptr<Request> request) {
+  std::unique_lock lock(mutex_);
+  std::optional<Error> error = refused_;
+  if (!error && queue_.size() >= kQueueMax)
+    error = Error(Code::kBusy, "too many requests are waiting");
+  if (error) {
+    lock.unlock();
+    return answer_error(*request, *std::move(error));
+  }
+  queue_.push_back(std::move(request));
+  environment_.counters.queue_length.fetch_add(1, std::memory_order_relaxed);
+  schedule(lock);
+}
+
+void HostedDatabase::schedule(std::unique_lock<std::mutex>& lock) {
+  if (scheduled_) return;
+  scheduled_ = true;
+  lock.unlock();
+  environment_.writers.post([self = shared_from_this()] { self->take_turns(); });
+}
+
+void HostedDatabase::take_turns() {
+  while (take_one_turn()) {
+    if (environment_.writers.has_waiting()) {  // let other databases go first
+      environment_.writers.post([self = shared_from_this()] { self->take_turns(); });
+      return;
+    }
+  }
+}
+
+// Does the next piece of work. False: there was none, the turn is given up.
+bool HostedDatabase::take_one_turn() {
+  std::unique_lock lock(mutex_);
+  if (!tasks_.empty()) {
+    Task task = std::move(tasks_.front());
+    tasks_.pop_front();
+    lock.unlock();
+    task();
+    return true;
+  }
+  if (held_) {
+    auto held = held_;
+    if (!held->pending.empty()) {
+      auto request = std::move(held->pending.front());
+      held->pending.erase(held->pending.begin());
+      lock.unlock();
+      run_held(std::move(held), std::move(request));
+      return true;
+    }
+    if (SteadyClock::now() >= held->expires) {
+      lock.unlock();
+      end_held(held,
+               Error(Code::kTimeout,
+                     "TRANSACTION_TIMEOUT: the transaction was idle too long and was rolled back"));
+      return true;
+    }
+    scheduled_ = false;
+    return false;
+  }
+  if (queue_.empty()) {
+    scheduled_ = false;
+    return false;
+  }
+  std::vector<std::unique_ptr<Request>> requests;
+  while (!queue_.empty() && requests.size() < kBatchMax) {
+    requests.push_back(std::move(queue_.front()));
+    queue_.pop_front();
+  }
+  environment_.counters.queue_length.fetch_sub(static_cast<std::int64_t>(requests.size()),
+                                               std::memory_order_relaxed);
+  lock.unlock();
+  run_batch(std::move(requests));
+  return true;
+}
+
+void HostedDatabase::run_batch(std::vector<std::unique_ptr<Request>> requests) {
+  auto files = open_files();
+  if (!files) {
+    for (auto& request : requests) answer_error(*request, files.error());
+    return;
+  }
+  Deadline now = SteadyClock::now();
+  std::erase_if(requests, [&](std::unique_ptr<Request>& request) {
+    if (request->deadline > now) return false;
+    answer_error(*request, Error(Code::kTimeout, "the request waited longer than its time limit"));
+    return true;
+  });
+  // Reads get here when the database had to be opened first.
+  std::erase_if(requests, [&](std::unique_ptr<Request>& request) {
+    return request->likely_read_only() && run_read(*files, request, false) == ReadResult::kDone;
+  });
+  if (requests.empty()) return;
+  environment_.counters.requests_write.fetch_add(requests.size(), std::memory_order_relaxed);
+  BatchRunner::Host host;
+  host.bookmark = [this] { return bookmark(); };
+  host.became_visible = [this] { became_visible(); };
+  host.hold = [this, &files](std::unique_ptr<WriterSession> session) {
+    return hold(*files, std::move(session), nullptr, nullptr);
+  };
+  BatchRunner runner(environment_, **files, std::move(host));
+  auto left = runner.run(std::move(requests));
+  TransactionRecorder& recorder = (*files)->recorder();
+  {
+    std::lock_guard lock(mutex_);
+    last_used_ = SteadyClock::now();
+    if (recorder.stopped_error()) stopped_ = recorder.stopped_error()->message();
+    environment_.counters.queue_length.fetch_add(static_cast<std::int64_t>(left.size()),
+                                                 std::memory_order_relaxed);
+    for (auto request = left.rbegin(); request != left.rend(); ++request)
+      queue_.push_front(std::move(*request));
+  }
+  if (recorder.broken_error()) {
+    needs_recovery_ = true;
+    files->reset();
+    close_files();
+    return;
+  }
+  start_checkpoint_if_due();
+}
+
+void HostedDatabase::run_task_and_wait(Task task) {
+  std::promise<void> done;
+  std::unique_lock lock(mutex_);
+  tasks_.push_back([&task, &done] {
+    task();
+    done.set_value();
+  });
+  schedule(lock);
+  if (lock.owns_lock()) lock.unlock();
+  done.get_future().wait();
+}
+
+// ------------------------------------------------------------------------------------------------------------
+// reads
+
+bool HostedDatabase::try_read(std::unique_ptr<Request>& request) {
+  std::shared_ptr<OpenFiles> files;
+  {
+    std::lock_guard lock(mutex_);
+    if (refused_ || files_ == nullptr) return false;
+    files = files_;
+    last_used_ = SteadyClock::now();
+  }
+  switch (run_read(files, request, true)) {
+    case ReadResult::kDone:
+      return true;
+    case ReadResult::kNeedsWriter:
+      return false;
+    case ReadResult::kTooLong:
+      read_on_helper(std::move(files), std::move(request));
+      return true;
+  }
+  return false;
+}
+
+HostedDatabase::ReadResult HostedDatabase::run_read(const std::shared_ptr<OpenFiles>& files,
+                                                    std::unique_ptr<Request>& request,
+                                                    bool is_slice) {
+  auto reader = files->take_reader();
+  if (!reader) {
+    answer_error(*request, reader.error());
+    return ReadResult::kDone;
+  }
+  UserConnection& connection = **reader;
+  auto session = std::make_unique<ReaderSession>(connection);
+  Deadline slice =
+      SteadyClock::now() + std::chrono::milliseconds(environment_.options.statement_inline_ms);
+  bool sliced = is_slice && slice < request->deadline;
+  session->set_time_slice(sliced);
+  connection.clear_timed_out();
+  connection.set_deadline(sliced ? slice : request->deadline);
+  request->run(*session);
+  connection.set_deadline(Deadline::max());
+  connection.clear_timed_out();
+  if (session->lost()) {
+    bool too_long = session->lost_reason() == SessionBase::Lost::kTooLong;
+    session->finish();
+    files->give_reader(std::move(*reader));
+    return too_long ? ReadResult::kTooLong : ReadResult::kNeedsWriter;
+  }
+  finish_read(files, std::move(request), std::move(*reader), std::move(session));
+  return ReadResult::kDone;
+}
+
+void HostedDatabase::note_snapshot(UserConnection& reader, ReaderSession& session) {
+  if (session.seen || reader.autocommit()) return;
+  auto point = sqlite::snapshot_point(reader.connection());
+  if (!point) return;
+  std::lock_guard lock(mutex_);
+  session.seen = wal_map_.find(*point);
+}
+
+void HostedDatabase::finish_read(const std::shared_ptr<OpenFiles>& files,
+                                 std::unique_ptr<Request> request,
+                                 std::unique_ptr<UserConnection> reader,
+                                 std::unique_ptr<ReaderSession> session) {
+  environment_.counters.requests_read.fetch_add(1, std::memory_order_relaxed);
+  note_snapshot(*reader, *session);
+  Outcome outcome;
+  outcome.bookmark = bookmark();
+  if (session->seen) outcome.bookmark.txid = *session->seen;
+  if (request->keep_transaction() && !session->autocommit()) {
+    outcome.held = hold(files, nullptr, std::move(reader), std::move(session));
+  } else {
+    session->finish();
+    files->give_reader(std::move(reader));
+  }
+  request->done(std::move(outcome));
+}
+
+void HostedDatabase::read_on_helper(std::shared_ptr<OpenFiles> files,
+                                    std::unique_ptr<Request> request) {
+  auto shared = std::make_shared<std::unique_ptr<Request>>(std::move(request));
+  environment_.helpers.post([self = shared_from_this(), files = std::move(files), shared] {
+    if (self->run_read(files, *shared, false) != ReadResult::kDone)
+      self->enqueue(std::move(*shared));
+  });
+}
+
+// -----------------------------------------------------------------------------------------
+// interactive transactions
+
+std::shared_ptr<HeldTransaction> HostedDatabase::hold(std::shared_ptr<OpenFiles> files,
+                                                      std::unique_ptr<WriterSession> writer,
+                                                      std::unique_ptr<UserConnection> connection,
+                                                      std::unique_ptr<ReaderSession> reader) {
+  auto held = std::make_shared<HeldTransaction>();
+  held->database = shared_from_this();
+  held->files = std::move(files);
+  held->writer = std::move(writer);
+  held->reader_connection = std::move(connection);
+  held->reader = std::move(reader);
+  held->expires =
+      SteadyClock::now() + std::chrono::milliseconds(environment_.options.transaction_idle_ms);
+  {
+    std::lock_guard lock(mutex_);
+    if (held->writer) held_ = held;
+    if (held->reader) {
+      std::erase_if(held_readers_, [](const auto& other) { return other.expired(); });
+      held_readers_.push_back(held);
+    }
+  }
+  arm_held_timer(held, held->expires);
+  return held;
+}
+
+void HostedDatabase::arm_held_timer(const std::shared_ptr<HeldTransaction>& held, Deadline when) {
+  environment_.timers.at(when, [self = shared_from_this(), weak = std::weak_ptr(held)] {
+    auto alive = weak.lock();
+    if (!alive) return;
+    std::unique_lock lock(self->mutex_);
+    if (alive->ended) return;
+    if (SteadyClock::now() < alive->expires || alive->running) {
+      Deadline next = std::max(alive->expires, SteadyClock::now() + std::chrono::milliseconds(50));
+      lock.unlock();
+      self->arm_held_timer(alive, next);
+    } else if (alive->writer) {
+      self->schedule(lock);
+    } else {
+      lock.unlock();
+      self->environment_.helpers.post([self, alive] {
+        self->end_held(
+            alive, Error(Code::kTimeout,
+                         "TRANSACTION_TIMEOUT: the transaction was idle too long and was ended"));
+      });
+    }
+  });
+}
+
+void HostedDatabase::submit_held(const std::shared_ptr<HeldTransaction>& held,
+                                 std::unique_ptr<Request> request) {
+  std::unique_lock lock(mutex_);
+  std::optional<Error> error = held->ended;
+  if (!error && held->reader && held->running)
+    error = Error(Code::kConflict, "a request of this stream is running");
+  if (error) {
+    lock.unlock();
+    return answer_error(*request, *std::move(error));
+  }
+  if (held->reader) {
+    held->running = true;
+    lock.unlock();
+    auto shared = std::make_shared<std::unique_ptr<Request>>(std::move(request));
+    environment_.helpers.post([self = shared_from_this(), held, shared] {
+      self->run_held_read(held, std::move(*shared));
+    });
+    return;
+  }
+  held->pending.push_back(std::move(request));
+  schedule(lock);
+}
+
+void HostedDatabase::run_held_read(const std::shared_ptr<HeldTransaction>& held,
+                                   std::unique_ptr<Request> request) {
+  UserConnection& connection = *held->reader_connection;
+  held->reader->resume();
+  held->reader->set_time_slice(false);
+  connection.clear_timed_out();
+  connection.set_deadline(request->deadline);
+  request->run(*held->reader);
+  connection.set_deadline(Deadline::max());
+  connection.clear_timed_out();
+  if (held->reader->lost()) {
+    answer_error(*request,
+                 Error(Code::kSql, "attempt to write in a read transaction", SQLITE_READONLY));
+  }
+  note_snapshot(connection, *held->reader);
+  Outcome outcome;
+  outcome.bookmark = bookmark();
+  if (held->reader->seen) outcome.bookmark.txid = *held->reader->seen;
+  bool stays = !held->reader->lost() && request->keep_transaction() && !held->reader->autocommit();
+  bool answered = held->reader->lost();
+  {
+    std::lock_guard lock(mutex_);
+    held->running = false;
+    held->expires =
+        SteadyClock::now() + std::chrono::milliseconds(environment_.options.transaction_idle_ms);
+  }
+  if (stays) {
+    outcome.held = held;
+  } else {
+    end_held(held, Error(Code::kInvalid, "the transaction has ended"));
+  }
+  if (!answered) request->done(std::move(outcome));
+}
+
+void HostedDatabase::run_held(std::shared_ptr<HeldTransaction> held,
+                              std::unique_ptr<Request> request) {
+  environment_.counters.requests_write.fetch_add(1, std::memory_order_relaxed);
+  UserConnection& writer = held->files->writer();
+  held->writer->resume();
+  writer.clear_timed_out();
+  writer.set_deadline(request->deadline);
+  request->run(*held->writer);
+  writer.set_deadline(Deadline::max());
+  writer.clear_timed_out();
+  bool stays = !writer.autocommit() && request->keep_transaction();
+  if (held->files->recorder().outcome_unknown())
+    environment_.fatal(Error(Code::kUnknown, "the journal failed"));
+  became_visible();
+  Outcome outcome;
+  if (stays) {
+    std::lock_guard lock(mutex_);
+    held->expires =
+        SteadyClock::now() + std::chrono::milliseconds(environment_.options.transaction_idle_ms);
+    outcome.held = held;
+  } else {
+    end_held(held, Error(Code::kInvalid, "the transaction has ended"));
+  }
+  outcome.bookmark = bookmark();
+  request->done(std::move(outcome));
+}
+
+// At this database's turn (writers) or by whoever runs it (readers): rolls back and refuses what
+// still comes.
+void HostedDatabase::end_held(const std::shared_ptr<HeldTransaction>& held, const Error& reason) {
+  std::vector<std::unique_ptr<Request>> pending;
+  {
+    std::lock_guard lock(mutex_);
+    if (held->ended) return;
+    held->ended = reason;
+    pending = std::move(held->pending);
+    held->pending.clear();
+  }
+  for (auto& request : pending) answer_error(*request, reason);
+  if (held->writer) {
+    held->writer->finish(false);
+    held->writer.reset();
+  }
+  if (held->reader) {
+    held->reader->finish();
+    held->reader.reset();
+    held->files->give_reader(std::move(held->reader_connection));
+  }
+  held->files.reset();
+  std::lock_guard lock(mutex_);
+  if (held_ == held) held_.reset();
+  last_used_ = SteadyClock::now();
+}
+
+void HostedDatabase::release(const std::shared_ptr<HeldTransaction>& held) {
+  std::unique_lock lock(mutex_);
+  if (held->ended || held->running) return;
+  held->expires = SteadyClock::now();
+  if (held->reader) {
+    lock.unlock();
+    end_held(held, Error(Code::kInvalid, "the stream was closed"));
+    return;
+  }
+  schedule(lock);
+}
+
+}  // namespace offprint::database

@@ -1,0 +1,159 @@
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "database/batch.h"
+#include "database/environment.h"
+#include "database/open_files.h"
+#include "database/state.h"
+#include "database/store.h"
+#include "database/wal_map.h"
+
+namespace offprint::database {
+
+// A transaction record that recovery may have to apply, and the newest txid in it.
+struct UnappliedRecord {
+  TxId txid;
+  journal::Location location;
+};
+
+// What the journal said about a database at start.
+struct Replayed {
+  DatabaseState state;
+  TxId checkpointed;                       // in the file, fsynced
+  std::deque<LogEntry> log;                // contiguous, newest last
+  std::vector<UnappliedRecord> unapplied;  // above `checkpointed`, oldest first
+  journal::Lsn state_lsn;                  // of the newest record that carries the state
+};
+
+// One hosted database: its queue, its place in history, and its files while it is in use.
+// Whoever holds its *turn* (one thread of the writer pool at a time) runs batches and changes
+// files; everybody else gives it work. Thread: any.
+class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
+ public:
+  struct Identity {
+    std::uint64_t id = 0;
+    std::string name;
+    CreateOptions options;
+    std::int64_t created_at_ms = 0;
+    std::string path;
+  };
+  HostedDatabase(Environment& environment, Identity identity, Replayed replayed);
+  ~HostedDatabase();
+
+  const Identity& identity() const { return identity_; }
+  DatabaseInfo info();
+
+  void submit(std::unique_ptr<Request> request);
+  void submit_held(const std::shared_ptr<HeldTransaction>& held, std::unique_ptr<Request> request);
+  void release(const std::shared_ptr<HeldTransaction>& held);
+
+  Position position();
+  Result<Checksum> checksum_at(const Bookmark& bookmark);
+  Result<std::vector<LogEntry>> log_after(const Bookmark& after, std::size_t limit);
+  std::unique_ptr<Subscription> subscribe(std::function<void()> changed);
+  Result<std::unique_ptr<Snapshot>> snapshot();
+  Result<Bookmark> import_file(const std::string& path);
+
+  // Refuses further work, ends what is open, closes the files (checkpointed, unless the database is
+  // dropped). Blocks.
+  void shut_down(const Error& reason, bool dropped);
+
+  // For journal upkeep. The oldest record that is still needed to recover the file or its state;
+  // nothing: none is.
+  std::optional<journal::Lsn> needed_from();
+  // Log entries whose records stood before `lsn` are forgotten.
+  void trim_log(journal::Lsn lsn);
+  std::optional<LogEntry> oldest_log_entry();
+  // Makes records before `lsn` unneeded: checkpoints and writes the state again. Blocks.
+  void let_go_of(journal::Lsn lsn);
+
+ private:
+  friend class HostedSnapshot;
+  using Task = std::function<void()>;
+  enum class ReadResult { kDone, kNeedsWriter, kTooLong };
+
+  // --- the turn
+  void schedule(std::unique_lock<std::mutex>& lock);
+  void take_turns();
+  bool take_one_turn();
+  void run_held(std::shared_ptr<HeldTransaction> held, std::unique_ptr<Request> request);
+  void end_held(const std::shared_ptr<HeldTransaction>& held, const Error& reason);
+  void run_batch(std::vector<std::unique_ptr<Request>> requests);
+  // Runs a task at this database's turn and waits for it.
+  void run_task_and_wait(Task task);
+
+  // --- files
+  Result<std::shared_ptr<OpenFiles>> open_files();
+  Result<> recover();
+  std::vector<journal::Location> records_above_checkpoint();
+  Result<> append_images_again();
+  void close_files();
+  void close_if_idle();
+  void arm_idle_timer(Deadline when);
+  void record_checkpoint(TxId covered, bool durable);
+  void start_checkpoint_if_due();
+  void checkpoint(bool durable);
+  void on_decided(const DatabaseState& state, const sqlite::WalPoint& point, const LogEntry& entry);
+  void became_visible();
+  Result<Bookmark> import_at_turn(const std::string& path);
+
+  // --- reads
+  bool try_read(std::unique_ptr<Request>& request);
+  ReadResult run_read(const std::shared_ptr<OpenFiles>& files, std::unique_ptr<Request>& request,
+                      bool is_slice);
+  void finish_read(const std::shared_ptr<OpenFiles>& files, std::unique_ptr<Request> request,
+                   std::unique_ptr<UserConnection> reader, std::unique_ptr<ReaderSession> session);
+  void read_on_helper(std::shared_ptr<OpenFiles> files, std::unique_ptr<Request> request);
+  void run_held_read(const std::shared_ptr<HeldTransaction>& held,
+                     std::unique_ptr<Request> request);
+  void note_snapshot(UserConnection& reader, ReaderSession& session);
+  std::shared_ptr<HeldTransaction> hold(std::shared_ptr<OpenFiles> files,
+                                        std::unique_ptr<WriterSession> writer,
+                                        std::unique_ptr<UserConnection> connection,
+                                        std::unique_ptr<ReaderSession> reader);
+  void arm_held_timer(const std::shared_ptr<HeldTransaction>& held, Deadline when);
+  void enqueue(std::unique_ptr<Request> request);
+  void answer_error(Request& request, Error error);
+  std::optional<Error> not_reached(const Bookmark& bookmark);
+  Bookmark bookmark();
+
+  Environment& environment_;
+  const Identity identity_;
+
+  std::mutex mutex_;
+  // --- guarded by mutex_
+  std::deque<std::unique_ptr<Request>> queue_;
+  std::deque<Task> tasks_;
+  bool scheduled_ = false;
+  std::shared_ptr<HeldTransaction> held_;  // the one that has the write slot
+  std::vector<std::weak_ptr<HeldTransaction>> held_readers_;
+  std::shared_ptr<OpenFiles> files_;  // null: closed
+  DatabaseState state_;               // newest decided transaction
+  Position visible_;                  // newest that SQLite has published
+  std::deque<DatabaseState> recent_states_;
+  TxId checkpointed_;
+  std::deque<LogEntry> log_;
+  std::deque<UnappliedRecord> unapplied_;  // records above checkpointed_, oldest first
+  journal::Lsn state_lsn_;
+  WalMap wal_map_;
+  std::vector<std::pair<std::uint64_t, std::function<void()>>> subscribers_;
+  std::uint64_t next_subscriber_ = 1;
+  int calling_subscribers_ = 0;
+  std::condition_variable subscribers_called_;
+  std::optional<Error> refused_;  // why nothing is taken any more
+  bool dropped_ = false;
+  bool checkpointing_ = false;
+  bool idle_timer_armed_ = false;
+  Deadline last_used_;
+  std::string stopped_;
+
+  bool needs_recovery_ = false;  // used at this database's turn only
+};
+
+}  // namespace offprint::database

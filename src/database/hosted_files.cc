@@ -1,0 +1,486 @@
+// The files of a hosted database: opened when needed, recovered, checkpointed, closed; snapshots
+// and imports.
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "database/hosted_database.h"
+#include "database/reader_session.h"
+#include "database/recovery.h"
+#include "ltx/checksum.h"
+
+namespace offprint::database {
+
+// At this database's turn.
+Result<std::shared_ptr<OpenFiles>> HostedDatabase::open_files() {
+  {
+    std::lock_guard lock(mutex_);
+    if (files_) return files_;
+    if (refused_) return fail(*refused_);
+  }
+  if (needs_recovery_) OFFPRINT_TRY(recover());
+  DatabaseState state;
+  {
+    std::lock_guard lock(mutex_);
+    state = state_;
+    wal_map_.reset(state_.position.txid);
+  }
+  OpenFiles::Options options;
+  options.path = identity_.path;
+  options.vfs = environment_.vfs.c_str();
+  options.database_id = identity_.id;
+  options.create = identity_.options;
+  auto files = OpenFiles::open(options, *environment_.journal, state,
+                               [this](const DatabaseState& next, const sqlite::WalPoint& point,
+                                      const LogEntry& entry) { on_decided(next, point, entry); });
+  if (!files)
+    return fail(files.error().with_context(fmt::format("open database '{}'", identity_.name)));
+  environment_.counters.open_databases.fetch_add(1, std::memory_order_relaxed);
+  std::lock_guard lock(mutex_);
+  files_ = *files;
+  last_used_ = SteadyClock::now();
+  if (!idle_timer_armed_) {
+    idle_timer_armed_ = true;
+    arm_idle_timer(last_used_ + std::chrono::milliseconds(environment_.options.idle_close_ms));
+  }
+  return files_;
+}
+
+Result<> HostedDatabase::recover() {
+  DatabaseState state;
+  {
+    std::lock_guard lock(mutex_);
+    state = state_;
+  }
+  std::vector<journal::Location> records = records_above_checkpoint();
+  auto complete =
+      recover_file(identity_.path, environment_.vfs.c_str(), state, records, *environment_.journal);
+  if (!complete)
+    return fail(
+        complete.error().with_context(fmt::format("recover database '{}'", identity_.name)));
+  environment_.counters.recoveries.fetch_add(1, std::memory_order_relaxed);
+  needs_recovery_ = false;
+  if (*complete) {
+    record_checkpoint(state.position.txid, false);
+  }
+  return {};
+}
+
+// `covered` is in the database file, fsynced: the journal may let go of everything up to it.
+void HostedDatabase::record_checkpoint(TxId covered, bool durable) {
+  journal::Draft draft;
+  draft.kind = journal::Kind::kCheckpointed;
+  draft.database_id = identity_.id;
+  {
+    std::lock_guard lock(mutex_);
+    if (covered < checkpointed_) return;
+    draft.metadata.push_back({journal::MetadataType::kDatabaseState, state_.encode()});
+  }
+  Bytes txid;
+  append_be<std::uint64_t>(txid, covered.value);
+  draft.metadata.push_back({journal::MetadataType::kCheckpointedTxId, std::move(txid)});
+  auto location = environment_.journal->append(std::move(draft));
+  if (location && durable) {
+    if (auto synced = environment_.journal->wait_durable(*location); !synced)
+      return environment_.fatal(synced.error());
+  }
+  if (!location)
+    return log::warn("database '{}': checkpoint not recorded: {}", identity_.name,
+                     location.error().message());
+  std::lock_guard lock(mutex_);
+  checkpointed_ = std::max(checkpointed_, covered);
+  if (checkpointed_ == state_.position.txid) state_lsn_ = location->lsn;
+  while (!unapplied_.empty() && unapplied_.front().txid <= checkpointed_) unapplied_.pop_front();
+}
+
+void HostedDatabase::checkpoint(bool durable) {
+  std::shared_ptr<OpenFiles> files;
+  std::uint64_t generation = 0;
+  TxId newest;
+  {
+    std::lock_guard lock(mutex_);
+    files = files_;
+    generation = wal_map_.generation();
+    newest = wal_map_.newest();
+  }
+  if (!files) return;
+  auto result = files->checkpoint();
+  environment_.counters.checkpoints.fetch_add(1, std::memory_order_relaxed);
+  if (!result)
+    return log::warn("database '{}': checkpoint: {}", identity_.name, result.error().message());
+  std::optional<TxId> covered;
+  {
+    std::lock_guard lock(mutex_);
+    // A -wal starts anew only when all of it is in the file, fsynced.
+    bool started_anew = wal_map_.generation() != generation;
+    bool complete = result->done_frames == result->wal_frames;
+    covered = started_anew ? newest : wal_map_.covered(result->done_frames, complete);
+  }
+  if (covered) record_checkpoint(*covered, durable);
+}
+
+// The bulk of a checkpoint runs beside the writer; when the -wal has grown on meanwhile, the rest
+// follows at this database's turn, so that the next transaction can start the -wal anew.
+void HostedDatabase::start_checkpoint_if_due() {
+  std::uint32_t limit = environment_.options.checkpoint_frames;
+  {
+    std::lock_guard lock(mutex_);
+    if (checkpointing_ || wal_map_.frames() < limit) return;
+    checkpointing_ = true;
+  }
+  environment_.helpers.post([self = shared_from_this()] {
+    self->checkpoint(false);
+    std::unique_lock lock(self->mutex_);
+    self->tasks_.push_back([self] {
+      self->checkpoint(false);
+      std::lock_guard inner(self->mutex_);
+      self->checkpointing_ = false;
+    });
+    self->schedule(lock);
+  });
+}
+
+// At this database's turn. Readers that are lent out keep their connections until they are given
+// back.
+void HostedDatabase::close_files() {
+  std::shared_ptr<OpenFiles> files;
+  {
+    std::lock_guard lock(mutex_);
+    files = std::move(files_);
+    files_.reset();
+  }
+  if (files) environment_.counters.open_databases.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void HostedDatabase::arm_idle_timer(Deadline when) {
+  environment_.timers.at(when, [weak = weak_from_this()] {
+    auto self = weak.lock();
+    if (!self) return;
+    std::unique_lock lock(self->mutex_);
+    if (!self->files_) {
+      self->idle_timer_armed_ = false;
+      return;
+    }
+    Deadline due =
+        self->last_used_ + std::chrono::milliseconds(self->environment_.options.idle_close_ms);
+    Deadline now = SteadyClock::now();
+    if (due > now || self->scheduled_)
+      return self->arm_idle_timer(std::max(due, now + std::chrono::milliseconds(100)));
+    self->idle_timer_armed_ = false;
+    self->tasks_.push_back([self] { self->close_if_idle(); });
+    self->schedule(lock);
+  });
+}
+
+void HostedDatabase::close_if_idle() {
+  bool busy;
+  {
+    std::lock_guard lock(mutex_);
+    std::erase_if(held_readers_, [](const auto& held) {
+      auto alive = held.lock();
+      return !alive || alive->ended;
+    });
+    // Besides files_ nobody may have them: readers, snapshots, checkpoints.
+    busy = held_ || !held_readers_.empty() || !queue_.empty() || checkpointing_ ||
+           files_.use_count() > 1;
+    if (busy && files_ && !idle_timer_armed_) {
+      idle_timer_armed_ = true;
+      arm_idle_timer(SteadyClock::now() +
+                     std::chrono::milliseconds(environment_.options.idle_close_ms));
+    }
+  }
+  if (busy) return;
+  checkpoint(true);
+  close_files();
+}
+
+void HostedDatabase::shut_down(const Error& reason, bool dropped) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!files_ && !scheduled_ && !dropped) {
+      refused_ = reason;
+      return;
+    }
+  }
+  run_task_and_wait([&] {
+    std::deque<std::unique_ptr<Request>> waiting;
+    std::shared_ptr<HeldTransaction> held;
+    std::vector<std::weak_ptr<HeldTransaction>> readers;
+    {
+      std::lock_guard lock(mutex_);
+      refused_ = reason;
+      dropped_ = dropped_ || dropped;
+      waiting = std::move(queue_);
+      queue_.clear();
+      held = held_;
+      readers = std::move(held_readers_);
+    }
+    environment_.counters.queue_length.fetch_sub(static_cast<std::int64_t>(waiting.size()),
+                                                 std::memory_order_relaxed);
+    for (auto& request : waiting) answer_error(*request, reason);
+    if (held) end_held(held, reason);
+    for (auto& weak : readers) {
+      if (auto reader = weak.lock(); reader && !reader->running) end_held(reader, reason);
+    }
+    if (!dropped) checkpoint(true);
+    close_files();
+    became_visible();
+  });
+}
+
+// ------------------------------------------------------------------------------------------------------
+// upkeep
+
+std::optional<journal::Lsn> HostedDatabase::needed_from() {
+  std::lock_guard lock(mutex_);
+  if (dropped_ || state_.position.txid.value == 0) return std::nullopt;
+  if (!unapplied_.empty()) return std::min(unapplied_.front().location.lsn, state_lsn_);
+  return state_lsn_;
+}
+
+std::optional<LogEntry> HostedDatabase::oldest_log_entry() {
+  std::lock_guard lock(mutex_);
+  if (log_.empty()) return std::nullopt;
+  return log_.front();
+}
+
+void HostedDatabase::trim_log(journal::Lsn lsn) {
+  std::lock_guard lock(mutex_);
+  while (!log_.empty() && log_.front().location.lsn < lsn) log_.pop_front();
+}
+
+void HostedDatabase::let_go_of(journal::Lsn lsn) {
+  auto is_needed = [&] {
+    auto needed = needed_from();
+    return needed && *needed < lsn;
+  };
+  if (!is_needed()) return;
+  run_task_and_wait([&] {
+    bool all_in_file;
+    TxId newest;
+    {
+      std::lock_guard lock(mutex_);
+      all_in_file = unapplied_.empty();
+      newest = state_.position.txid;
+    }
+    if (all_in_file)
+      return record_checkpoint(newest, false);  // only the state has to be written again
+    if (auto files = open_files(); !files) {
+      return log::warn("database '{}': {}", identity_.name, files.error().message());
+    }
+    checkpoint(true);
+    if (!is_needed()) return;
+    if (auto written = append_images_again(); !written) {
+      log::warn("database '{}' holds back the journal: {}", identity_.name,
+                written.error().message());
+    }
+  });
+}
+
+// A reader keeps the -wal from being checkpointed: the newest images of all pages above the last
+// checkpoint become one new record, so that the older ones are not needed any more. At this
+// database's turn.
+Result<> HostedDatabase::append_images_again() {
+  DatabaseState state;
+  TxId from;
+  {
+    std::lock_guard lock(mutex_);
+    state = state_;
+    from = checkpointed_;
+  }
+  std::set<PageNo> pages;
+  for (const journal::Location& location : records_above_checkpoint()) {
+    OFFPRINT_TRY_ASSIGN(auto source, environment_.journal->open_payload(location));
+    ltx::Decoder decoder(*source);
+    OFFPRINT_TRY(decoder.begin());
+    for (;;) {
+      OFFPRINT_TRY_ASSIGN(auto page, decoder.next());
+      if (!page) break;
+      if (page->number <= state.page_count) pages.insert(page->number);
+    }
+    OFFPRINT_TRY(decoder.finish());
+  }
+  OFFPRINT_TRY_ASSIGN(auto reader, PageReader::open(identity_.path, environment_.vfs.c_str()));
+  OFFPRINT_TRY(reader.begin());
+  OFFPRINT_TRY_ASSIGN(auto large, environment_.journal->create_large_payload());
+  ltx::Encoder encoder(*large);
+  ltx::Header header;
+  header.flags = ltx::kNoChecksumFlag;
+  header.page_size = state.page_size;
+  header.page_count = state.page_count;
+  header.min_txid = from.next();
+  header.max_txid = state.position.txid;
+  header.timestamp_ms = state.timestamp_ms;
+  OFFPRINT_TRY(encoder.begin(header));
+  for (PageNo page : pages) {
+    OFFPRINT_TRY_ASSIGN(ByteView image, reader.page(page));
+    Bytes as_sent(image.begin(), image.end());
+    if (page == 1) std::copy(state.header.begin(), state.header.end(), as_sent.begin());
+    OFFPRINT_TRY(encoder.page(page, as_sent));
+  }
+  reader.end();
+  OFFPRINT_TRY(encoder.finish(Checksum{}));
+  OFFPRINT_TRY(large->finish());
+  journal::Draft draft;
+  draft.database_id = identity_.id;
+  draft.large_file = large->file();
+  draft.large_size = large->size();
+  draft.metadata.push_back({journal::MetadataType::kDatabaseState, state.encode()});
+  Bytes txid;
+  append_be<std::uint64_t>(txid, from.value);
+  draft.metadata.push_back({journal::MetadataType::kCheckpointedTxId, std::move(txid)});
+  OFFPRINT_TRY_ASSIGN(auto location, environment_.journal->commit(std::move(draft)));
+  std::lock_guard lock(mutex_);
+  unapplied_ = {{state.position.txid, location}};
+  state_lsn_ = location.lsn;
+  return {};
+}
+
+// Oldest first: what recovery would have to apply now.
+std::vector<journal::Location> HostedDatabase::records_above_checkpoint() {
+  std::lock_guard lock(mutex_);
+  std::vector<journal::Location> records;
+  records.reserve(unapplied_.size());
+  for (const UnappliedRecord& record : unapplied_) records.push_back(record.location);
+  return records;
+}
+
+// ------------------------------------------------------------------------------------------------------
+// snapshot
+
+class HostedSnapshot final : public Snapshot {
+ public:
+  HostedSnapshot(std::shared_ptr<OpenFiles> files, PageReader reader, DatabaseState state)
+      : files_(std::move(files)), reader_(std::move(reader)), state_(std::move(state)) {}
+  ~HostedSnapshot() override { reader_.end(); }
+
+  Position position() const override { return state_.position; }
+  std::uint32_t page_size() const override { return state_.page_size; }
+  std::uint32_t page_count() const override { return state_.page_count; }
+
+  Result<ByteView> page(PageNo page) override {
+    if (page == ltx::lock_page(state_.page_size)) {
+      buffer_.assign(state_.page_size, 0);
+      return ByteView(buffer_);
+    }
+    OFFPRINT_TRY_ASSIGN(ByteView image, reader_.page(page));
+    if (page != 1) return image;
+    buffer_.assign(image.begin(), image.end());
+    std::copy(state_.header.begin(), state_.header.end(), buffer_.begin());
+    return ByteView(buffer_);
+  }
+
+ private:
+  std::shared_ptr<OpenFiles> files_;
+  PageReader reader_;
+  DatabaseState state_;
+  Bytes buffer_;
+};
+
+Result<std::unique_ptr<Snapshot>> HostedDatabase::snapshot() {
+  Result<std::unique_ptr<Snapshot>> result = fail(Code::kUnavailable, "not run");
+  // At this database's turn no commit can come between the state and the read transaction.
+  run_task_and_wait([&] {
+    result = [&]() -> Result<std::unique_ptr<Snapshot>> {
+      OFFPRINT_TRY_ASSIGN(auto files, open_files());
+      OFFPRINT_TRY_ASSIGN(auto reader, PageReader::open(identity_.path, environment_.vfs.c_str()));
+      OFFPRINT_TRY(reader.begin());
+      DatabaseState state;
+      {
+        std::lock_guard lock(mutex_);
+        state = state_;
+        last_used_ = SteadyClock::now();
+      }
+      if (state.page_count > 0) OFFPRINT_TRY(reader.page(1));  // the read transaction begins here
+      return std::make_unique<HostedSnapshot>(std::move(files), std::move(reader), state);
+    }();
+  });
+  return result;
+}
+
+// --------------------------------------------------------------------------------------------------------
+// import
+
+Result<Bookmark> HostedDatabase::import_file(const std::string& path) {
+  Result<Bookmark> result = fail(Code::kUnavailable, "not run");
+  run_task_and_wait([&] { result = import_at_turn(path); });
+  return result;
+}
+
+namespace {
+
+Result<> check_source(sqlite::Connection& source) {
+  auto verdict = source.query_text("PRAGMA quick_check(1)");
+  if (!verdict || *verdict != "ok") {
+    return fail(Code::kInvalid, fmt::format("the file is no sound SQLite database: {}",
+                                            verdict ? *verdict : verdict.error().message()));
+  }
+  return {};
+}
+
+Result<> copy_database(sqlite::Connection& source, sqlite::Connection& target) {
+  sqlite3_backup* backup = sqlite3_backup_init(target.handle(), "main", source.handle(), "main");
+  if (backup == nullptr)
+    return fail(sqlite::sqlite_error(sqlite3_errcode(target.handle()), target.handle()));
+  int stepped = sqlite3_backup_step(backup, -1);
+  int finished = sqlite3_backup_finish(backup);
+  if (stepped != SQLITE_DONE) return fail(sqlite::sqlite_error(stepped, target.handle()));
+  if (finished != SQLITE_OK) return fail(sqlite::sqlite_error(finished, target.handle()));
+  return {};
+}
+
+}  // namespace
+
+Result<Bookmark> HostedDatabase::import_at_turn(const std::string& path) {
+  {
+    std::lock_guard lock(mutex_);
+    if (refused_) return fail(*refused_);
+    if (state_.position.txid.value != 0) {
+      return fail(Code::kConflict,
+                  fmt::format("database '{}' is not empty; import into a new one", identity_.name));
+    }
+  }
+  sqlite::Connection::Options options;
+  options.read_only = true;
+  OFFPRINT_TRY_ASSIGN(auto source, sqlite::Connection::open(path, options));
+  OFFPRINT_TRY(check_source(source));
+  OpenFiles::Options create;
+  create.create = identity_.options;
+  OFFPRINT_TRY_ASSIGN(auto page_size, source.query_int("PRAGMA page_size"));
+  OFFPRINT_TRY_ASSIGN(auto auto_vacuum, source.query_int("PRAGMA auto_vacuum"));
+  OFFPRINT_TRY_ASSIGN(create.create.encoding, source.query_text("PRAGMA encoding"));
+  create.create.page_size = static_cast<std::uint32_t>(page_size);
+  create.create.auto_vacuum = static_cast<int>(auto_vacuum);
+  create.path = identity_.path;
+  create.vfs = environment_.vfs.c_str();
+  create.database_id = identity_.id;
+  close_files();  // nothing was ever written: the file is made again with the source's page size
+  for (const char* suffix : {"", "-wal", "-shm", "-journal"}) {
+    std::error_code ignored;
+    std::filesystem::remove(identity_.path + suffix, ignored);
+  }
+  DatabaseState empty;
+  {
+    std::lock_guard lock(mutex_);
+    empty = state_;
+    wal_map_.reset(TxId{0});
+  }
+  OFFPRINT_TRY_ASSIGN(
+      auto files,
+      OpenFiles::open(create, *environment_.journal, empty,
+                      [this](const DatabaseState& next, const sqlite::WalPoint& point,
+                             const LogEntry& entry) { on_decided(next, point, entry); }));
+  auto copied = copy_database(source, files->writer().connection());
+  if (files->recorder().outcome_unknown())
+    environment_.fatal(Error(Code::kUnknown, "the journal failed"));
+  auto why = files->recorder().take_error();
+  files.reset();  // connections of other users start from the new schema
+  if (!copied) return fail(why ? *why : copied.error());
+  became_visible();
+  return bookmark();
+}
+
+}  // namespace offprint::database

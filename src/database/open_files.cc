@@ -1,0 +1,91 @@
+#include "database/open_files.h"
+
+#include <fmt/format.h>
+
+namespace offprint::database {
+namespace {
+
+constexpr std::size_t kFreeReadersMax = 8;
+
+}  // namespace
+
+Result<> OpenFiles::create_file(const Options& options) {
+  sqlite::Connection::Options raw;
+  raw.create = true;
+  raw.vfs = options.vfs;
+  raw.busy_timeout_ms = 5'000;
+  OFFPRINT_TRY_ASSIGN(auto connection, sqlite::Connection::open(options.path, raw));
+  OFFPRINT_TRY(connection.execute(
+      fmt::format("PRAGMA page_size={}; PRAGMA auto_vacuum={}; PRAGMA encoding='{}'",
+                  options.create.page_size, options.create.auto_vacuum, options.create.encoding)
+          .c_str()));
+  OFFPRINT_TRY_ASSIGN(std::string mode, connection.query_text("PRAGMA journal_mode=WAL"));
+  if (mode != "wal")
+    return fail(Code::kIo,
+                fmt::format("{}: WAL mode is not possible here ({})", options.path, mode));
+  return {};
+}
+
+Result<std::shared_ptr<OpenFiles>> OpenFiles::open(const Options& options,
+                                                   journal::Journal& journal,
+                                                   const DatabaseState& state,
+                                                   TransactionRecorder::Decided decided) {
+  if (state.position.txid.value == 0) OFFPRINT_TRY(create_file(options));
+  std::shared_ptr<OpenFiles> files(new OpenFiles(options));
+  OFFPRINT_TRY_ASSIGN(auto old_pages, PageReader::open(options.path, options.vfs));
+  files->old_pages_ = std::make_unique<PageReader>(std::move(old_pages));
+  files->recorder_ = std::make_unique<TransactionRecorder>(options.database_id, journal, state,
+                                                           *files->old_pages_, std::move(decided));
+  UserConnection::Options user;
+  user.vfs = options.vfs;
+  user.foreign_keys = options.create.foreign_keys;
+  OFFPRINT_TRY_ASSIGN(files->writer_, UserConnection::open(options.path, user));
+  OFFPRINT_TRY_ASSIGN(std::string mode,
+                      files->writer_->connection().query_text("PRAGMA journal_mode"));
+  if (mode != "wal")
+    return fail(Code::kCorrupt, fmt::format("{}: not in WAL mode but '{}'", options.path, mode));
+  OFFPRINT_TRY(sqlite::set_commit_gate(files->writer_->connection(), files->recorder_.get()));
+  OFFPRINT_TRY_ASSIGN(files->begin_, files->writer_->prepare_internal("BEGIN IMMEDIATE"));
+  OFFPRINT_TRY_ASSIGN(files->commit_, files->writer_->prepare_internal("COMMIT"));
+  return files;
+}
+
+void OpenFiles::rollback() {
+  if (!writer_->autocommit()) (void)writer_->run_internal("ROLLBACK");
+}
+
+Result<std::unique_ptr<UserConnection>> OpenFiles::take_reader() {
+  {
+    std::lock_guard lock(mutex_);
+    if (!free_readers_.empty()) {
+      auto reader = std::move(free_readers_.back());
+      free_readers_.pop_back();
+      return reader;
+    }
+  }
+  UserConnection::Options user;
+  user.vfs = options_.vfs;
+  user.foreign_keys = options_.create.foreign_keys;
+  return UserConnection::open(options_.path, user);
+}
+
+void OpenFiles::give_reader(std::unique_ptr<UserConnection> reader) {
+  reader->set_deadline(Deadline::max());
+  if (!reader->autocommit()) (void)reader->run_internal("ROLLBACK");
+  std::lock_guard lock(mutex_);
+  if (free_readers_.size() < kFreeReadersMax) free_readers_.push_back(std::move(reader));
+}
+
+Result<sqlite::CheckpointResult> OpenFiles::checkpoint() {
+  std::lock_guard lock(checkpoint_mutex_);
+  if (checkpointer_ == nullptr) {
+    sqlite::Connection::Options raw;
+    raw.vfs = options_.vfs;
+    OFFPRINT_TRY_ASSIGN(auto connection, sqlite::Connection::open(options_.path, raw));
+    OFFPRINT_TRY(connection.execute("PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL"));
+    checkpointer_ = std::make_unique<sqlite::Connection>(std::move(connection));
+  }
+  return sqlite::checkpoint(*checkpointer_, SQLITE_CHECKPOINT_PASSIVE);
+}
+
+}  // namespace offprint::database

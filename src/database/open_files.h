@@ -1,0 +1,57 @@
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "database/recorder.h"
+#include "database/state.h"
+#include "database/user_connection.h"
+
+namespace offprint::database {
+
+// The connections of one open database. The writer and what belongs to it are used by whoever has
+// the database's turn; readers are lent out.
+class OpenFiles {
+ public:
+  struct Options {
+    std::string path;
+    const char* vfs = nullptr;
+    std::uint64_t database_id = 0;
+    CreateOptions create;
+  };
+  // Opens the file, making it when the database was never written.
+  static Result<std::shared_ptr<OpenFiles>> open(const Options& options, journal::Journal& journal,
+                                                 const DatabaseState& state,
+                                                 TransactionRecorder::Decided decided);
+
+  UserConnection& writer() { return *writer_; }
+  TransactionRecorder& recorder() { return *recorder_; }
+  Result<> begin() { return begin_.run(); }
+  Result<> commit() { return commit_.run(); }
+  void rollback();
+
+  Result<std::unique_ptr<UserConnection>> take_reader();
+  void give_reader(std::unique_ptr<UserConnection> reader);
+
+  // Moves what can be moved of the -wal into the file, fsynced. One at a time.
+  Result<sqlite::CheckpointResult> checkpoint();
+
+ private:
+  explicit OpenFiles(Options options) : options_(std::move(options)) {}
+  static Result<> create_file(const Options& options);
+
+  const Options options_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<UserConnection>> free_readers_;  // guarded by mutex_
+  std::mutex checkpoint_mutex_;
+  std::unique_ptr<PageReader> old_pages_;
+  std::unique_ptr<TransactionRecorder> recorder_;  // outlives writer_, whose commits it decides
+  std::unique_ptr<UserConnection> writer_;
+  std::unique_ptr<sqlite::Connection> checkpointer_;
+  sqlite::Statement begin_;
+  sqlite::Statement commit_;
+};
+
+}  // namespace offprint::database

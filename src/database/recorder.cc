@@ -1,0 +1,242 @@
+#include "database/recorder.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "ltx/checksum.h"
+
+namespace offprint::database {
+namespace {
+
+constexpr std::size_t kKnownChecksumsMax = 1 << 16;
+
+}  // namespace
+
+Result<PageReader> PageReader::open(const std::string& path, const char* vfs) {
+  sqlite::Connection::Options options;
+  options.vfs = vfs;
+  options.busy_timeout_ms = 5'000;
+  OFFPRINT_TRY_ASSIGN(auto connection, sqlite::Connection::open(path, options));
+  OFFPRINT_TRY(connection.execute(
+      "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL; PRAGMA cache_size=-256"));
+  OFFPRINT_TRY_ASSIGN(auto select,
+                      connection.prepare("SELECT data FROM sqlite_dbpage('main') WHERE pgno=?1",
+                                         SQLITE_PREPARE_PERSISTENT));
+  return PageReader(std::move(connection), std::move(select));
+}
+
+Result<> PageReader::begin() { return connection_.execute("BEGIN"); }
+
+void PageReader::end() {
+  select_.reset();
+  if (!connection_.autocommit()) (void)connection_.execute("COMMIT");
+}
+
+Result<ByteView> PageReader::page(PageNo page) {
+  select_.reset();
+  select_.bind(1, page);
+  OFFPRINT_TRY_ASSIGN(bool found, select_.step());
+  if (!found) return fail(Code::kNotFound, fmt::format("page {} does not exist", page));
+  return select_.column_blob(0);
+}
+
+TransactionRecorder::TransactionRecorder(std::uint64_t database_id, journal::Journal& journal,
+                                         DatabaseState state, PageReader& old_pages,
+                                         Decided decided)
+    : database_id_(database_id),
+      journal_(journal),
+      state_(std::move(state)),
+      old_pages_(old_pages),
+      decided_(std::move(decided)) {}
+
+std::optional<Error> TransactionRecorder::take_error() {
+  return std::exchange(error_, std::nullopt);
+}
+
+Result<> TransactionRecorder::commit(sqlite::CapturedTransaction& transaction) {
+  error_.reset();
+  Result<> result = stopped_ ? Result<>(fail(*stopped_)) : record(transaction, false);
+  if (!result) error_ = result.error();
+  return result;
+}
+
+Result<> TransactionRecorder::foreign_commit(sqlite::CapturedTransaction* transaction) {
+  error_.reset();
+  Result<> result =
+      transaction != nullptr
+          ? record(*transaction, true)
+          : Result<>(
+                fail(Code::kUnavailable,
+                     "another program changed the database file in a way that cannot be followed; "
+                     "export it and import it under a new name"));
+  if (result) {
+    log::warn("database {}: captured a change that another program made to its file", database_id_);
+    return result;
+  }
+  error_ = result.error();
+  stopped_ = result.error();
+  log::error("database {} takes no more writes: {}", database_id_, result.error().message());
+  return result;
+}
+
+void TransactionRecorder::broken(const Error& error) {
+  log::error("database {}: {}; it is recovered from the journal", database_id_, error.message());
+  broken_ = error;
+}
+
+// The pages that a transaction of ours carries: those that SQLite wrote, and for the very first
+// one, which must carry the whole database, also those that were in the file before.
+class TransactionRecorder::PageWalk {
+ public:
+  PageWalk(sqlite::CapturedTransaction& transaction, PageReader& old_pages, bool whole)
+      : transaction_(transaction), old_pages_(old_pages), whole_(whole) {}
+
+  template <class Visit>
+  Result<> run(Visit visit) {
+    PageNo lock = ltx::lock_page(transaction_.page_size());
+    PageNo next = 1;
+    auto fill_up_to = [&](PageNo end) -> Result<> {
+      for (; whole_ && next < end; ++next) {
+        if (next == lock) continue;
+        OFFPRINT_TRY_ASSIGN(ByteView image, old_pages_.page(next));
+        OFFPRINT_TRY(visit(next, image));
+      }
+      return {};
+    };
+    auto pages = transaction_.pages();
+    for (std::size_t i = 0; i < pages.size(); ++i) {
+      OFFPRINT_TRY(fill_up_to(pages[i]));
+      OFFPRINT_TRY_ASSIGN(ByteView image, transaction_.image(i));
+      OFFPRINT_TRY(visit(pages[i], image));
+      next = pages[i] + 1;
+    }
+    return fill_up_to(transaction_.page_count() + 1);
+  }
+
+ private:
+  sqlite::CapturedTransaction& transaction_;
+  PageReader& old_pages_;
+  bool whole_;
+};
+
+Result<> TransactionRecorder::record(sqlite::CapturedTransaction& transaction, bool is_foreign) {
+  fresh_.clear();
+  OFFPRINT_TRY(old_pages_.begin());
+  journal::Draft draft;
+  std::unique_ptr<journal::LargePayload> large;
+  Result<DatabaseState> next = [&]() -> Result<DatabaseState> {
+    std::uint64_t image_bytes = std::uint64_t{transaction.pages().size()} * transaction.page_size();
+    if (image_bytes <= sqlite::kCaptureMemoryMax) {
+      draft.payload.reserve(image_bytes / 2 + 512);
+      ltx::BytesSink sink(draft.payload);
+      return encode(transaction, sink, is_foreign);
+    }
+    OFFPRINT_TRY_ASSIGN(large, journal_.create_large_payload());
+    OFFPRINT_TRY_ASSIGN(DatabaseState state, encode(transaction, *large, is_foreign));
+    OFFPRINT_TRY(large->finish());
+    draft.large_file = large->file();
+    draft.large_size = large->size();
+    return state;
+  }();
+  old_pages_.end();
+  if (!next) return fail(std::move(next).error());
+  return append(*next, std::move(draft), transaction.wal_point());
+}
+
+Result<DatabaseState> TransactionRecorder::encode(sqlite::CapturedTransaction& transaction,
+                                                  ltx::ByteSink& sink, bool is_foreign) {
+  DatabaseState next = state_;
+  next.position.txid = state_.position.txid.next();
+  next.page_size = transaction.page_size();
+  next.page_count = transaction.page_count();
+  next.timestamp_ms = std::max(unix_time_ms(), state_.timestamp_ms);
+  bool first = next.position.txid.value == 1;
+  Checksum checksum = first ? ltx::kEmptyDatabase : state_.position.checksum;
+
+  ltx::Header header;
+  header.page_size = next.page_size;
+  header.page_count = next.page_count;
+  header.min_txid = header.max_txid = next.position.txid;
+  header.timestamp_ms = next.timestamp_ms;
+  header.pre_apply = first ? Checksum{} : state_.position.checksum;
+  ltx::Encoder encoder(sink);
+  OFFPRINT_TRY(encoder.begin(header));
+
+  PageWalk walk(transaction, old_pages_, first);
+  OFFPRINT_TRY(walk.run([&](PageNo page, ByteView image) -> Result<> {
+    if (page == 1) std::copy_n(image.begin(), next.header.size(), next.header.begin());
+    Checksum fresh = ltx::page_checksum(page, image);
+    if (page <= state_.page_count && !is_foreign) {
+      OFFPRINT_TRY_ASSIGN(Checksum old, old_checksum(page));
+      checksum = ltx::toggle(checksum, old);
+    }
+    checksum = ltx::toggle(checksum, fresh);
+    fresh_.emplace_back(page, fresh);
+    return encoder.page(page, image);
+  }));
+  for (PageNo page = next.page_count + 1; page <= state_.page_count && !is_foreign; ++page) {
+    if (page == ltx::lock_page(next.page_size)) continue;
+    OFFPRINT_TRY_ASSIGN(Checksum old, old_checksum(page));
+    checksum = ltx::toggle(checksum, old);
+  }
+  if (is_foreign) {
+    OFFPRINT_TRY_ASSIGN(checksum, scan_checksum(next));
+  }
+  next.position.checksum = checksum;
+  OFFPRINT_TRY(encoder.finish(checksum));
+  return next;
+}
+
+Result<> TransactionRecorder::append(const DatabaseState& next, journal::Draft draft,
+                                     const sqlite::WalPoint& point) {
+  draft.kind = journal::Kind::kTransaction;
+  draft.database_id = database_id_;
+  draft.metadata.push_back({journal::MetadataType::kDatabaseState, next.encode()});
+  OFFPRINT_TRY_ASSIGN(journal::Location location, journal_.append(std::move(draft)));
+  if (auto durable = journal_.wait_durable(location); !durable) {
+    outcome_unknown_ = true;
+    return durable;
+  }
+  LogEntry entry{next.position.txid,       next.position.epoch, next.position.checksum,
+                 state_.position.checksum, next.timestamp_ms,   location};
+  for (PageNo page = next.page_count + 1; page <= state_.page_count && !known_.empty(); ++page)
+    known_.erase(page);
+  state_ = next;
+  if (known_.size() + fresh_.size() > kKnownChecksumsMax) known_.clear();
+  if (fresh_.size() <= kKnownChecksumsMax) {
+    for (const auto& [page, checksum] : fresh_) known_[page] = checksum;
+  } else {
+    known_.clear();
+  }
+  decided_(state_, point, entry);
+  return {};
+}
+
+Result<Checksum> TransactionRecorder::old_checksum(PageNo page) {
+  if (auto found = known_.find(page); found != known_.end()) return found->second;
+  OFFPRINT_TRY_ASSIGN(ByteView image, old_pages_.page(page));
+  if (page != 1) return ltx::page_checksum(page, image);
+  Bytes as_sent(image.begin(), image.end());
+  std::copy(state_.header.begin(), state_.header.end(), as_sent.begin());
+  return ltx::page_checksum(1, as_sent);
+}
+
+// Another program's transaction: what it replaced is not known, so the whole file is read.
+Result<Checksum> TransactionRecorder::scan_checksum(const DatabaseState& next) {
+  known_.clear();
+  Checksum checksum = ltx::kEmptyDatabase;
+  for (PageNo page = 1; page <= next.page_count; ++page) {
+    if (page == ltx::lock_page(next.page_size)) continue;
+    OFFPRINT_TRY_ASSIGN(ByteView image, old_pages_.page(page));
+    Bytes as_sent(image.begin(), image.end());
+    if (page == 1) std::copy(next.header.begin(), next.header.end(), as_sent.begin());
+    checksum = ltx::toggle(checksum, ltx::page_checksum(page, as_sent));
+  }
+  return checksum;
+}
+
+}  // namespace offprint::database

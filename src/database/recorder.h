@@ -1,0 +1,83 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "base/result.h"
+#include "database/state.h"
+#include "database/store.h"
+#include "journal/journal.h"
+#include "sqlite/capture.h"
+
+namespace offprint::database {
+
+// Reads pages of a file as its newest visible transaction has them, through SQLite.
+class PageReader {
+ public:
+  static Result<PageReader> open(const std::string& path, const char* vfs);
+  // A read transaction: what follows sees one state until end().
+  Result<> begin();
+  void end();
+  // Valid until the next call. kNotFound: no such page.
+  Result<ByteView> page(PageNo page);
+  sqlite::Connection& connection() { return connection_; }
+
+ private:
+  PageReader(sqlite::Connection connection, sqlite::Statement select)
+      : connection_(std::move(connection)), select_(std::move(select)) {}
+  sqlite::Connection connection_;
+  sqlite::Statement select_;
+};
+
+// Turns what SQLite is about to commit into a transaction of the journal, and holds the commit back
+// until that is durable. One for each open database. Thread: the one that runs the writer
+// connection.
+class TransactionRecorder final : public sqlite::CommitGate {
+ public:
+  // Told of each decided transaction, before SQLite publishes it.
+  using Decided =
+      std::function<void(const DatabaseState&, const sqlite::WalPoint&, const LogEntry&)>;
+
+  TransactionRecorder(std::uint64_t database_id, journal::Journal& journal, DatabaseState state,
+                      PageReader& old_pages, Decided decided);
+
+  Result<> commit(sqlite::CapturedTransaction& transaction) override;
+  Result<> foreign_commit(sqlite::CapturedTransaction* transaction) override;
+  void broken(const Error& error) override;
+
+  // Why the last commit was refused; asking clears it.
+  std::optional<Error> take_error();
+  // The files cannot be used any more: recover from the journal.
+  const std::optional<Error>& broken_error() const { return broken_; }
+  // Another program changed the file in a way that cannot be told: no more writes.
+  const std::optional<Error>& stopped_error() const { return stopped_; }
+  // The journal failed while a commit was being decided: nobody knows whether it survives.
+  bool outcome_unknown() const { return outcome_unknown_; }
+  const DatabaseState& state() const { return state_; }
+
+ private:
+  class PageWalk;
+  Result<> record(sqlite::CapturedTransaction& transaction, bool is_foreign);
+  Result<DatabaseState> encode(sqlite::CapturedTransaction& transaction, ltx::ByteSink& sink,
+                               bool is_foreign);
+  Result<> append(const DatabaseState& next, journal::Draft draft, const sqlite::WalPoint& point);
+  Result<Checksum> old_checksum(PageNo page);
+  Result<Checksum> scan_checksum(const DatabaseState& next);
+
+  const std::uint64_t database_id_;
+  journal::Journal& journal_;
+  DatabaseState state_;
+  PageReader& old_pages_;
+  Decided decided_;
+  // Checksums of pages as their last transaction carried them.
+  std::unordered_map<PageNo, Checksum> known_;
+  std::vector<std::pair<PageNo, Checksum>> fresh_;
+  std::optional<Error> error_;
+  std::optional<Error> broken_;
+  std::optional<Error> stopped_;
+  bool outcome_unknown_ = false;
+};
+
+}  // namespace offprint::database

@@ -1,0 +1,91 @@
+#include "database/replay.h"
+
+#include <fmt/format.h>
+
+#include "ltx/codec.h"
+
+namespace offprint::database {
+namespace {
+
+const Bytes* find(const journal::Record& record, journal::MetadataType type) {
+  for (const journal::Metadata& metadata : record.metadata) {
+    if (metadata.type == type) return &metadata.value;
+  }
+  return nullptr;
+}
+
+std::optional<TxId> checkpointed_txid(const journal::Record& record) {
+  const Bytes* value = find(record, journal::MetadataType::kCheckpointedTxId);
+  if (value == nullptr || value->size() != 8) return std::nullopt;
+  return TxId{load_be<std::uint64_t>(value->data())};
+}
+
+constexpr std::size_t kPreApplyOffset = 40;  // of an LTX header
+
+}  // namespace
+
+Result<> Replay::visit(const journal::Record& record) {
+  if (record.kind == journal::Kind::kDrop) {
+    dropped_.insert(record.database_id);
+    databases_.erase(record.database_id);
+    return {};
+  }
+  if (record.kind != journal::Kind::kTransaction && record.kind != journal::Kind::kCheckpointed)
+    return {};
+  if (dropped_.contains(record.database_id)) return {};
+  const Bytes* encoded = find(record, journal::MetadataType::kDatabaseState);
+  if (encoded == nullptr) {
+    return fail(Code::kCorrupt, fmt::format("journal record at {} has no database state",
+                                            record.location.lsn.value));
+  }
+  OFFPRINT_TRY_ASSIGN(DatabaseState state, DatabaseState::decode(*encoded));
+  Replayed& database = databases_[record.database_id];
+  if (state.position.txid >= database.state.position.txid) {
+    database.state = state;
+    database.state_lsn = record.location.lsn;
+  }
+  if (record.kind == journal::Kind::kTransaction) return visit_transaction(record, database);
+  if (auto txid = checkpointed_txid(record))
+    database.checkpointed = std::max(database.checkpointed, *txid);
+  std::erase_if(database.unapplied, [&](const UnappliedRecord& unapplied) {
+    return unapplied.txid <= database.checkpointed;
+  });
+  return {};
+}
+
+Result<> Replay::visit_transaction(const journal::Record& record, Replayed& database) {
+  if (checkpointed_txid(
+          record)) {  // newest images of a run: what came before is not needed for recovery
+    database.unapplied = {{database.state.position.txid, record.location}};
+    return {};
+  }
+  database.unapplied.push_back({database.state.position.txid, record.location});
+  LogEntry entry;
+  entry.txid = database.state.position.txid;
+  entry.epoch = database.state.position.epoch;
+  entry.checksum = database.state.position.checksum;
+  entry.timestamp_ms = database.state.timestamp_ms;
+  entry.location = record.location;
+  if (record.payload.size() >= ltx::kHeaderSize) {
+    entry.before = entry.txid.value == 1
+                       ? Checksum{std::uint64_t{1} << 63}
+                       : Checksum{load_be<std::uint64_t>(record.payload.data() + kPreApplyOffset)};
+  }
+  if (!database.log.empty() && database.log.back().txid.next() != entry.txid) database.log.clear();
+  database.log.push_back(entry);
+  return {};
+}
+
+Replayed Replay::take(std::uint64_t database_id, const DatabaseState& initial) {
+  auto found = databases_.find(database_id);
+  if (found == databases_.end()) {
+    Replayed fresh;
+    fresh.state = initial;
+    return fresh;
+  }
+  Replayed replayed = std::move(found->second);
+  databases_.erase(found);
+  return replayed;
+}
+
+}  // namespace offprint::database

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <set>
+#include <unordered_map>
+
+#include "database/hosted_database.h"
+#include "journal/journal.h"
+
+namespace offprint::database {
+
+// Gathers, record by record, what the journal says about each database.
+class Replay {
+ public:
+  Result<> visit(const journal::Record& record);
+
+  // Takes what was gathered; a database that the journal does not mention starts from `initial`.
+  Replayed take(std::uint64_t database_id, const DatabaseState& initial);
+  bool is_dropped(std::uint64_t database_id) const { return dropped_.contains(database_id); }
+
+ private:
+  Result<> visit_transaction(const journal::Record& record, Replayed& database);
+
+  std::unordered_map<std::uint64_t, Replayed> databases_;
+  std::set<std::uint64_t> dropped_;
+};
+
+}  // namespace offprint::database

@@ -1,0 +1,120 @@
+#include "database/session_base.h"
+
+#include <fmt/format.h>
+
+#include "database/sql_text.h"
+
+namespace offprint::database {
+namespace {
+
+class NullSink final : public RowSink {
+ public:
+  void columns(const sqlite::Statement&) override {}
+  Result<> row(const sqlite::Statement&) override { return {}; }
+};
+
+std::uint64_t rows_read_estimate(sqlite3_stmt* statement) {
+  return static_cast<std::uint64_t>(
+      sqlite3_stmt_status(statement, SQLITE_STMTSTATUS_FULLSCAN_STEP, 1));
+}
+
+bool same_name(std::string_view a, std::string_view b) {
+  return a.size() == b.size() &&
+         sqlite3_strnicmp(a.data(), b.data(), static_cast<int>(a.size())) == 0;
+}
+
+}  // namespace
+
+std::optional<std::size_t> SavepointStack::find(std::string_view name) const {
+  for (std::size_t i = names_.size(); i > 0; --i) {
+    if (same_name(names_[i - 1], name)) return i - 1;
+  }
+  return std::nullopt;
+}
+
+std::unexpected<Error> no_transaction(StatementKind kind) {
+  std::string_view what = kind == StatementKind::kCommit ? "commit" : "rollback";
+  return fail(Code::kSql, fmt::format("cannot {} - no transaction is active", what), SQLITE_ERROR);
+}
+std::unexpected<Error> nested_transaction() {
+  return fail(Code::kSql, "cannot start a transaction within a transaction", SQLITE_ERROR);
+}
+std::unexpected<Error> no_such_savepoint(std::string_view name) {
+  return fail(Code::kSql, fmt::format("no such savepoint: {}", name), SQLITE_ERROR);
+}
+
+std::unexpected<Error> SessionBase::lose(Lost reason) {
+  lost_ = reason;
+  return fail(Code::kInternal, "the request runs again");
+}
+
+Result<StatementResult> SessionBase::execute(const SqlStatement& statement, RowSink& sink) {
+  if (lost()) return lose(lost_);
+  OFFPRINT_TRY_ASSIGN(auto lease, connection_.prepare(statement.sql));
+  OFFPRINT_TRY(bind_arguments(lease->statement, statement));
+  return run(lease, sink);
+}
+
+Result<> SessionBase::execute_script(std::string_view sql) {
+  NullSink sink;
+  while (!lost() && !skip_blanks(sql).empty()) {
+    std::string_view rest;
+    OFFPRINT_TRY_ASSIGN(auto lease, connection_.prepare(sql, &rest));
+    if (lease->statement) OFFPRINT_TRY(run(lease, sink));
+    sql = rest;
+  }
+  return {};
+}
+
+Result<Description> SessionBase::describe(std::string_view sql) {
+  if (lost()) return lose(lost_);
+  OFFPRINT_TRY_ASSIGN(auto lease, connection_.prepare(sql));
+  sqlite3_stmt* statement = lease->statement.handle();
+  Description description;
+  for (int i = 1; i <= sqlite3_bind_parameter_count(statement); ++i) {
+    const char* name = sqlite3_bind_parameter_name(statement, i);
+    description.parameters.push_back(name == nullptr ? std::nullopt
+                                                     : std::optional<std::string>(name));
+  }
+  for (int i = 0; i < sqlite3_column_count(statement); ++i) {
+    const char* type = sqlite3_column_decltype(statement, i);
+    description.columns.push_back(
+        {sqlite3_column_name(statement, i),
+         type == nullptr ? std::nullopt : std::optional<std::string>(type)});
+  }
+  description.is_explain = sqlite3_stmt_isexplain(statement) != 0;
+  description.is_read_only = lease->read_only;
+  return description;
+}
+
+Result<StatementResult> SessionBase::drive(PreparedStatement& prepared, RowSink& sink) {
+  sqlite3* db = connection_.handle();
+  sqlite3_stmt* statement = prepared.statement.handle();
+  std::int64_t changes_before = sqlite3_total_changes64(db);
+  StatementResult result;
+  result.read_only = prepared.read_only;
+  sink.columns(prepared.statement);
+  std::optional<Error> refused;
+  int code;
+  while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
+    ++result.rows_read;
+    if (auto taken = sink.row(prepared.statement); !taken) {
+      refused = std::move(taken).error();
+      break;
+    }
+  }
+  if (code != SQLITE_DONE && !refused) {
+    Error error = connection_.error(sqlite3_extended_errcode(db));
+    sqlite3_reset(statement);
+    return fail(std::move(error));
+  }
+  result.rows_read += rows_read_estimate(statement);
+  sqlite3_reset(statement);
+  if (refused) return fail(*std::move(refused));
+  result.changes = sqlite3_total_changes64(db) - changes_before;
+  result.rows_written = static_cast<std::uint64_t>(result.changes);
+  result.last_insert_rowid = sqlite3_last_insert_rowid(db);
+  return result;
+}
+
+}  // namespace offprint::database

@@ -1,0 +1,407 @@
+#include "database/store.h"
+
+#include <algorithm>
+#include <atomic>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <shared_mutex>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "database/catalog.h"
+#include "database/environment.h"
+#include "database/hosted_database.h"
+#include "database/replay.h"
+#include "ltx/checksum.h"
+
+namespace offprint::database {
+namespace {
+
+constexpr std::uint64_t kCatalogId = 0;
+
+std::string file_of(const std::string& directory, std::uint64_t id) {
+  return fmt::format("{}/databases/{:016x}.db", directory, id);
+}
+
+DatabaseState never_written(Lineage lineage, Epoch epoch, std::uint32_t page_size) {
+  DatabaseState state;
+  state.position = {lineage, epoch, TxId{0}, ltx::kEmptyDatabase};
+  state.page_size = page_size;
+  return state;
+}
+
+class StoreImpl final : public Store {
+ public:
+  explicit StoreImpl(StoreOptions options)
+      : environment_(std::make_unique<Environment>(std::move(options))) {}
+  ~StoreImpl() override;
+
+  Result<> start();
+
+  Result<DatabaseInfo> create(const DatabaseName& name, const CreateOptions& options) override;
+  Result<> drop(const DatabaseName& name) override;
+  Result<DatabaseInfo> info(const DatabaseName& name) override;
+  std::vector<DatabaseInfo> list(const std::string& prefix, const std::string& after,
+                                 std::size_t limit) override;
+
+  void submit(const DatabaseName& name, std::unique_ptr<Request> request) override;
+  void submit(const std::shared_ptr<HeldTransaction>& held,
+              std::unique_ptr<Request> request) override;
+  void release(const std::shared_ptr<HeldTransaction>& held) override;
+  Result<Bookmark> import_file(const DatabaseName& name, const std::string& path) override;
+
+  Result<Position> position(const DatabaseName& name) override;
+  Result<Checksum> checksum_at(const DatabaseName& name, const Bookmark& bookmark) override;
+  Result<std::vector<LogEntry>> log_after(const DatabaseName& name, const Bookmark& after,
+                                          std::size_t limit) override;
+  Result<std::unique_ptr<ltx::ByteSource>> open_payload(const journal::Location& location) override;
+  Result<std::unique_ptr<Subscription>> subscribe(const DatabaseName& name,
+                                                  std::function<void()> changed) override;
+  Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) override;
+  void post_blocking(std::function<void()> work) override {
+    environment_->helpers.post(std::move(work));
+  }
+  StoreMetrics metrics() override;
+
+ private:
+  std::shared_ptr<HostedDatabase> find(const std::string& name);
+  Result<std::shared_ptr<HostedDatabase>> get(const DatabaseName& name);
+  std::shared_ptr<HostedDatabase> host(const Catalog::Row& row, Replayed replayed);
+  Result<> load_catalog(Replay& replay);
+  Result<> sweep_orphans();
+  void remove_files(const std::string& path);
+  std::vector<std::shared_ptr<HostedDatabase>> all();
+  void upkeep_if_due();
+  void free_segments();
+
+  std::unique_ptr<Environment> environment_;
+  std::shared_ptr<HostedDatabase> catalog_database_;
+  std::unique_ptr<Catalog> catalog_;
+  std::shared_mutex mutex_;
+  std::map<std::string, std::shared_ptr<HostedDatabase>> databases_;  // guarded by mutex_
+  std::atomic<std::uint64_t> upkeep_at_{0};  // journal position of the next upkeep
+  std::mutex upkeep_mutex_;
+  std::map<std::uint64_t, std::int64_t>
+      segment_seen_ms_;  // guarded by upkeep_mutex_: first seen, by begin
+};
+
+Result<> StoreImpl::start() {
+  StoreOptions& options = environment_->options;
+  sqlite::initialize();
+  environment_->vfs =
+      options.base_vfs == nullptr ? "offprint" : fmt::format("offprint-{}", options.base_vfs);
+  sqlite::register_capture_vfs(environment_->vfs.c_str(), options.base_vfs);
+  OFFPRINT_TRY(options.files->create_directories(options.directory + "/databases"));
+  Replay replay;
+  OFFPRINT_TRY_ASSIGN(
+      environment_->journal,
+      journal::Journal::open(*options.files, options.directory + "/journal", options.journal,
+                             [&](const journal::Record& record) { return replay.visit(record); }));
+  OFFPRINT_TRY(load_catalog(replay));
+  environment_->upkeep = [this] { upkeep_if_due(); };
+  upkeep_at_ = environment_->journal->end_lsn().value + options.journal.segment_size / 2;
+  return {};
+}
+
+Result<> StoreImpl::load_catalog(Replay& replay) {
+  const std::string& directory = environment_->options.directory;
+  HostedDatabase::Identity identity;
+  identity.id = kCatalogId;
+  identity.name = "_catalog";
+  identity.path = file_of(directory, kCatalogId);
+  catalog_database_ = std::make_shared<HostedDatabase>(
+      *environment_, identity,
+      replay.take(kCatalogId, never_written(Lineage::random(), Epoch{}, 4096)));
+  catalog_ = std::make_unique<Catalog>(catalog_database_);
+  OFFPRINT_TRY(catalog_->set_up());
+  OFFPRINT_TRY_ASSIGN(auto rows, catalog_->rows());
+  for (const Catalog::Row& row : rows) {
+    if (replay.is_dropped(row.id)) {  // stopped in the middle of a drop
+      OFFPRINT_TRY(catalog_->remove(row.id, row.name, row.epoch));
+      continue;
+    }
+    auto initial = never_written(row.lineage, row.epoch, row.options.page_size);
+    databases_.emplace(row.name, host(row, replay.take(row.id, initial)));
+  }
+  return sweep_orphans();
+}
+
+std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replayed replayed) {
+  HostedDatabase::Identity identity;
+  identity.id = row.id;
+  identity.name = row.name;
+  identity.options = row.options;
+  identity.created_at_ms = row.created_at_ms;
+  identity.path = file_of(environment_->options.directory, row.id);
+  return std::make_shared<HostedDatabase>(*environment_, std::move(identity), std::move(replayed));
+}
+
+void StoreImpl::remove_files(const std::string& path) {
+  for (const char* suffix : {"", "-wal", "-shm", "-journal"}) {
+    std::error_code ignored;
+    std::filesystem::remove(path + suffix, ignored);
+  }
+}
+
+// Files of databases that the catalog does not have: left by a drop that was cut short.
+Result<> StoreImpl::sweep_orphans() {
+  const std::string folder = environment_->options.directory + "/databases";
+  std::vector<std::string> known = {file_of(environment_->options.directory, kCatalogId)};
+  for (const auto& [name, database] : databases_) known.push_back(database->identity().path);
+  std::sort(known.begin(), known.end());
+  if (environment_->options.base_vfs != nullptr) return {};
+  OFFPRINT_TRY_ASSIGN(auto names, environment_->options.files->list(folder));
+  for (const std::string& name : names) {
+    std::string path = folder + "/" + name.substr(0, name.find(".db") + 3);
+    if (name.size() < 19 || name.substr(16, 3) != ".db" ||
+        std::binary_search(known.begin(), known.end(), path))
+      continue;
+    log::info("removing {}/{}: its database was dropped", folder, name);
+    OFFPRINT_TRY(environment_->options.files->remove(folder + "/" + name));
+  }
+  return {};
+}
+
+StoreImpl::~StoreImpl() {
+  environment_->upkeep = nullptr;
+  Error reason(Code::kUnavailable, "the server is stopping");
+  for (const auto& database : all()) database->shut_down(reason, false);
+  if (catalog_database_) catalog_database_->shut_down(reason, false);
+}
+
+std::vector<std::shared_ptr<HostedDatabase>> StoreImpl::all() {
+  std::shared_lock lock(mutex_);
+  std::vector<std::shared_ptr<HostedDatabase>> result;
+  result.reserve(databases_.size());
+  for (const auto& [name, database] : databases_) result.push_back(database);
+  return result;
+}
+
+std::shared_ptr<HostedDatabase> StoreImpl::find(const std::string& name) {
+  std::shared_lock lock(mutex_);
+  auto found = databases_.find(name);
+  return found == databases_.end() ? nullptr : found->second;
+}
+
+Result<std::shared_ptr<HostedDatabase>> StoreImpl::get(const DatabaseName& name) {
+  auto database = find(name.text());
+  if (!database) return fail(Code::kNotFound, fmt::format("no database '{}'", name.text()));
+  return database;
+}
+
+// ----------------------------------------------------------------------------------------------------------
+// catalog
+
+Result<DatabaseInfo> StoreImpl::create(const DatabaseName& name, const CreateOptions& options) {
+  std::uint32_t size = options.page_size;
+  if (size < 512 || size > 65536 || (size & (size - 1)) != 0) {
+    return fail(Code::kInvalid, "page_size must be a power of two from 512 to 65536");
+  }
+  if (options.auto_vacuum < 0 || options.auto_vacuum > 2)
+    return fail(Code::kInvalid, "auto_vacuum must be 0, 1 or 2");
+  if (options.encoding != "UTF-8" && options.encoding != "UTF-16le" &&
+      options.encoding != "UTF-16be") {
+    return fail(Code::kInvalid, "encoding must be UTF-8, UTF-16le or UTF-16be");
+  }
+  OFFPRINT_TRY_ASSIGN(Catalog::Row row, catalog_->add(name, options));
+  Replayed fresh;
+  fresh.state = never_written(row.lineage, row.epoch, options.page_size);
+  auto database = host(row, std::move(fresh));
+  std::unique_lock lock(mutex_);
+  databases_[name.text()] = database;
+  lock.unlock();
+  return database->info();
+}
+
+Result<> StoreImpl::drop(const DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  journal::Draft draft;
+  draft.kind = journal::Kind::kDrop;
+  draft.database_id = database->identity().id;
+  {
+    std::unique_lock lock(mutex_);
+    auto found = databases_.find(name.text());
+    if (found == databases_.end() || found->second != database) {
+      return fail(Code::kNotFound, fmt::format("no database '{}'", name.text()));
+    }
+    databases_.erase(found);
+  }
+  if (auto recorded = environment_->journal->commit(std::move(draft)); !recorded) {
+    std::unique_lock lock(mutex_);
+    databases_.emplace(name.text(), database);
+    return fail(std::move(recorded).error());
+  }
+  database->shut_down(Error(Code::kNotFound, fmt::format("database '{}' was dropped", name.text())),
+                      true);
+  OFFPRINT_TRY(catalog_->remove(database->identity().id, name.text(), database->position().epoch));
+  remove_files(database->identity().path);
+  return {};
+}
+
+Result<DatabaseInfo> StoreImpl::info(const DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->info();
+}
+
+std::vector<DatabaseInfo> StoreImpl::list(const std::string& prefix, const std::string& after,
+                                          std::size_t limit) {
+  std::vector<std::shared_ptr<HostedDatabase>> chosen;
+  {
+    std::shared_lock lock(mutex_);
+    auto at = after < prefix ? databases_.lower_bound(prefix) : databases_.upper_bound(after);
+    for (; at != databases_.end() && chosen.size() < limit && at->first.starts_with(prefix); ++at) {
+      chosen.push_back(at->second);
+    }
+  }
+  std::vector<DatabaseInfo> infos;
+  infos.reserve(chosen.size());
+  for (const auto& database : chosen) infos.push_back(database->info());
+  return infos;
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// requests
+
+void StoreImpl::submit(const DatabaseName& name, std::unique_ptr<Request> request) {
+  auto database = find(name.text());
+  if (database) return database->submit(std::move(request));
+  Outcome outcome;
+  outcome.state = Outcome::State::kRejected;
+  outcome.error = Error(Code::kNotFound, fmt::format("no database '{}'", name.text()));
+  request->done(std::move(outcome));
+}
+
+void StoreImpl::submit(const std::shared_ptr<HeldTransaction>& held,
+                       std::unique_ptr<Request> request) {
+  held->database->submit_held(held, std::move(request));
+}
+
+void StoreImpl::release(const std::shared_ptr<HeldTransaction>& held) {
+  held->database->release(held);
+}
+
+Result<Bookmark> StoreImpl::import_file(const DatabaseName& name, const std::string& path) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->import_file(path);
+}
+
+// ----------------------------------------------------------------------------------------------------------
+// history
+
+Result<Position> StoreImpl::position(const DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->position();
+}
+
+Result<Checksum> StoreImpl::checksum_at(const DatabaseName& name, const Bookmark& bookmark) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->checksum_at(bookmark);
+}
+
+Result<std::vector<LogEntry>> StoreImpl::log_after(const DatabaseName& name, const Bookmark& after,
+                                                   std::size_t limit) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->log_after(after, limit);
+}
+
+Result<std::unique_ptr<ltx::ByteSource>> StoreImpl::open_payload(
+    const journal::Location& location) {
+  return environment_->journal->open_payload(location);
+}
+
+Result<std::unique_ptr<Subscription>> StoreImpl::subscribe(const DatabaseName& name,
+                                                           std::function<void()> changed) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->subscribe(std::move(changed));
+}
+
+Result<std::unique_ptr<Snapshot>> StoreImpl::snapshot(const DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->snapshot();
+}
+
+StoreMetrics StoreImpl::metrics() {
+  const Environment::Counters& counters = environment_->counters;
+  StoreMetrics metrics;
+  {
+    std::shared_lock lock(mutex_);
+    metrics.databases = databases_.size();
+  }
+  metrics.open_databases = counters.open_databases;
+  metrics.requests_read = counters.requests_read;
+  metrics.requests_write = counters.requests_write;
+  metrics.batches = counters.batches;
+  metrics.transactions = counters.transactions;
+  metrics.rejected = counters.rejected;
+  metrics.offenders = counters.offenders;
+  metrics.checkpoints = counters.checkpoints;
+  metrics.recoveries = counters.recoveries;
+  metrics.queue_length =
+      static_cast<std::uint64_t>(std::max<std::int64_t>(0, counters.queue_length));
+  metrics.journal_syncs = environment_->journal->sync_count();
+  metrics.journal_bytes = environment_->journal->disk_bytes();
+  return metrics;
+}
+
+// -----------------------------------------------------------------------------------------------------------
+// upkeep
+
+void StoreImpl::upkeep_if_due() {
+  std::uint64_t end = environment_->journal->end_lsn().value;
+  std::uint64_t due = upkeep_at_.load(std::memory_order_relaxed);
+  if (end < due) return;
+  if (!upkeep_at_.compare_exchange_strong(due,
+                                          end + environment_->options.journal.segment_size / 2))
+    return;
+  environment_->helpers.post([this] { free_segments(); });
+}
+
+// Frees journal segments over the log's limits. What still needs them is written again or
+// checkpointed first.
+void StoreImpl::free_segments() {
+  std::lock_guard upkeep_lock(upkeep_mutex_);
+  journal::Journal& journal = *environment_->journal;
+  auto segments = journal.segments();
+  if (segments.size() < 2) return;
+  std::int64_t now = unix_time_ms();
+  for (const auto& segment : segments) segment_seen_ms_.emplace(segment.begin.value, now);
+  std::uint64_t end = segments.back().end.value;
+  journal::Lsn target = segments.front().begin;
+  for (std::size_t i = 0; i + 1 < segments.size(); ++i) {
+    bool too_much = end - segments[i].begin.value > environment_->options.log_bytes_max;
+    bool too_old =
+        now - segment_seen_ms_[segments[i + 1].begin.value] > environment_->options.log_age_max_ms;
+    if (too_much || too_old) target = segments[i + 1].begin;
+  }
+  if (target == segments.front().begin) return;
+  auto databases = all();
+  databases.push_back(catalog_database_);
+  for (const auto& database : databases) database->let_go_of(target);
+  for (const auto& database : databases) {
+    if (auto needed = database->needed_from()) target = std::min(target, *needed);
+  }
+  journal::Lsn free_to = segments.front().begin;
+  for (const auto& segment : segments) {
+    if (segment.begin <= target) free_to = segment.begin;
+  }
+  if (auto synced = journal.wait_durable({journal.end_lsn(), 0, 0, false}); !synced) {
+    return environment_->fatal(synced.error());
+  }
+  for (const auto& database : databases) database->trim_log(free_to);
+  if (auto removed = journal.remove_before(free_to); !removed) {
+    log::warn("freeing journal segments: {}", removed.error().message());
+  }
+  segment_seen_ms_.erase(segment_seen_ms_.begin(), segment_seen_ms_.lower_bound(free_to.value));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> Store::open(StoreOptions options) {
+  auto store = std::make_unique<StoreImpl>(std::move(options));
+  OFFPRINT_TRY(store->start());
+  return store;
+}
+
+}  // namespace offprint::database

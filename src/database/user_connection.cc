@@ -1,0 +1,178 @@
+#include "database/user_connection.h"
+
+#include <functional>
+
+#include <fmt/format.h>
+
+#include "database/sql_text.h"
+
+namespace offprint::database {
+namespace {
+
+constexpr int kProgressSteps =
+    2'000;  // virtual machine steps between two looks at the clock: some tens of µs
+
+int parameter_by_name(sqlite3_stmt* statement, const std::string& name) {
+  if (int index = sqlite3_bind_parameter_index(statement, name.c_str()); index > 0) return index;
+  for (char prefix : {':', '@', '$'}) {
+    if (int index = sqlite3_bind_parameter_index(statement, (prefix + name).c_str()); index > 0)
+      return index;
+  }
+  return 0;
+}
+
+}  // namespace
+
+Result<> bind_arguments(sqlite::Statement& statement, const SqlStatement& source) {
+  int count = sqlite3_bind_parameter_count(statement.handle());
+  if (!source.args.empty() && !source.named_args.empty()) {
+    return fail(Code::kInvalid,
+                "ARGS_BOTH_POSITIONAL_AND_NAMED: arguments are either positional or named");
+  }
+  if (source.named_args.empty()) {
+    if (static_cast<std::size_t>(count) != source.args.size()) {
+      return fail(
+          Code::kInvalid,
+          fmt::format("ARGS_INVALID: the statement has {} parameters, {} arguments were given",
+                      count, source.args.size()));
+    }
+    for (int i = 0; i < count; ++i) {
+      OFFPRINT_TRY(statement.bind_value(i + 1, source.args[static_cast<std::size_t>(i)]));
+    }
+    return {};
+  }
+  int bound = 0;
+  std::vector<bool> is_bound(static_cast<std::size_t>(count) + 1);
+  for (const NamedValue& argument : source.named_args) {
+    int index = parameter_by_name(statement.handle(), argument.name);
+    if (index == 0)
+      return fail(Code::kInvalid, fmt::format("ARGS_INVALID: no parameter '{}'", argument.name));
+    OFFPRINT_TRY(statement.bind_value(index, argument.value));
+    if (!is_bound[static_cast<std::size_t>(index)]) ++bound;
+    is_bound[static_cast<std::size_t>(index)] = true;
+  }
+  if (bound != count) {
+    return fail(Code::kInvalid, fmt::format("ARGS_INVALID: {} of {} parameters have no argument",
+                                            count - bound, count));
+  }
+  return {};
+}
+
+Result<std::unique_ptr<UserConnection>> UserConnection::open(const std::string& path,
+                                                             const Options& options) {
+  sqlite::Connection::Options raw;
+  raw.vfs = options.vfs;
+  raw.busy_timeout_ms = options.busy_timeout_ms;
+  OFFPRINT_TRY_ASSIGN(auto connection, sqlite::Connection::open(path, raw));
+  std::unique_ptr<UserConnection> user(new UserConnection(std::move(connection)));
+  sqlite3* db = user->handle();
+  sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
+  sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 1, nullptr);
+  sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_FKEY, options.foreign_keys ? 1 : 0, nullptr);
+  sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, nullptr);
+  sqlite3_progress_handler(db, kProgressSteps, &UserConnection::on_progress, user.get());
+  user->policy_.attach(db);
+  OFFPRINT_TRY(user->run_internal(
+      "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-2000"));
+  return user;
+}
+
+int UserConnection::on_progress(void* self) {
+  auto* user = static_cast<UserConnection*>(self);
+  if (user->deadline_ == Deadline::max() || SteadyClock::now() < user->deadline_) return 0;
+  user->timed_out_ = true;
+  return 1;
+}
+
+bool UserConnection::came_before(std::string_view sql) {
+  std::size_t hash = std::hash<std::string_view>{}(sql);
+  std::size_t& slot = seen_[hash % seen_.size()];
+  bool before = slot == hash;
+  slot = hash;
+  return before;
+}
+
+Result<UserConnection::Lease> UserConnection::prepare(std::string_view sql,
+                                                      std::string_view* rest) {
+  bool whole = rest == nullptr;
+  if (whole) {
+    if (auto found = by_text_.find(sql); found != by_text_.end()) {
+      Cached cached = std::move(*found->second);
+      cache_.erase(found->second);
+      by_text_.erase(found);
+      return Lease(*this, std::move(cached.second), std::move(cached.first));
+    }
+  }
+  bool keep = whole && sql.size() <= kCachedTextMax && came_before(sql);
+  policy_.reset();
+  auto prepared = std::make_unique<PreparedStatement>();
+  bool vacuum = equals_ignoring_case(first_word(sql), "VACUUM");
+  bool readonly_begin = is_begin_readonly(sql);
+  std::string_view text = readonly_begin ? std::string_view("BEGIN") : sql;
+  sqlite3_stmt* raw = nullptr;
+  const char* tail = nullptr;
+  int code = sqlite3_prepare_v3(handle(), text.data(), static_cast<int>(text.size()),
+                                keep ? SQLITE_PREPARE_PERSISTENT : 0, &raw, &tail);
+  prepared->statement = sqlite::Statement(raw);
+  if (code != SQLITE_OK) return fail(error(code));
+  std::string_view left =
+      readonly_begin ? std::string_view() : sql.substr(static_cast<std::size_t>(tail - sql.data()));
+  if (rest != nullptr) {
+    *rest = left;
+  } else if (raw == nullptr) {
+    return fail(Code::kInvalid, "SQL_NO_STATEMENT: the SQL text contains no statement");
+  } else if (!skip_blanks(left).empty()) {
+    return fail(Code::kInvalid,
+                "SQL_MANY_STATEMENTS: the SQL text contains more than one statement");
+  }
+  if (raw != nullptr) {
+    const SqlPolicy::Observation& seen = policy_.observed();
+    bool explain = sqlite3_stmt_isexplain(raw) != 0;
+    prepared->kind = explain ? StatementKind::kPlain : vacuum ? StatementKind::kVacuum : seen.kind;
+    prepared->savepoint = seen.savepoint;
+    prepared->sets_defer_foreign_keys = seen.sets_defer_foreign_keys && !explain;
+    prepared->sets_pragma = seen.sets_pragma && !explain;
+    prepared->reads_change_counters = seen.reads_change_counters;
+    prepared->read_only = sqlite3_stmt_readonly(raw) != 0;
+  }
+  return Lease(*this, std::move(prepared), keep ? std::string(sql) : std::string());
+}
+
+void UserConnection::give_back(std::unique_ptr<PreparedStatement> prepared, std::string key) {
+  if (key.empty() || !prepared->statement) return;
+  prepared->statement.reset();
+  sqlite3_clear_bindings(prepared->statement.handle());
+  if (by_text_.contains(key)) return;
+  cache_.emplace_front(std::move(key), std::move(prepared));
+  by_text_.emplace(cache_.front().first, cache_.begin());
+  if (cache_.size() > kCacheMax) {
+    by_text_.erase(cache_.back().first);
+    cache_.pop_back();
+  }
+}
+
+Result<> UserConnection::run_internal(const char* sql) {
+  policy_.set_internal(true);
+  auto result = connection_.execute(sql);
+  policy_.set_internal(false);
+  return result;
+}
+
+Result<sqlite::Statement> UserConnection::prepare_internal(const char* sql) {
+  policy_.set_internal(true);
+  auto result = connection_.prepare(sql, SQLITE_PREPARE_PERSISTENT);
+  policy_.set_internal(false);
+  return result;
+}
+
+Error UserConnection::error(int code) const {
+  if (timed_out_)
+    return Error(Code::kTimeout, "the statement took longer than its time limit", SQLITE_INTERRUPT);
+  if ((code & 0xff) == SQLITE_AUTH) {
+    const std::string& reason = policy_.observed().refusal;
+    return Error(Code::kForbidden, reason.empty() ? "not authorized" : reason, SQLITE_AUTH);
+  }
+  return sqlite::sqlite_error(code, handle());
+}
+
+}  // namespace offprint::database

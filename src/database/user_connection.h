@@ -1,0 +1,107 @@
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "database/request.h"
+#include "database/sql_policy.h"
+#include "sqlite/connection.h"
+
+namespace offprint::database {
+
+// A statement of a user, ready to run, with what the policy learnt about it.
+struct PreparedStatement {
+  sqlite::Statement statement;
+  StatementKind kind = StatementKind::kPlain;
+  std::string savepoint;
+  bool sets_defer_foreign_keys = false;
+  bool sets_pragma = false;
+  bool reads_change_counters = false;
+  bool read_only = false;
+};
+
+// A connection on which user SQL runs: policy, statement cache, deadline. Thread: one at a time.
+class UserConnection {
+ public:
+  struct Options {
+    const char* vfs = nullptr;
+    bool foreign_keys = true;
+    int busy_timeout_ms = 5'000;
+  };
+  static Result<std::unique_ptr<UserConnection>> open(const std::string& path,
+                                                      const Options& options);
+  UserConnection(const UserConnection&) = delete;
+  UserConnection& operator=(const UserConnection&) = delete;
+
+  // Gives a statement back to its connection when it goes: reset, bindings cleared, kept if its
+  // text came before.
+  class Lease {
+   public:
+    Lease(UserConnection& owner, std::unique_ptr<PreparedStatement> prepared, std::string key)
+        : owner_(&owner), prepared_(std::move(prepared)), key_(std::move(key)) {}
+    Lease(Lease&&) noexcept = default;
+    Lease& operator=(Lease&&) = delete;
+    ~Lease() {
+      if (prepared_) owner_->give_back(std::move(prepared_), std::move(key_));
+    }
+    PreparedStatement* operator->() const { return prepared_.get(); }
+
+   private:
+    UserConnection* owner_;
+    std::unique_ptr<PreparedStatement> prepared_;
+    std::string key_;  // empty: not to be kept
+  };
+
+  // Prepares the first statement of `sql`. `rest`, when given, becomes what follows it. Without
+  // `rest` a second statement is refused ("SQL_MANY_STATEMENTS"). No statement at all:
+  // "SQL_NO_STATEMENT", or, with `rest`, a lease with an empty statement.
+  Result<Lease> prepare(std::string_view sql, std::string_view* rest = nullptr);
+
+  // A statement of ours, outside the policy.
+  Result<> run_internal(const char* sql);
+  Result<sqlite::Statement> prepare_internal(const char* sql);
+
+  // Statements are interrupted after this; the error is kTimeout. max(): never.
+  void set_deadline(Deadline deadline) { deadline_ = deadline; }
+  // The deadline passed while the last statement ran.
+  bool timed_out() const { return timed_out_; }
+  void clear_timed_out() { timed_out_ = false; }
+
+  // The error that `code` means here: refused by policy, deadline, or SQLite's own.
+  Error error(int code) const;
+
+  SqlPolicy& policy() { return policy_; }
+  sqlite::Connection& connection() { return connection_; }
+  sqlite3* handle() const { return connection_.handle(); }
+  bool autocommit() const { return connection_.autocommit(); }
+
+ private:
+  explicit UserConnection(sqlite::Connection connection) : connection_(std::move(connection)) {}
+  void give_back(std::unique_ptr<PreparedStatement> prepared, std::string key);
+  bool came_before(std::string_view sql);
+  static int on_progress(void* self);
+
+  using Cached = std::pair<std::string, std::unique_ptr<PreparedStatement>>;
+  static constexpr std::size_t kCacheMax = 128;
+  static constexpr std::size_t kCachedTextMax = 16 << 10;
+
+  SqlPolicy policy_;  // before connection_: SQLite calls it until the connection is closed
+  sqlite::Connection connection_;
+  std::list<Cached> cache_;  // most recent first
+  std::unordered_map<std::string_view, std::list<Cached>::iterator> by_text_;
+  std::array<std::size_t, 512> seen_{};  // hashes of texts that came lately
+  Deadline deadline_ = Deadline::max();
+  bool timed_out_ = false;
+};
+
+// Binds the arguments of a statement. kInvalid "ARGS_INVALID…" when they don't match its parameters
+// exactly.
+Result<> bind_arguments(sqlite::Statement& statement, const SqlStatement& source);
+
+}  // namespace offprint::database

@@ -1,0 +1,214 @@
+#include "database/writer_session.h"
+
+#include <fmt/format.h>
+
+namespace offprint::database {
+namespace {
+
+// Names with a control byte: only ours ever reach SQLite, so they cannot meet a user's.
+constexpr char kSavepointTransaction[] = "SAVEPOINT \"\x01t\"";
+constexpr char kReleaseTransaction[] = "RELEASE \"\x01t\"";
+constexpr char kUndoTransaction[] = "ROLLBACK TO \"\x01t\"; RELEASE \"\x01t\"";
+constexpr char kSavepointStatement[] = "SAVEPOINT \"\x01s\"";
+constexpr char kReleaseStatement[] = "RELEASE \"\x01s\"";
+constexpr char kUndoStatement[] = "ROLLBACK TO \"\x01s\"; RELEASE \"\x01s\"";
+
+std::string numbered(std::string_view verb, std::size_t depth) {
+  return fmt::format("{} \"\x01{}\"", verb, depth);
+}
+
+std::unexpected<Error> foreign_key_failed() {
+  return fail(Code::kSql, "FOREIGN KEY constraint failed", SQLITE_CONSTRAINT_FOREIGNKEY);
+}
+
+}  // namespace
+
+WriterSession::WriterSession(UserConnection& connection, Mode mode,
+                             std::function<std::optional<Error>()> commit_error)
+    : SessionBase(connection), mode_(mode), commit_error_(std::move(commit_error)) {
+  sqlite3_set_last_insert_rowid(connection.handle(), 0);
+}
+
+bool WriterSession::autocommit() const {
+  return mode_ == Mode::kShared ? !in_transaction_ : connection_.autocommit();
+}
+
+Result<StatementResult> WriterSession::run(UserConnection::Lease& lease, RowSink& sink) {
+  PreparedStatement& prepared = *lease.operator->();
+  if (prepared.reads_change_counters && !changed_rows_) reset_change_counters();
+  if (!prepared.read_only) changed_rows_ = true;
+  if (mode_ == Mode::kAlone) return run_alone(prepared, sink);
+  switch (prepared.kind) {
+    case StatementKind::kPlain:
+      return run_plain(prepared, sink);
+    case StatementKind::kVacuum:
+      if (!in_transaction_) return lose(Lost::kMustRunAlone);
+      return fail(Code::kSql, "cannot VACUUM from within a transaction", SQLITE_ERROR);
+    default:
+      sink.columns(prepared.statement);
+      return control(prepared);
+  }
+}
+
+Result<StatementResult> WriterSession::run_plain(PreparedStatement& prepared, RowSink& sink) {
+  bool returns_rows = !prepared.read_only && prepared.statement.column_count() > 0;
+  auto result = returns_rows ? run_with_savepoint(prepared, sink) : drive(prepared, sink);
+  if (connection_.autocommit()) {
+    return lose(connection_.timed_out() ? Lost::kTimedOut : Lost::kTransactionGone);
+  }
+  OFFPRINT_TRY(statement_ended(prepared.sets_defer_foreign_keys));
+  return result;
+}
+
+// A write that also returns rows is undone when the rows cannot be taken.
+Result<StatementResult> WriterSession::run_with_savepoint(PreparedStatement& prepared,
+                                                          RowSink& sink) {
+  OFFPRINT_TRY(connection_.run_internal(kSavepointStatement));
+  auto result = drive(prepared, sink);
+  if (connection_.autocommit()) return result;
+  bool refused_by_sink = !result && result.error().sqlite_code() == 0;
+  OFFPRINT_TRY(connection_.run_internal(refused_by_sink ? kUndoStatement : kReleaseStatement));
+  return result;
+}
+
+Result<StatementResult> WriterSession::run_alone(PreparedStatement& prepared, RowSink& sink) {
+  connection_.policy().set_vacuuming(prepared.kind == StatementKind::kVacuum);
+  auto result = drive(prepared, sink);
+  connection_.policy().set_vacuuming(false);
+  if (prepared.sets_defer_foreign_keys) defers_foreign_keys_ = true;
+  if (!result && result.error().sqlite_code() == SQLITE_IOERR_FSYNC) {
+    if (auto why = commit_error_()) return fail(*std::move(why));
+  }
+  return result;
+}
+
+// After an autocommit statement nothing may be left over for the next request: no violation of a
+// deferred key (then the statement runs again alone, where SQLite refuses it), no
+// defer_foreign_keys.
+Result<> WriterSession::statement_ended(bool sets_defer) {
+  if (in_transaction_) {
+    defers_foreign_keys_ = defers_foreign_keys_ || sets_defer;
+    return {};
+  }
+  if (deferred_violation()) return lose(Lost::kTransactionGone);
+  if (defers_foreign_keys_ && !sets_defer) reset_defer_foreign_keys();
+  defers_foreign_keys_ = sets_defer;
+  return {};
+}
+
+Result<StatementResult> WriterSession::control(const PreparedStatement& prepared) {
+  Result<> done;
+  switch (prepared.kind) {
+    case StatementKind::kBegin:
+      done = in_transaction_ ? Result<>(nested_transaction()) : begin(false);
+      break;
+    case StatementKind::kCommit:
+      done = in_transaction_ ? commit() : Result<>(no_transaction(prepared.kind));
+      break;
+    case StatementKind::kRollback:
+      done = in_transaction_ ? rollback() : Result<>(no_transaction(prepared.kind));
+      break;
+    case StatementKind::kSavepoint:
+      done = savepoint(prepared.savepoint);
+      break;
+    case StatementKind::kRollbackTo:
+      done = rollback_to(prepared.savepoint);
+      break;
+    default:
+      done = release(prepared.savepoint);
+      break;
+  }
+  if (!done) {
+    // Outside a transaction stock SQLite forgets defer_foreign_keys with any statement that fails.
+    if (!in_transaction_ && defers_foreign_keys_) reset_defer_foreign_keys();
+    return fail(std::move(done).error());
+  }
+  return StatementResult{};
+}
+
+Result<> WriterSession::begin(bool by_savepoint) {
+  OFFPRINT_TRY(connection_.run_internal(kSavepointTransaction));
+  in_transaction_ = true;
+  opened_by_savepoint_ = by_savepoint;
+  return {};
+}
+
+Result<> WriterSession::commit() {
+  if (deferred_violation()) return foreign_key_failed();
+  OFFPRINT_TRY(connection_.run_internal(kReleaseTransaction));
+  in_transaction_ = false;
+  savepoints_.cut(0);
+  if (defers_foreign_keys_) reset_defer_foreign_keys();
+  return {};
+}
+
+Result<> WriterSession::rollback() {
+  OFFPRINT_TRY(connection_.run_internal(kUndoTransaction));
+  in_transaction_ = false;
+  savepoints_.cut(0);
+  if (defers_foreign_keys_) reset_defer_foreign_keys();
+  return {};
+}
+
+Result<> WriterSession::savepoint(const std::string& name) {
+  if (!in_transaction_) OFFPRINT_TRY(begin(true));
+  OFFPRINT_TRY(connection_.run_internal(numbered("SAVEPOINT", savepoints_.size()).c_str()));
+  savepoints_.push(name);
+  return {};
+}
+
+Result<> WriterSession::rollback_to(const std::string& name) {
+  auto found = in_transaction_ ? savepoints_.find(name) : std::nullopt;
+  if (!found) return no_such_savepoint(name);
+  OFFPRINT_TRY(connection_.run_internal(numbered("ROLLBACK TO", *found).c_str()));
+  savepoints_.cut(*found + 1);
+  return {};
+}
+
+Result<> WriterSession::release(const std::string& name) {
+  auto found = in_transaction_ ? savepoints_.find(name) : std::nullopt;
+  if (!found) return no_such_savepoint(name);
+  if (*found == 0 && opened_by_savepoint_) return commit();
+  OFFPRINT_TRY(connection_.run_internal(numbered("RELEASE", *found).c_str()));
+  savepoints_.cut(*found);
+  return {};
+}
+
+void WriterSession::finish(bool keep_transaction) {
+  if (mode_ == Mode::kAlone) {
+    if (keep_transaction) return;
+    if (!connection_.autocommit()) (void)connection_.run_internal("ROLLBACK");
+    if (defers_foreign_keys_) reset_defer_foreign_keys();
+    return;
+  }
+  if (lost()) return;
+  if (in_transaction_ && keep_transaction) {
+    lost_ = Lost::kMustRunAlone;
+    return;
+  }
+  if (in_transaction_ && !rollback()) lost_ = Lost::kTransactionGone;
+  if (defers_foreign_keys_) reset_defer_foreign_keys();
+}
+
+bool WriterSession::deferred_violation() const {
+  int current = 0;
+  int highest = 0;
+  sqlite3_db_status(connection_.handle(), SQLITE_DBSTATUS_DEFERRED_FKS, &current, &highest, 0);
+  return current != 0;
+}
+
+void WriterSession::reset_defer_foreign_keys() {
+  (void)connection_.run_internal("PRAGMA defer_foreign_keys=OFF");
+  defers_foreign_keys_ = false;
+}
+
+// changes() and last_insert_rowid() must not tell of another request's rows.
+void WriterSession::reset_change_counters() {
+  sqlite3_set_last_insert_rowid(connection_.handle(), 0);
+  auto table = connection_.connection().query_text(
+      "SELECT format('DELETE FROM main.\"%w\" WHERE 0', name) FROM sqlite_schema "
+      "WHERE type='table' AND rootpage>0 AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' LIMIT 1");
+  if (table) (void)connection_.run_internal(table->c_str());
+}
+
+}  // namespace offprint::database

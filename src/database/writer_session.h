@@ -1,0 +1,54 @@
+#pragma once
+
+#include <functional>
+
+#include "database/session_base.h"
+
+namespace offprint::database {
+
+// A request on the writer connection. Shared: inside a transaction that other requests share; its
+// own control statements are mapped to savepoints of ours and never stepped. Alone: plain SQL on
+// the connection. The rules and the tests that prove them: docs/batching.md.
+class WriterSession final : public SessionBase {
+ public:
+  enum class Mode { kShared, kAlone };
+  // `commit_error` tells why the last commit was refused.
+  WriterSession(UserConnection& connection, Mode mode,
+                std::function<std::optional<Error>()> commit_error);
+
+  bool autocommit() const override;
+  // A further request of the same open transaction.
+  void resume() { lost_ = Lost::kNo; }
+  // Ends the request: an open transaction is rolled back, unless it is to stay (then, when shared,
+  // the request is lost: it must run alone), connection state that would leak is reset.
+  void finish(bool keep_transaction);
+
+ protected:
+  Result<StatementResult> run(UserConnection::Lease& lease, RowSink& sink) override;
+
+ private:
+  Result<StatementResult> run_plain(PreparedStatement& prepared, RowSink& sink);
+  Result<StatementResult> run_alone(PreparedStatement& prepared, RowSink& sink);
+  Result<StatementResult> run_with_savepoint(PreparedStatement& prepared, RowSink& sink);
+  Result<StatementResult> control(const PreparedStatement& prepared);
+  Result<> begin(bool by_savepoint);
+  Result<> commit();
+  Result<> rollback();
+  Result<> savepoint(const std::string& name);
+  Result<> rollback_to(const std::string& name);
+  Result<> release(const std::string& name);
+  Result<> statement_ended(bool sets_defer);
+  bool deferred_violation() const;
+  void reset_defer_foreign_keys();
+  void reset_change_counters();
+
+  Mode mode_;
+  std::function<std::optional<Error>()> commit_error_;
+  bool in_transaction_ = false;  // of this request, when shared
+  bool opened_by_savepoint_ = false;
+  SavepointStack savepoints_;
+  bool defers_foreign_keys_ = false;
+  bool changed_rows_ = false;  // a statement of this request was no reading one
+};
+
+}  // namespace offprint::database
