@@ -59,7 +59,11 @@ bool looks_read_only(std::string_view sql) {
   for (std::string_view reading : {"SELECT", "WITH", "VALUES", "EXPLAIN", "PRAGMA"}) {
     if (equals_ignoring_case(word, reading)) return true;
   }
-  return word.empty();
+  // The end of a transaction goes where its beginning went.
+  for (std::string_view ending : {"COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"}) {
+    if (equals_ignoring_case(word, ending)) return true;
+  }
+  return word.empty() || is_begin_readonly(sql);
 }
 
 }  // namespace offprint::database
