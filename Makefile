@@ -66,9 +66,7 @@ bench: preset-release ## speed, beside its baselines of the same run
 
 .PHONY: lint
 lint: build/setup/lint.stamp preset-dev ## format, clang-tidy, the rules of the house
-	@$(CLANG_FORMAT) --dry-run --Werror $(SOURCES) && echo "format: $(words $(SOURCES)) files clean"
-	@tools/check_house --build build/dev
-	@tools/tidy --build build/dev
+	@tools/lint build/dev
 
 .PHONY: format
 format: build/setup/lint.stamp ## clang-format over our sources
