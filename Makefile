@@ -5,7 +5,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 JOBS ?= $(shell nproc)
-# Seconds: of `make test-soak` for each soak test, of `make fuzz` for each target, of one test program.
+PRESET ?= dev
+# Seconds: of `make test-soak` in all, of `make fuzz` for each target, of one test program.
 BUDGET_S ?= 600
 FUZZ_S ?= 60
 TEST_TIMEOUT_S ?= 900
@@ -21,8 +22,6 @@ help: ## this list
 build/setup/%.stamp: tools/setup
 	@tools/setup $*
 	@mkdir -p $(@D) && touch $@
-
-build/setup/interop.stamp: $(wildcard tests/interop/go/go.* tests/interop/libsql-client/package*.json)
 
 # preset-NAME: configures the preset, which is cheap when nothing changed.
 .PHONY: preset-%
@@ -40,12 +39,12 @@ run: build ## a server with real data, followed live by a plain file (keeps serv
 
 # --- check -------------------------------------------------------------------------------------
 .PHONY: test
-test: preset-dev ## all tests
-	@cmake --build --preset dev -j $(JOBS)
-	@tools/run_tests build/dev --timeout $(TEST_TIMEOUT_S) -j $(JOBS)
+test: preset-$(PRESET) ## all tests; PRESET=asan, tsan or gcc runs them there
+	@cmake --build --preset $(PRESET) -j $(JOBS)
+	@tools/run_tests build/$(PRESET) --timeout $(TEST_TIMEOUT_S) -j $(JOBS)
 
 .PHONY: test-interop
-test-interop: preset-dev build/setup/base.stamp ## stock clients and programs against our server
+test-interop: preset-dev ## stock clients and programs against our server
 	@cmake --build --preset dev -j $(JOBS) --target offprint
 	@tests/interop/run build/dev/offprint
 
