@@ -28,6 +28,7 @@ HostedDatabase::HostedDatabase(Environment& environment, Identity identity, Repl
       unapplied_(replayed.unapplied.begin(), replayed.unapplied.end()),
       state_lsn_(replayed.state_lsn),
       last_used_(SteadyClock::now()),
+      closed_as_(replayed.closed_as),
       needs_recovery_(replayed.checkpointed < replayed.state.position.txid) {
   recent_states_.push_back(state_);
 }

@@ -9,6 +9,7 @@
 
 #include "database/batch.h"
 #include "database/environment.h"
+#include "database/file_fingerprint.h"
 #include "database/open_files.h"
 #include "database/state.h"
 #include "database/store.h"
@@ -25,10 +26,11 @@ struct UnappliedRecord {
 // What the journal said about a database at start.
 struct Replayed {
   DatabaseState state;
-  TxId checkpointed;                       // in the file, fsynced
-  std::deque<LogEntry> log;                // contiguous, newest last
-  std::vector<UnappliedRecord> unapplied;  // above `checkpointed`, oldest first
-  journal::Lsn state_lsn;                  // of the newest record that carries the state
+  TxId checkpointed;                         // in the file, fsynced
+  std::deque<LogEntry> log;                  // contiguous, newest last
+  std::vector<UnappliedRecord> unapplied;    // above `checkpointed`, oldest first
+  journal::Lsn state_lsn;                    // of the newest record that carries the state
+  std::optional<FileFingerprint> closed_as;  // the file when it was last closed in order
 };
 
 // One hosted database: its queue, its place in history, and its files while it is in use.
@@ -91,14 +93,15 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   // --- files
   Result<std::shared_ptr<OpenFiles>> open_files();
   Result<> recover();
+  Result<> check_for_foreign_change(OpenFiles& files);
   std::vector<journal::Location> records_above_checkpoint();
   Result<> append_images_again();
   void close_files();
   void close_if_idle();
   void arm_idle_timer(Deadline when);
-  void record_checkpoint(TxId covered, bool durable);
+  void record_checkpoint(TxId covered, bool durable, bool closing = false);
   void start_checkpoint_if_due();
-  void checkpoint(bool durable);
+  void checkpoint(bool durable, bool closing = false);
   void on_decided(const DatabaseState& state, const sqlite::WalPoint& point, const LogEntry& entry);
   void became_visible();
   Result<Bookmark> import_at_turn(const std::string& path);
@@ -149,9 +152,12 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   std::optional<Error> refused_;  // why nothing is taken any more
   bool dropped_ = false;
   bool checkpointing_ = false;
+  std::uint32_t frames_at_checkpoint_ = 0;      // of the -wal, when it was last tried …
+  std::uint64_t generation_at_checkpoint_ = 0;  // … and which generation that was
   bool idle_timer_armed_ = false;
   Deadline last_used_;
   std::string stopped_;
+  std::optional<FileFingerprint> closed_as_;  // the file as we left it
 
   bool needs_recovery_ = false;  // used at this database's turn only
 };

@@ -38,6 +38,7 @@ Result<std::shared_ptr<OpenFiles>> HostedDatabase::open_files() {
                                       const LogEntry& entry) { on_decided(next, point, entry); });
   if (!files)
     return fail(files.error().with_context(fmt::format("open database '{}'", identity_.name)));
+  OFFPRINT_TRY(check_for_foreign_change(**files));
   environment_.counters.open_databases.fetch_add(1, std::memory_order_relaxed);
   std::lock_guard lock(mutex_);
   files_ = *files;
@@ -47,6 +48,33 @@ Result<std::shared_ptr<OpenFiles>> HostedDatabase::open_files() {
     arm_idle_timer(last_used_ + std::chrono::milliseconds(environment_.options.idle_close_ms));
   }
   return files_;
+}
+
+// A program that wrote to the file while it was closed has left its mark; then, and only then, the
+// whole is read. What differs is not taken for ours: the database gives what it has, but takes no
+// more writes.
+Result<> HostedDatabase::check_for_foreign_change(OpenFiles& files) {
+  std::optional<FileFingerprint> left;
+  DatabaseState state;
+  {
+    std::lock_guard lock(mutex_);
+    left = std::exchange(closed_as_, std::nullopt);
+    state = state_;
+  }
+  std::error_code absent;
+  bool wal_has_content = std::filesystem::file_size(identity_.path + "-wal", absent) > 0 && !absent;
+  if (!left || (left == FileFingerprint::of(identity_.path) && !wal_has_content)) return {};
+  OFFPRINT_TRY_ASSIGN(auto reader, PageReader::open(identity_.path, environment_.vfs.c_str()));
+  OFFPRINT_TRY_ASSIGN(Checksum found, scan_checksum(reader, state));
+  if (found == state.position.checksum) return {};
+  Error why(Code::kUnavailable,
+            "another program changed the database file while it was closed; export it and import "
+            "it under a new name");
+  log::error("database '{}' takes no more writes: {}", identity_.name, why.message());
+  files.recorder().stop(why);
+  std::lock_guard lock(mutex_);
+  stopped_ = why.message();
+  return {};
 }
 
 Result<> HostedDatabase::recover() {
@@ -70,7 +98,7 @@ Result<> HostedDatabase::recover() {
 }
 
 // `covered` is in the database file, fsynced: the journal may let go of everything up to it.
-void HostedDatabase::record_checkpoint(TxId covered, bool durable) {
+void HostedDatabase::record_checkpoint(TxId covered, bool durable, bool closing) {
   journal::Draft draft;
   draft.kind = journal::Kind::kCheckpointed;
   draft.database_id = identity_.id;
@@ -82,6 +110,10 @@ void HostedDatabase::record_checkpoint(TxId covered, bool durable) {
   Bytes txid;
   append_be<std::uint64_t>(txid, covered.value);
   draft.metadata.push_back({journal::MetadataType::kCheckpointedTxId, std::move(txid)});
+  std::optional<FileFingerprint> fingerprint;
+  if (closing) fingerprint = FileFingerprint::of(identity_.path);
+  if (fingerprint)
+    draft.metadata.push_back({journal::MetadataType::kFileFingerprint, fingerprint->encode()});
   auto location = environment_.journal->append(std::move(draft));
   if (location && durable) {
     if (auto synced = environment_.journal->wait_durable(*location); !synced)
@@ -92,11 +124,12 @@ void HostedDatabase::record_checkpoint(TxId covered, bool durable) {
                      location.error().message());
   std::lock_guard lock(mutex_);
   checkpointed_ = std::max(checkpointed_, covered);
+  closed_as_ = fingerprint;
   if (checkpointed_ == state_.position.txid) state_lsn_ = location->lsn;
   while (!unapplied_.empty() && unapplied_.front().txid <= checkpointed_) unapplied_.pop_front();
 }
 
-void HostedDatabase::checkpoint(bool durable) {
+void HostedDatabase::checkpoint(bool durable, bool closing) {
   std::shared_ptr<OpenFiles> files;
   std::uint64_t generation = 0;
   TxId newest;
@@ -119,7 +152,7 @@ void HostedDatabase::checkpoint(bool durable) {
     bool complete = result->done_frames == result->wal_frames;
     covered = started_anew ? newest : wal_map_.covered(result->done_frames, complete);
   }
-  if (covered) record_checkpoint(*covered, durable);
+  if (covered) record_checkpoint(*covered, durable, closing);
 }
 
 // The bulk of a checkpoint runs beside the writer; when the -wal has grown on meanwhile, the rest
@@ -128,8 +161,14 @@ void HostedDatabase::start_checkpoint_if_due() {
   std::uint32_t limit = environment_.options.checkpoint_frames;
   {
     std::lock_guard lock(mutex_);
-    if (checkpointing_ || wal_map_.frames() < limit) return;
+    std::uint32_t frames = wal_map_.frames();
+    bool tried = generation_at_checkpoint_ ==
+                 wal_map_.generation();  // a reader was in the way: not at every batch
+    if (checkpointing_ || frames < limit || (tried && frames < frames_at_checkpoint_ + limit))
+      return;
     checkpointing_ = true;
+    frames_at_checkpoint_ = frames;
+    generation_at_checkpoint_ = wal_map_.generation();
   }
   environment_.helpers.post([self = shared_from_this()] {
     self->checkpoint(false);
@@ -193,7 +232,7 @@ void HostedDatabase::close_if_idle() {
     }
   }
   if (busy) return;
-  checkpoint(true);
+  checkpoint(true, true);
   close_files();
 }
 
@@ -225,7 +264,7 @@ void HostedDatabase::shut_down(const Error& reason, bool dropped) {
     for (auto& weak : readers) {
       if (auto reader = weak.lock(); reader && !reader->running) end_held(reader, reason);
     }
-    if (!dropped) checkpoint(true);
+    if (!dropped) checkpoint(true, true);
     close_files();
     became_visible();
   });

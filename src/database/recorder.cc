@@ -184,7 +184,8 @@ Result<DatabaseState> TransactionRecorder::encode(sqlite::CapturedTransaction& t
     checksum = ltx::toggle(checksum, old);
   }
   if (is_foreign) {
-    OFFPRINT_TRY_ASSIGN(checksum, scan_checksum(next));
+    known_.clear();  // what the other program replaced is not known: the whole file is read
+    OFFPRINT_TRY_ASSIGN(checksum, scan_checksum(old_pages_, next));
   }
   next.position.checksum = checksum;
   OFFPRINT_TRY(encoder.finish(checksum));
@@ -225,17 +226,18 @@ Result<Checksum> TransactionRecorder::old_checksum(PageNo page) {
   return ltx::page_checksum(1, as_sent);
 }
 
-// Another program's transaction: what it replaced is not known, so the whole file is read.
-Result<Checksum> TransactionRecorder::scan_checksum(const DatabaseState& next) {
-  known_.clear();
+Result<Checksum> scan_checksum(PageReader& reader, const DatabaseState& state) {
+  bool begins = reader.connection().autocommit();
+  if (begins) OFFPRINT_TRY(reader.begin());
   Checksum checksum = ltx::kEmptyDatabase;
-  for (PageNo page = 1; page <= next.page_count; ++page) {
-    if (page == ltx::lock_page(next.page_size)) continue;
-    OFFPRINT_TRY_ASSIGN(ByteView image, old_pages_.page(page));
+  for (PageNo page = 1; page <= state.page_count; ++page) {
+    if (page == ltx::lock_page(state.page_size)) continue;
+    OFFPRINT_TRY_ASSIGN(ByteView image, reader.page(page));
     Bytes as_sent(image.begin(), image.end());
-    if (page == 1) std::copy(next.header.begin(), next.header.end(), as_sent.begin());
+    if (page == 1) std::copy(state.header.begin(), state.header.end(), as_sent.begin());
     checksum = ltx::toggle(checksum, ltx::page_checksum(page, as_sent));
   }
+  if (begins) reader.end();
   return checksum;
 }
 

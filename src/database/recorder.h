@@ -31,6 +31,10 @@ class PageReader {
   sqlite::Statement select_;
 };
 
+// The rolling checksum of the file's content, by reading all of it; page 1 counts as `state` has
+// its header. Begins a read transaction on `reader` unless there is one, and ends the one it began.
+Result<Checksum> scan_checksum(PageReader& reader, const DatabaseState& state);
+
 // Turns what SQLite is about to commit into a transaction of the journal, and holds the commit back
 // until that is durable. One for each open database. Thread: the one that runs the writer
 // connection.
@@ -47,6 +51,8 @@ class TransactionRecorder final : public sqlite::CommitGate {
   Result<> foreign_commit(sqlite::CapturedTransaction* transaction) override;
   void broken(const Error& error) override;
 
+  // Refuses every further commit.
+  void stop(const Error& why) { stopped_ = why; }
   // Why the last commit was refused; asking clears it.
   std::optional<Error> take_error();
   // The files cannot be used any more: recover from the journal.
@@ -64,7 +70,6 @@ class TransactionRecorder final : public sqlite::CommitGate {
                                bool is_foreign);
   Result<> append(const DatabaseState& next, journal::Draft draft, const sqlite::WalPoint& point);
   Result<Checksum> old_checksum(PageNo page);
-  Result<Checksum> scan_checksum(const DatabaseState& next);
 
   const std::uint64_t database_id_;
   journal::Journal& journal_;

@@ -44,7 +44,11 @@ Result<> Replay::visit(const journal::Record& record) {
     database.state = state;
     database.state_lsn = record.location.lsn;
   }
+  database.closed_as.reset();
   if (record.kind == journal::Kind::kTransaction) return visit_transaction(record, database);
+  if (const Bytes* value = find(record, journal::MetadataType::kFileFingerprint)) {
+    database.closed_as = FileFingerprint::decode(*value);
+  }
   if (auto txid = checkpointed_txid(record))
     database.checkpointed = std::max(database.checkpointed, *txid);
   std::erase_if(database.unapplied, [&](const UnappliedRecord& unapplied) {

@@ -20,6 +20,7 @@ namespace offprint::database {
 namespace {
 
 constexpr std::uint64_t kCatalogId = 0;
+constexpr std::uint64_t kNoUpkeep = ~std::uint64_t{0};
 
 std::string file_of(const std::string& directory, std::uint64_t id) {
   return fmt::format("{}/databases/{:016x}.db", directory, id);
@@ -35,7 +36,9 @@ DatabaseState never_written(Lineage lineage, Epoch epoch, std::uint32_t page_siz
 class StoreImpl final : public Store {
  public:
   explicit StoreImpl(StoreOptions options)
-      : environment_(std::make_unique<Environment>(std::move(options))) {}
+      : environment_(std::make_unique<Environment>(std::move(options))) {
+    environment_->upkeep = [this] { upkeep_if_due(); };
+  }
   ~StoreImpl() override;
 
   Result<> start();
@@ -81,7 +84,7 @@ class StoreImpl final : public Store {
   std::unique_ptr<Catalog> catalog_;
   std::shared_mutex mutex_;
   std::map<std::string, std::shared_ptr<HostedDatabase>> databases_;  // guarded by mutex_
-  std::atomic<std::uint64_t> upkeep_at_{0};  // journal position of the next upkeep
+  std::atomic<std::uint64_t> upkeep_at_{kNoUpkeep};  // journal position of the next upkeep
   std::mutex upkeep_mutex_;
   std::map<std::uint64_t, std::int64_t>
       segment_seen_ms_;  // guarded by upkeep_mutex_: first seen, by begin
@@ -100,7 +103,6 @@ Result<> StoreImpl::start() {
       journal::Journal::open(*options.files, options.directory + "/journal", options.journal,
                              [&](const journal::Record& record) { return replay.visit(record); }));
   OFFPRINT_TRY(load_catalog(replay));
-  environment_->upkeep = [this] { upkeep_if_due(); };
   upkeep_at_ = environment_->journal->end_lsn().value + options.journal.segment_size / 2;
   return {};
 }
@@ -165,7 +167,7 @@ Result<> StoreImpl::sweep_orphans() {
 }
 
 StoreImpl::~StoreImpl() {
-  environment_->upkeep = nullptr;
+  upkeep_at_ = kNoUpkeep;
   Error reason(Code::kUnavailable, "the server is stopping");
   for (const auto& database : all()) database->shut_down(reason, false);
   if (catalog_database_) catalog_database_->shut_down(reason, false);

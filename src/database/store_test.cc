@@ -271,6 +271,28 @@ TEST_F(StoreTest, AForeignWriteIsCaptured) {
   expect_checksum(*store_, name("b"));
 }
 
+TEST_F(StoreTest, AForeignWriteToAClosedFileStopsTheDatabase) {
+  create("b");
+  create("untouched");
+  run("b", {"CREATE TABLE t(a)"});
+  run("untouched", {"CREATE TABLE t(a)"});
+  std::uint64_t id = store_->info(name("b"))->id;
+  store_.reset();
+  {
+    auto path = fmt::format("{}/databases/{:016x}.db", options_.directory, id);
+    auto foreign = sqlite::Connection::open(path, {}).value();
+    ASSERT_TRUE(foreign.execute("INSERT INTO t VALUES('foreign')"));
+  }
+  open();
+  EXPECT_EQ(query("b", "SELECT count(*) FROM t"), "1");
+  Answers refused = run("b", {"INSERT INTO t VALUES('own')"});
+  ASSERT_TRUE(refused.outcome.error);
+  EXPECT_EQ(refused.outcome.error->code(), Code::kUnavailable);
+  EXPECT_NE(store_->info(name("b"))->stopped, "");
+  EXPECT_EQ(run("untouched", {"INSERT INTO t VALUES('own')"}).outcome.state,
+            Outcome::State::kCommitted);
+}
+
 TEST_F(StoreTest, StatementDeadlineEndsOneRequestOnly) {
   create("b");
   run("b", {"CREATE TABLE t(a)"});

@@ -44,6 +44,7 @@ enum class MetadataType : std::uint16_t {
   kChangeHints = 4,
   kSourcePosition = 5,
   kCheckpointedTxId = 6,  // u64: the database file holds, fsynced, everything up to it
+  kFileFingerprint = 7,   // database/'s: the file when it was closed
 };
 struct Metadata {
   MetadataType type;
