@@ -194,10 +194,14 @@ void mask_probe(PageNo page, std::span<std::uint8_t> image) {
 
 std::array<std::uint8_t, 16> current_boot_id() {
   std::array<std::uint8_t, 16> id{};
-  Result<Bytes> text = read_file(FileSystem::real(), kBootIdPath, 64);
-  if (!text) return id;
+  // Files of /proc say that they are empty: read without asking for the size.
+  auto file = FileSystem::real().open(kBootIdPath, FileSystem::Mode::kRead);
+  if (!file) return id;
+  std::array<std::uint8_t, 64> text{};
+  Result<std::size_t> size = (*file)->read_at(0, text);
+  if (!size) return id;
   std::string digits;
-  for (char letter : as_text(*text)) {
+  for (char letter : as_text(ByteView(text).first(*size))) {
     if (letter != '-' && letter != '\n') digits += letter;
   }
   if (auto raw = from_hex(digits); raw && raw->size() == id.size())

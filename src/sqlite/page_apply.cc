@@ -22,6 +22,9 @@ constexpr std::uint32_t kLockByteOffset = 0x40000000;
 constexpr std::size_t kWriteVersionOffset = 18;
 constexpr std::size_t kReadVersionOffset = 19;
 constexpr std::size_t kEncodingOffset = 56;
+// A -wal that a large transaction made longer is cut back to this when it starts from its beginning
+// again.
+constexpr std::int64_t kWalSizeMax = 64 << 20;
 // Pause between tries where SQLite does not call its busy handler.
 constexpr std::chrono::milliseconds kBusyPause{5};
 
@@ -137,6 +140,7 @@ Result<> PageApplierImpl::prepare_file() {
       return fail(Code::kBusy,
                   fmt::format("{} stays in journal mode {}: another program uses it", path_, mode));
     }
+    OFFPRINT_TRY(db_->execute(fmt::format("PRAGMA r.journal_size_limit={}", kWalSizeMax).c_str()));
     return db_->execute(options_.sync_full ? "PRAGMA r.synchronous=FULL"
                                            : "PRAGMA r.synchronous=NORMAL");
   });
