@@ -277,7 +277,14 @@ int FaultFileSystem::enter(Operation operation, const std::string& path, std::ui
   int error = 0;
   {
     std::lock_guard lock(mutex_);
+    if (planned_crash_ && calls_ >= planned_crash_->number) {
+      if (planned_crash_->power_loss_seed) lose_unsynced(*planned_crash_->power_loss_seed);
+      ++generation_;
+      planned_crash_.reset();
+      down_ = true;
+    }
     call.number = calls_++;
+    if (down_) return EIO;
     ++calls_by_operation_[operation];
     for (auto plan = planned_.begin(); plan != planned_.end();) {
       bool matches = plan->operation ? *plan->operation == operation : mutates(operation);
@@ -299,6 +306,21 @@ int FaultFileSystem::enter(Operation operation, const std::string& path, std::ui
 
 void FaultFileSystem::power_loss(std::uint64_t seed) {
   std::lock_guard lock(mutex_);
+  lose_unsynced(seed);
+}
+
+void FaultFileSystem::crash_at(std::uint64_t number, std::optional<std::uint64_t> power_loss_seed) {
+  std::lock_guard lock(mutex_);
+  planned_crash_ = PlannedCrash{number, power_loss_seed};
+}
+
+void FaultFileSystem::restart() {
+  std::lock_guard lock(mutex_);
+  planned_crash_.reset();
+  down_ = false;
+}
+
+void FaultFileSystem::lose_unsynced(std::uint64_t seed) {
   std::mt19937_64 dice(seed);
   ++generation_;
   std::uint64_t keep_of_4 = dice() % 5;

@@ -65,6 +65,12 @@ class FaultFileSystem final : public FileSystem {
   void power_loss(std::uint64_t seed);
   // The process dies: open files answer EIO from now on, the content stays as last written.
   void process_crash();
+  // At the call with this number (call_count() is the next one's) the machine stops: power loss by
+  // the dice of `power_loss_seed`, or, without one, only the process dies. From then on everything
+  // answers EIO until restart(), so that what still runs of the dead process changes nothing.
+  void crash_at(std::uint64_t number, std::optional<std::uint64_t> power_loss_seed);
+  // The machine runs again; a crash that has not happened is called off.
+  void restart();
 
   // --- what happened
   std::uint64_t call_count() const;
@@ -95,6 +101,7 @@ class FaultFileSystem final : public FileSystem {
   using Names = std::map<std::string, std::shared_ptr<Node>>;  // by path; a folder is a Node too
 
   // An error number to fail with, or 0; counts the call.
+  void lose_unsynced(std::uint64_t seed);  // mutex_ held
   int enter(Operation operation, const std::string& path, std::uint64_t offset = 0,
             std::uint64_t size = 0);
   void change_names(NameChange change);  // mutex_ held
@@ -120,6 +127,12 @@ class FaultFileSystem final : public FileSystem {
     int error_number;
   };
   std::vector<Planned> planned_;
+  struct PlannedCrash {
+    std::uint64_t number;
+    std::optional<std::uint64_t> power_loss_seed;
+  };
+  std::optional<PlannedCrash> planned_crash_;
+  bool down_ = false;
 };
 
 }  // namespace offprint

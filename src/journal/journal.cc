@@ -472,15 +472,20 @@ std::uint64_t JournalImpl::disk_bytes() const {
   return bytes;
 }
 
-// Every folder that had to be made gets a durable name.
-Result<> make_folder(FileSystem& files, const std::string& directory) {
-  OFFPRINT_TRY_ASSIGN(bool there, files.exists(directory));
-  if (there) return {};
+std::string folder_above(const std::string& directory) {
   std::string above = std::filesystem::path(directory).parent_path().string();
-  if (above.empty()) above = ".";
-  OFFPRINT_TRY(make_folder(files, above));
-  OFFPRINT_TRY(files.create_directories(directory));
-  return files.sync_directory(above);
+  return above.empty() ? "." : above;
+}
+
+// Makes the journal's folders and their names durable, also those that an interrupted start has
+// left: existing is not the same as being durable.
+Result<> make_folders(FileSystem& files, const std::string& directory) {
+  std::string data = folder_above(directory);
+  OFFPRINT_TRY(files.create_directories(directory + "/large"));
+  OFFPRINT_TRY(files.sync_directory(directory));
+  OFFPRINT_TRY(files.sync_directory(data));
+  if (data == "." || data == "/") return {};
+  return files.sync_directory(folder_above(data));
 }
 
 }  // namespace
@@ -488,7 +493,7 @@ Result<> make_folder(FileSystem& files, const std::string& directory) {
 Result<std::unique_ptr<Journal>> Journal::open(FileSystem& files, const std::string& directory,
                                                const Options& options, const Visitor& visitor) {
   OFFPRINT_TRY(validate(options));
-  OFFPRINT_TRY(make_folder(files, directory + "/large"));
+  OFFPRINT_TRY(make_folders(files, directory));
   std::unique_ptr<DirectoryLock> directory_lock;
   if (&files == &FileSystem::real()) {
     OFFPRINT_TRY_ASSIGN(directory_lock, DirectoryLock::acquire(directory));
