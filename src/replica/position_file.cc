@@ -21,6 +21,23 @@ constexpr std::uint8_t kCleanFlag = 1;
 constexpr std::uint8_t kExistedFlag = 2;
 constexpr char kBootIdPath[] = "/proc/sys/kernel/random/boot_id";
 
+std::array<std::uint8_t, 16> read_boot_id() {
+  std::array<std::uint8_t, 16> id{};
+  // Files of /proc say that they are empty: read without asking for the size.
+  auto file = FileSystem::real().open(kBootIdPath, FileSystem::Mode::kRead);
+  if (!file) return id;
+  std::array<std::uint8_t, 64> text{};
+  Result<std::size_t> size = (*file)->read_at(0, text);
+  if (!size) return id;
+  std::string digits;
+  for (char letter : as_text(ByteView(text).first(*size))) {
+    if (letter != '-' && letter != '\n') digits += letter;
+  }
+  if (auto raw = from_hex(digits); raw && raw->size() == id.size())
+    std::copy(raw->begin(), raw->end(), id.begin());
+  return id;
+}
+
 void append_point(Bytes& to, const ReplicaPoint& point) {
   append(to, point.position.lineage.bytes);
   append_be<std::uint32_t>(to, point.position.epoch.value);
@@ -193,19 +210,7 @@ void mask_probe(PageNo page, std::span<std::uint8_t> image) {
 }
 
 std::array<std::uint8_t, 16> current_boot_id() {
-  std::array<std::uint8_t, 16> id{};
-  // Files of /proc say that they are empty: read without asking for the size.
-  auto file = FileSystem::real().open(kBootIdPath, FileSystem::Mode::kRead);
-  if (!file) return id;
-  std::array<std::uint8_t, 64> text{};
-  Result<std::size_t> size = (*file)->read_at(0, text);
-  if (!size) return id;
-  std::string digits;
-  for (char letter : as_text(ByteView(text).first(*size))) {
-    if (letter != '-' && letter != '\n') digits += letter;
-  }
-  if (auto raw = from_hex(digits); raw && raw->size() == id.size())
-    std::copy(raw->begin(), raw->end(), id.begin());
+  static const std::array<std::uint8_t, 16> id = read_boot_id();
   return id;
 }
 

@@ -50,6 +50,14 @@ Result<> retry_busy(int timeout_ms, const Attempt& attempt) {
   }
 }
 
+// SQLite's own busy handler sleeps up to 100 ms at a time: too long for a copy that follows within
+// a millisecond.
+int nap(void* timeout_ms, int calls) {
+  if (calls >= *static_cast<const int*>(timeout_ms)) return 0;
+  std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  return 1;
+}
+
 // COMMIT asks how many free pages it shall move: none, for the images are the primary's and already
 // complete.
 unsigned move_no_pages(void*, const char*, unsigned, unsigned, unsigned) { return 0; }
@@ -57,7 +65,10 @@ unsigned move_no_pages(void*, const char*, unsigned, unsigned, unsigned) { retur
 class PageApplierImpl final : public PageApplier {
  public:
   PageApplierImpl(std::string path, std::uint32_t page_size, const Options& options)
-      : path_(std::move(path)), page_size_(page_size), options_(options) {}
+      : path_(std::move(path)),
+        page_size_(page_size),
+        options_(options),
+        busy_timeout_ms_(options.busy_timeout_ms) {}
   ~PageApplierImpl() override { rollback(); }
 
   Result<> connect();
@@ -84,6 +95,7 @@ class PageApplierImpl final : public PageApplier {
   const std::string path_;
   const std::uint32_t page_size_;
   const Options options_;
+  int busy_timeout_ms_;  // for the busy handler, which wants an address
 
   std::optional<Connection> db_;  // declared before the statements: closed after them
   Statement read_;
@@ -108,8 +120,8 @@ Result<> PageApplierImpl::attach(std::uint32_t encoding) {
   Connection::Options options;
   options.create = true;
   options.vfs = options_.vfs;
-  options.busy_timeout_ms = options_.busy_timeout_ms;
   OFFPRINT_TRY_ASSIGN(Connection db, Connection::open(":memory:", options));
+  sqlite3_busy_handler(db.handle(), nap, &busy_timeout_ms_);
   OFFPRINT_TRY(db.execute(kSetEncoding[encoding]));
   sqlite3_db_config(db.handle(), SQLITE_DBCONFIG_WRITABLE_SCHEMA, 1, nullptr);
   sqlite3_autovacuum_pages(db.handle(), move_no_pages, nullptr, nullptr);
