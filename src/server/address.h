@@ -1,0 +1,37 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "database/name.h"
+
+namespace offprint::server {
+
+// A request's target, taken apart. docs/protocol/http.md, "Addresses".
+struct Address {
+  std::vector<std::string> segments;  // of the path, percent-decoded, without empty ones at the end
+  std::vector<std::pair<std::string, std::string>> parameters;
+
+  // The first parameter of this name; nothing when there is none.
+  std::optional<std::string_view> parameter(std::string_view name) const;
+  // The path again, from a segment on: "v2/pipeline".
+  std::string path_from(std::size_t first) const;
+};
+
+// kInvalid: a bad percent escape, a NUL, or too many segments.
+Result<Address> parse_address(std::string_view target);
+
+// What a target below /db/ means: the database, and what is asked of it ("" for the database
+// itself, "v2/pipeline", "query" …).
+struct DatabaseAddress {
+  database::DatabaseName name;
+  std::string action;
+};
+// `address.segments` begins with "db". The name is one or two segments; a route word ends it.
+Result<DatabaseAddress> parse_database_address(const Address& address);
+
+}  // namespace offprint::server

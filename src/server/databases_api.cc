@@ -1,0 +1,153 @@
+#include "server/databases_api.h"
+
+#include <charconv>
+
+#include "base/clock.h"
+#include "server/errors.h"
+#include "server/json_reader.h"
+#include "server/json_writer.h"
+
+namespace offprint::server {
+namespace {
+
+constexpr std::size_t kListLimitDefault = 1000;
+constexpr std::size_t kListLimitMax = 10'000;
+
+void append_info(std::string& to, const Service& service, const database::DatabaseInfo& info) {
+  auto text = [&](std::string_view name, std::string_view value) {
+    to += name;
+    append_json_string(to, value);
+  };
+  text("{\"name\":", info.name);
+  text(",\"lineage\":", info.bookmark.lineage.text());
+  text(",\"bookmark\":", info.bookmark.text());
+  to += ",\"page_size\":";
+  append_unsigned(to, info.page_size);
+  to += ",\"page_count\":";
+  append_unsigned(to, info.page_count);
+  to += ",\"size_bytes\":";
+  append_unsigned(to, std::uint64_t{info.page_size} * info.page_count);
+  text(",\"created_at\":", format_rfc3339(info.created_at_ms));
+  text(",\"primary\":", service.options.node_name);
+  to += info.open ? ",\"open\":true,\"readers\":" : ",\"open\":false,\"readers\":";
+  append_integer(to, info.readers);
+  to += ",\"auto_vacuum\":";
+  append_integer(to, info.options.auto_vacuum);
+  text(",\"encoding\":", info.options.encoding);
+  to += info.options.foreign_keys ? ",\"foreign_keys\":true" : ",\"foreign_keys\":false";
+  if (!info.stopped.empty()) text(",\"stopped\":", info.stopped);
+  to += '}';
+}
+
+struct Creation {
+  database::DatabaseName name;
+  database::CreateOptions options;
+};
+
+Result<Creation> parse_creation(std::string& body) {
+  JsonReader reader;
+  OFFPRINT_TRY_ASSIGN(auto root, reader.parse(body));
+  simdjson::dom::object object;
+  if (root.get(object) != simdjson::SUCCESS)
+    return fail(Code::kInvalid, "the body must be an object");
+  OFFPRINT_TRY_ASSIGN(auto text, json_string_field(object, "name"));
+  if (!text) return fail(Code::kInvalid, "'name' is missing");
+  OFFPRINT_TRY_ASSIGN(auto name, database::DatabaseName::parse(*text));
+  Creation creation{std::move(name), {}};
+  OFFPRINT_TRY_ASSIGN(auto page_size, json_integer_field(object, "page_size"));
+  if (page_size) {
+    if (*page_size < 512 || *page_size > 65536 || (*page_size & (*page_size - 1)) != 0) {
+      return fail(Code::kInvalid, "'page_size' must be a power of two from 512 to 65536");
+    }
+    creation.options.page_size = static_cast<std::uint32_t>(*page_size);
+  }
+  OFFPRINT_TRY_ASSIGN(auto auto_vacuum, json_integer_field(object, "auto_vacuum"));
+  if (auto_vacuum) {
+    if (*auto_vacuum < 0 || *auto_vacuum > 2)
+      return fail(Code::kInvalid, "'auto_vacuum' must be 0, 1 or 2");
+    creation.options.auto_vacuum = static_cast<int>(*auto_vacuum);
+  }
+  OFFPRINT_TRY_ASSIGN(auto encoding, json_string_field(object, "encoding"));
+  if (encoding) {
+    if (*encoding != "UTF-8" && *encoding != "UTF-16le" && *encoding != "UTF-16be") {
+      return fail(Code::kInvalid, "'encoding' must be UTF-8, UTF-16le or UTF-16be");
+    }
+    creation.options.encoding = *encoding;
+  }
+  OFFPRINT_TRY_ASSIGN(auto foreign_keys, json_bool_field(object, "foreign_keys"));
+  creation.options.foreign_keys = foreign_keys.value_or(true);
+  return creation;
+}
+
+}  // namespace
+
+void handle_list_databases(Service& service, const Address& address, Responder responder) {
+  std::size_t limit = kListLimitDefault;
+  if (auto text = address.parameter("limit")) {
+    auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), limit);
+    if (error != std::errc() || end != text->data() + text->size() || limit == 0 ||
+        limit > kListLimitMax) {
+      return responder.respond(
+          structured_error(Error(Code::kInvalid, "'limit' must be a number from 1 to 10000")));
+    }
+  }
+  std::string prefix(address.parameter("prefix").value_or(""));
+  std::string after(address.parameter("after").value_or(""));
+  auto list = service.store.list(prefix, after, limit + 1);
+  bool more = list.size() > limit;
+  if (more) list.pop_back();
+  Response response;
+  response.body = "{\"databases\":[";
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if (i > 0) response.body += ',';
+    append_info(response.body, service, list[i]);
+  }
+  response.body += ']';
+  if (more) {
+    response.body += ",\"next\":";
+    append_json_string(response.body, list.back().name);
+  }
+  response.body += "}\n";
+  responder.respond(std::move(response));
+}
+
+void handle_create_database(Service& service, HttpRequest& request, Responder responder) {
+  Result<Creation> creation = parse_creation(request.body);
+  if (!creation) return responder.respond(structured_error(creation.error()));
+  respond_from_helper(service, std::move(responder), [&service, creation = *std::move(creation)] {
+    Result<database::DatabaseInfo> info = service.store.create(creation.name, creation.options);
+    if (!info) return structured_error(info.error());
+    Response response;
+    response.status = 201;
+    response.headers =
+        answer_headers(service, info->bookmark) + "Location: /v1/databases/" + info->name + "\r\n";
+    append_info(response.body, service, *info);
+    response.body += '\n';
+    return response;
+  });
+}
+
+void handle_describe_database(Service& service, const database::DatabaseName& name,
+                              Responder responder) {
+  Result<database::DatabaseInfo> info = service.store.info(name);
+  if (!info) return responder.respond(structured_error(info.error()));
+  Response response;
+  response.headers = answer_headers(service, info->bookmark);
+  append_info(response.body, service, *info);
+  response.body += '\n';
+  responder.respond(std::move(response));
+}
+
+void handle_drop_database(Service& service, const database::DatabaseName& name,
+                          Responder responder) {
+  respond_from_helper(service, std::move(responder), [&service, name] {
+    Result<> dropped = service.store.drop(name);
+    if (!dropped) return structured_error(dropped.error());
+    Response response;
+    response.status = 204;
+    response.content_type = {};
+    return response;
+  });
+}
+
+}  // namespace offprint::server

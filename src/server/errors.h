@@ -1,0 +1,27 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "server/http_message.h"
+
+// Errors as clients read them. Codes: docs/protocol/http.md, "Errors".
+namespace offprint::server {
+
+struct ErrorText {
+  std::string code;  // SQLite's base name ("SQLITE_CONSTRAINT"), or one of ours ("NOT_FOUND",
+                     // "ARGS_INVALID")
+  std::string
+      extended_code;  // "SQLITE_CONSTRAINT_UNIQUE"; the same as `code` where there is no finer one
+  std::string message;
+};
+
+ErrorText error_text(const Error& error);
+int http_status(Code code);
+// The plain form, {"error":message,"message":message,"code":code}: what every Hrana client reads.
+Response plain_error(const Error& error);
+// The form of /query and of the management interface: {"error":{"code","extended_code","message"}}.
+Response structured_error(const Error& error);
+
+}  // namespace offprint::server

@@ -1,0 +1,72 @@
+#include "server/metrics.h"
+
+#include <string_view>
+
+#include "server/json_writer.h"
+
+namespace offprint::server {
+namespace {
+
+void append_metric(std::string& to, std::string_view name, std::string_view type,
+                   std::string_view help, std::uint64_t value) {
+  to += "# HELP offprint_";
+  to += name;
+  to += ' ';
+  to += help;
+  to += "\n# TYPE offprint_";
+  to += name;
+  to += ' ';
+  to += type;
+  to += "\noffprint_";
+  to += name;
+  to += ' ';
+  append_unsigned(to, value);
+  to += '\n';
+}
+
+}  // namespace
+
+std::string metrics_text(Service& service) {
+  std::string text;
+  auto gauge = [&](std::string_view name, std::string_view help, std::uint64_t value) {
+    append_metric(text, name, "gauge", help, value);
+  };
+  auto counter = [&](std::string_view name, std::string_view help, std::uint64_t value) {
+    append_metric(text, name, "counter", help, value);
+  };
+  database::StoreMetrics store = service.store.metrics();
+  gauge("databases", "Databases in the catalog.", store.databases);
+  gauge("databases_open", "Databases whose files are open.", store.open_databases);
+  counter("requests_read_total", "Requests that only read.", store.requests_read);
+  counter("requests_write_total", "Requests that went through a writer queue.",
+          store.requests_write);
+  counter("batches_total", "SQLite transactions that carried requests.", store.batches);
+  counter("transactions_total", "Transactions committed.", store.transactions);
+  counter("rejected_total", "Requests of which nothing happened.", store.rejected);
+  counter("offenders_total", "Requests that ended a shared transaction and ran again alone.",
+          store.offenders);
+  counter("journal_syncs_total", "fdatasync calls on the journal.", store.journal_syncs);
+  counter("journal_bytes_total", "Bytes appended to the journal.", store.journal_bytes);
+  counter("checkpoints_total", "Checkpoints of databases.", store.checkpoints);
+  counter("recoveries_total", "Databases recovered from the journal.", store.recoveries);
+  gauge("queue_length", "Requests waiting for a writer.", store.queue_length);
+  gauge("client_streams_pinned", "Client streams with an open transaction or stored SQL.",
+        service.streams.pinned_count());
+  if (!service.http_counters) return text;
+  HttpCounters http = service.http_counters();
+  counter("http_requests_total", "HTTP requests.", http.requests);
+  counter("http_responses_4xx_total", "Answers with a status from 400 to 499.", http.responses_4xx);
+  counter("http_responses_5xx_total", "Answers with a status from 500 on.", http.responses_5xx);
+  counter("http_received_bytes_total", "Bytes received from clients.", http.bytes_in);
+  counter("http_sent_bytes_total", "Bytes sent to clients.", http.bytes_out);
+  counter("http_connections_total", "Connections accepted.", http.accepted);
+  counter("http_connections_refused_total", "Connections refused because there were too many.",
+          http.refused);
+  counter("http_timeouts_total", "Connections closed because a client was too slow.",
+          http.timeouts);
+  gauge("http_connections", "Connections open.", http.connections);
+  gauge("http_streams", "Answers being streamed.", http.streams_open);
+  return text;
+}
+
+}  // namespace offprint::server

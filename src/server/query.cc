@@ -1,0 +1,219 @@
+#include "server/query.h"
+
+#include <cmath>
+
+#include "database/session.h"
+#include "database/sql_text.h"
+#include "server/errors.h"
+#include "server/json_reader.h"
+#include "server/json_writer.h"
+#include "server/rows_json.h"
+
+namespace offprint::server {
+namespace {
+
+namespace dom = simdjson::dom;
+
+Result<sqlite::Value> parse_argument(dom::element element) {
+  switch (element.type()) {
+    case dom::element_type::NULL_VALUE:
+      return sqlite::Value();
+    case dom::element_type::BOOL:
+      return sqlite::Value(std::int64_t{element.get_bool().value_unsafe()});
+    case dom::element_type::INT64:
+      return sqlite::Value(element.get_int64().value_unsafe());
+    case dom::element_type::UINT64:  // above 2^63 - 1; SQLite reads such a literal as REAL, too
+    case dom::element_type::DOUBLE:
+      return sqlite::Value(element.get_double().value_unsafe());
+    case dom::element_type::STRING:
+      return sqlite::Value(std::string(element.get_string().value_unsafe()));
+    case dom::element_type::OBJECT: {
+      OFFPRINT_TRY_ASSIGN(auto text,
+                          json_string_field(element.get_object().value_unsafe(), "base64"));
+      Bytes bytes;
+      if (text && decode_base64(*text, bytes)) return sqlite::Value(std::move(bytes));
+      break;
+    }
+    default:
+      break;
+  }
+  return fail(
+      Code::kInvalid,
+      "ARGS_INVALID: an argument is a number, a string, true, false, null or {\"base64\":\"…\"}");
+}
+
+Result<database::SqlStatement> parse_statement(dom::element element) {
+  database::SqlStatement statement;
+  std::string_view text;
+  if (element.get(text) == simdjson::SUCCESS) {
+    statement.sql = text;
+    return statement;
+  }
+  dom::object object;
+  if (element.get(object) != simdjson::SUCCESS) {
+    return fail(Code::kInvalid, "a statement is {\"sql\":\"…\",\"args\":[…]}");
+  }
+  OFFPRINT_TRY_ASSIGN(auto sql, json_string_field(object, "sql"));
+  if (!sql) return fail(Code::kInvalid, "'sql' is missing");
+  statement.sql = *sql;
+  auto args = json_field(object, "args");
+  if (!args) return statement;
+  dom::array list;
+  dom::object named;
+  if (args->get(list) == simdjson::SUCCESS) {
+    for (dom::element arg : list) {
+      OFFPRINT_TRY_ASSIGN(auto value, parse_argument(arg));
+      statement.args.push_back(std::move(value));
+    }
+  } else if (args->get(named) == simdjson::SUCCESS) {
+    for (auto field : named) {
+      OFFPRINT_TRY_ASSIGN(auto value, parse_argument(field.value));
+      statement.named_args.push_back({std::string(field.key), std::move(value)});
+    }
+  } else {
+    return fail(Code::kInvalid, "ARGS_INVALID: 'args' is an array or an object");
+  }
+  return statement;
+}
+
+// An array is one transaction already: what would end it is refused.
+bool controls_transaction(std::string_view sql) {
+  std::string_view word = database::first_word(sql);
+  for (std::string_view control : {"BEGIN", "COMMIT", "END"}) {
+    if (equal_ignoring_case(word, control)) return true;
+  }
+  if (!equal_ignoring_case(word, "ROLLBACK")) return false;
+  std::string_view rest = database::skip_blanks(sql).substr(word.size());
+  std::string_view next = database::first_word(rest);
+  if (equal_ignoring_case(next, "TRANSACTION")) {
+    next = database::first_word(database::skip_blanks(rest).substr(next.size()));
+  }
+  return !equal_ignoring_case(next, "TO");
+}
+
+class DropRows final : public database::RowSink {
+ public:
+  void columns(const sqlite::Statement&) override {}
+  Result<> row(const sqlite::Statement&) override { return {}; }
+};
+
+class QueryRequest final : public database::Request {
+ public:
+  QueryRequest(Service& service, Query query, Responder responder)
+      : service_(service), query_(std::move(query)), responder_(std::move(responder)) {
+    for (const auto& statement : query_.statements)
+      read_only_ &= database::looks_read_only(statement.sql);
+  }
+
+  void run(database::Session& session) override {
+    body_ = "{\"results\":[";
+    failure_.reset();
+    if (query_.is_array) {
+      run_transaction(session);
+    } else {
+      run_statement(session, 0);
+    }
+  }
+
+  void done(database::Outcome outcome) override {
+    if (outcome.state != database::Outcome::State::kCommitted) {
+      failure_ = outcome.error.value_or(Error(Code::kInternal, "rejected"));
+    }
+    Response response;
+    if (failure_) {
+      response = structured_error(*failure_);
+    } else {
+      body_ += "],\"bookmark\":\"";
+      body_ += outcome.bookmark.text();
+      body_ += "\"}\n";
+      response.body = std::move(body_);
+    }
+    response.headers += answer_headers(service_, outcome.bookmark);
+    responder_.respond(std::move(response));
+  }
+
+  bool likely_read_only() const override { return read_only_; }
+
+ private:
+  void run_transaction(database::Session& session) {
+    control(session, "BEGIN");
+    for (std::size_t i = 0; i < query_.statements.size() && !failure_ && !session.lost(); ++i) {
+      run_statement(session, i);
+    }
+    if (!failure_ && !session.lost()) control(session, "COMMIT");
+    if (!failure_ || session.lost() || session.autocommit()) return;
+    std::optional<Error> first = std::move(failure_);
+    control(session, "ROLLBACK");
+    failure_ = std::move(first);
+  }
+
+  void control(database::Session& session, const char* sql) {
+    database::SqlStatement statement;
+    statement.sql = sql;
+    DropRows rows;
+    if (auto result = session.execute(statement, rows); !result)
+      failure_ = std::move(result).error();
+  }
+
+  void run_statement(database::Session& session, std::size_t index) {
+    body_ += index == 0 ? "{" : ",{";
+    PlainRows rows(body_, service_.options.response_bytes_max);
+    Result<database::StatementResult> result = session.execute(query_.statements[index], rows);
+    if (!result) {
+      failure_ = std::move(result).error();
+      return;
+    }
+    rows.close();
+    body_ += ",\"changes\":";
+    append_integer(body_, result->changes);
+    body_ += ",\"last_insert_rowid\":";
+    append_integer(body_, result->last_insert_rowid);
+    body_ += '}';
+  }
+
+  Service& service_;
+  const Query query_;
+  Responder responder_;
+  bool read_only_ = true;
+  std::string body_;
+  std::optional<Error> failure_;
+};
+
+}  // namespace
+
+Result<Query> parse_query(std::string& body) {
+  JsonReader reader;
+  OFFPRINT_TRY_ASSIGN(dom::element root, reader.parse(body));
+  Query query;
+  dom::array list;
+  if (root.get(list) != simdjson::SUCCESS) {
+    OFFPRINT_TRY_ASSIGN(auto statement, parse_statement(root));
+    query.statements.push_back(std::move(statement));
+    return query;
+  }
+  query.is_array = true;
+  for (dom::element element : list) {
+    OFFPRINT_TRY_ASSIGN(auto statement, parse_statement(element));
+    if (controls_transaction(statement.sql)) {
+      return fail(Code::kInvalid,
+                  "an array of statements is one transaction already: leave out BEGIN, COMMIT and "
+                  "ROLLBACK");
+    }
+    query.statements.push_back(std::move(statement));
+  }
+  return query;
+}
+
+void handle_query(Service& service, const database::DatabaseName& name, HttpRequest& request,
+                  Responder responder) {
+  Result<Query> query = parse_query(request.body);
+  if (!query) return responder.respond(structured_error(query.error()));
+  Result<std::optional<Bookmark>> position = read_position(request);
+  if (!position) return responder.respond(structured_error(position.error()));
+  auto work = std::make_unique<QueryRequest>(service, *std::move(query), std::move(responder));
+  work->deadline = service.deadline();
+  work->at_least = *position;
+  service.store.submit(name, std::move(work));
+}
+
+}  // namespace offprint::server

@@ -1,0 +1,240 @@
+#include "server/router.h"
+
+#include <unistd.h>
+
+#include "server/databases_api.h"
+#include "server/errors.h"
+#include "server/json_writer.h"
+#include "server/metrics.h"
+#include "server/pipeline.h"
+#include "server/query.h"
+#include "server/snapshot_download.h"
+#include "server/upload.h"
+#include "sqlite/connection.h"
+
+namespace offprint::server {
+namespace {
+
+constexpr std::string_view kFrontPage =
+    "<!doctype html><meta charset=utf-8><title>Offprint</title>"
+    "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:42em;margin:3em auto;padding:0 1em}"
+    "code{background:#8882;padding:.1em .3em}</style>"
+    "<h1>Offprint</h1><p>This server hosts SQLite databases over HTTP and streams them to live, "
+    "read-only copies.</p>"
+    "<ul><li><a href=/v1/databases>/v1/databases</a>: what is hosted here"
+    "<li><code>POST /db/NAME/query</code> with <code>{\"sql\":\"SELECT 1\"}</code>: plain SQL"
+    "<li><code>/db/NAME/</code>: the URL for any libSQL client"
+    "<li><code>offprint follow URL/db/NAME FILE</code>: a live copy in an ordinary file"
+    "<li><a href=/health>/health</a>, <a href=/metrics>/metrics</a>, <a "
+    "href=/version>/version</a></ul>\n";
+
+Response text_response(std::string body, std::string_view type) {
+  Response response;
+  response.content_type = type;
+  response.body = std::move(body);
+  return response;
+}
+
+Response not_found(const std::string& what) {
+  return structured_error(Error(Code::kNotFound, "nothing answers at " + what));
+}
+
+Response method_not_allowed(std::string_view allowed) {
+  Response response =
+      structured_error(Error(Code::kInvalid, "METHOD_NOT_ALLOWED: use " + std::string(allowed)));
+  response.status = 405;
+  response.headers += "Allow: " + std::string(allowed) + "\r\n";
+  return response;
+}
+
+bool is_get(const HttpRequest& request) {
+  return request.method == Method::kGet || request.method == Method::kHead;
+}
+
+bool is_pipeline(std::string_view action) {
+  return action == "v2/pipeline" || action == "v3/pipeline";
+}
+
+// Adds what a browser wants to see to the answer of a request from another origin.
+class CrossOriginClient final : public Client {
+ public:
+  CrossOriginClient(std::shared_ptr<Client> client, std::string_view origin)
+      : client_(std::move(client)), origin_(origin) {}
+  void respond(Response response) override {
+    response.headers +=
+        "Access-Control-Allow-Origin: " + origin_ +
+        "\r\nVary: Origin\r\nAccess-Control-Expose-Headers: Offprint-Bookmark, Offprint-Served-By, "
+        "Offprint-Age-Ms, Retry-After\r\n";
+    client_->respond(std::move(response));
+  }
+  void wake() override { client_->wake(); }
+
+ private:
+  const std::shared_ptr<Client> client_;
+  const std::string origin_;
+};
+
+Response preflight_answer(const HttpRequest& request) {
+  Response response;
+  response.status = 204;
+  response.content_type = {};
+  std::string_view headers = request.header("Access-Control-Request-Headers");
+  response.headers =
+      "Access-Control-Allow-Methods: GET, HEAD, POST, DELETE\r\nAccess-Control-Max-Age: 86400\r\n";
+  if (!headers.empty())
+    response.headers += "Access-Control-Allow-Headers: " + std::string(headers) + "\r\n";
+  return response;
+}
+
+}  // namespace
+
+BodyPlan Router::plan_body(const HttpRequest& request) {
+  BodyPlan plan;
+  plan.limit = service_.options.body_bytes_max;
+  std::string_view path = request.target.substr(0, request.target.find('?'));
+  if (request.method == Method::kPost && path.starts_with("/db/") && path.ends_with("/import")) {
+    plan.limit = service_.options.upload_bytes_max;
+    plan.receiver = std::make_shared<SpooledUpload>(service_);
+  }
+  return plan;
+}
+
+void Router::handle(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver,
+                    Responder responder) {
+  std::string_view origin = request.header("Origin");
+  if (origin.empty()) return route(request, std::move(receiver), std::move(responder));
+  // A page that a browser shows could otherwise write to every server that its user's machine can
+  // reach.
+  if (!origin_is_allowed(request, origin)) {
+    return responder.respond(error_response(
+        403, "ORIGIN_REFUSED",
+        "requests from pages of this origin are refused; see the option --allow-origin"));
+  }
+  Responder wrapped(std::make_shared<CrossOriginClient>(responder.release(), origin));
+  if (request.method == Method::kOptions) return wrapped.respond(preflight_answer(request));
+  route(request, std::move(receiver), std::move(wrapped));
+}
+
+bool Router::origin_is_allowed(const HttpRequest& request, std::string_view origin) const {
+  for (const std::string& allowed : service_.options.allowed_origins) {
+    if (allowed == "*" || allowed == origin) return true;
+  }
+  std::size_t scheme = origin.find("://");
+  return scheme != std::string_view::npos &&
+         equal_ignoring_case(origin.substr(scheme + 3), request.header("Host"));
+}
+
+void Router::route(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver,
+                   Responder responder) {
+  Result<Address> address = parse_address(request.target);
+  if (!address) return responder.respond(structured_error(address.error()));
+  if (address->segments.empty() || address->segments[0] != "db") {
+    return route_root(request, *address, std::move(responder));
+  }
+  Result<DatabaseAddress> target = parse_database_address(*address);
+  if (!target) return responder.respond(structured_error(target.error()));
+  route_database(request, *target, *address, std::move(receiver), std::move(responder));
+}
+
+void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
+                            const Address& address, std::shared_ptr<BodyReceiver> receiver,
+                            Responder responder) {
+  (void)address;
+  const std::string& action = target.action;
+  bool is_post = request.method == Method::kPost;
+  if (is_pipeline(action) || action == "query") {
+    if (!is_post) return responder.respond(method_not_allowed("POST"));
+    if (action == "query")
+      return handle_query(service_, target.name, request, std::move(responder));
+    return handle_pipeline(service_, target.name, request, std::move(responder));
+  }
+  if (action == "import") {
+    if (!is_post) return responder.respond(method_not_allowed("POST"));
+    return handle_import(service_, target.name, std::move(receiver), std::move(responder));
+  }
+  if (action.empty() || action == "snapshot" || action == "v2" || action == "v3") {
+    if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
+    if (action.empty())
+      return handle_describe_database(service_, target.name, std::move(responder));
+    if (action == "snapshot") return handle_snapshot(service_, target.name, std::move(responder));
+    return responder.respond(
+        text_response("", "text/plain"));  // a client asks which versions are spoken
+  }
+  responder.respond(not_found(std::string(request.target)));
+}
+
+void Router::route_root(HttpRequest& request, const Address& address, Responder responder) {
+  std::string path = address.path_from(0);
+  if (path == "v1/databases" || path.starts_with("v1/databases/")) {
+    return route_management(request, address, std::move(responder));
+  }
+  if (is_pipeline(path) || path == "query") return route_alias(request, path, std::move(responder));
+  if (!is_get(request)) return responder.respond(not_found(std::string(request.target)));
+  if (path == "health") {
+    if (!address.parameter("ready") || service_.is_ready()) {
+      return responder.respond(text_response("{\"status\":\"ok\"}\n", "application/json"));
+    }
+    return responder.respond(
+        structured_error(Error(Code::kUnavailable, "not every database can be served")));
+  }
+  if (path == "metrics") {
+    return responder.respond(
+        text_response(metrics_text(service_), "text/plain; version=0.0.4; charset=utf-8"));
+  }
+  if (path == "version") {
+    std::string body = "{\"program\":\"offprint\",\"version\":";
+    append_json_string(body, service_.options.version);
+    body += ",\"sqlite\":";
+    append_json_string(body, sqlite3_libversion());
+    body += ",\"formats\":{\"journal\":1,\"ltx\":3,\"stream\":1},\"pid\":";
+    append_integer(body, ::getpid());
+    body += "}\n";
+    return responder.respond(text_response(std::move(body), "application/json"));
+  }
+  if (path.empty())
+    return responder.respond(text_response(std::string(kFrontPage), "text/html; charset=utf-8"));
+  if (path == "v2" || path == "v3") return responder.respond(text_response("", "text/plain"));
+  responder.respond(not_found(std::string(request.target)));
+}
+
+// Requests at the root go to the database that x-namespace names, else to `default`, which is made
+// when it is missing: clients that know nothing of databases' names find one.
+void Router::route_alias(HttpRequest& request, const std::string& action, Responder responder) {
+  if (request.method != Method::kPost) return responder.respond(method_not_allowed("POST"));
+  std::string_view space = request.header("x-namespace");
+  Result<database::DatabaseName> name =
+      database::DatabaseName::parse(space.empty() ? kDefaultDatabase : space);
+  if (!name) return responder.respond(plain_error(name.error()));
+  if (!space.empty() || service_.store.info(*name)) {
+    if (action == "query") return handle_query(service_, *name, request, std::move(responder));
+    return handle_pipeline(service_, *name, request, std::move(responder));
+  }
+  auto later = std::make_shared<Responder>(std::move(responder));
+  auto copy = std::make_shared<HttpRequest>();
+  copy->body = std::move(request.body);
+  bool is_query = action == "query";
+  service_.store.post_blocking([this, later, copy, is_query, name = *name] {
+    Result<database::DatabaseInfo> created = service_.store.create(name, {});
+    if (!created && created.error().code() != Code::kConflict)
+      return later->respond(plain_error(created.error()));
+    if (is_query) return handle_query(service_, name, *copy, std::move(*later));
+    handle_pipeline(service_, name, *copy, std::move(*later));
+  });
+}
+
+void Router::route_management(HttpRequest& request, const Address& address, Responder responder) {
+  if (address.segments.size() == 2) {
+    if (is_get(request)) return handle_list_databases(service_, address, std::move(responder));
+    if (request.method == Method::kPost)
+      return handle_create_database(service_, request, std::move(responder));
+    return responder.respond(method_not_allowed("GET, POST"));
+  }
+  Result<database::DatabaseName> name = database::DatabaseName::parse(address.path_from(2));
+  if (!name) return responder.respond(structured_error(name.error()));
+  if (is_get(request)) return handle_describe_database(service_, *name, std::move(responder));
+  if (request.method == Method::kDelete)
+    return handle_drop_database(service_, *name, std::move(responder));
+  responder.respond(method_not_allowed("GET, DELETE"));
+}
+
+}  // namespace offprint::server

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <string>
+
+#include "server/address.h"
+#include "server/http_message.h"
+#include "server/service.h"
+
+namespace offprint::server {
+
+// The database of requests at the root.
+inline constexpr std::string_view kDefaultDatabase = "default";
+
+// Every address of the server, and who answers it. docs/protocol/http.md.
+class Router final : public HttpHandler {
+ public:
+  // `service` must outlive it.
+  explicit Router(Service& service) : service_(service) {}
+  BodyPlan plan_body(const HttpRequest& request) override;
+  void handle(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver,
+              Responder responder) override;
+
+ private:
+  void route(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver, Responder responder);
+  void route_database(HttpRequest& request, const DatabaseAddress& target, const Address& address,
+                      std::shared_ptr<BodyReceiver> receiver, Responder responder);
+  void route_root(HttpRequest& request, const Address& address, Responder responder);
+  void route_alias(HttpRequest& request, const std::string& action, Responder responder);
+  void route_management(HttpRequest& request, const Address& address, Responder responder);
+  bool origin_is_allowed(const HttpRequest& request, std::string_view origin) const;
+
+  Service& service_;
+};
+
+}  // namespace offprint::server
