@@ -255,14 +255,22 @@ describe("executeMultiple", () => {
 });
 
 describe("migrate", () => {
-  it("changes the schema with foreign keys off while it runs", async () => {
+  it("changes the schema as one transaction", async () => {
     await client.migrate([
-      "CREATE TABLE IF NOT EXISTS parent (id INTEGER PRIMARY KEY)",
-      "CREATE TABLE IF NOT EXISTS child (parent REFERENCES parent (id))",
-      "INSERT INTO child VALUES (99)",
-      "DELETE FROM child",
+      "CREATE TABLE parent (id INTEGER PRIMARY KEY, old TEXT)",
+      "CREATE TABLE child (parent INTEGER REFERENCES parent (id))",
+      { sql: "INSERT INTO parent VALUES (?, ?)", args: [1, "x"] },
+      "INSERT INTO child VALUES (1)",
+      "ALTER TABLE parent RENAME COLUMN old TO new",
     ]);
+    assert.deepEqual(plain(await client.execute("SELECT new FROM parent JOIN child ON parent = id")), [["x"]]);
     await assert.rejects(client.execute("INSERT INTO child VALUES (99)"), refused("SQLITE_CONSTRAINT"));
+  });
+
+  it("leaves nothing of a migration that failed", async () => {
+    await assert.rejects(client.migrate(["CREATE TABLE half (a)", "ALTER TABLE nowhere ADD COLUMN b"]),
+      refused("SQLITE_ERROR"));
+    await assert.rejects(client.execute("SELECT * FROM half"), refused("SQLITE_ERROR"));
     await client.executeMultiple("DROP TABLE child; DROP TABLE parent");
   });
 });
