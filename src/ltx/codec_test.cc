@@ -80,7 +80,9 @@ TEST_P(VectorTest, IsWrittenAgainWithTheSameMeaning) {
   EXPECT_EQ(redecoded->trailer.post_apply, decoded->trailer.post_apply);
   EXPECT_TRUE(std::equal(file_.begin(), file_.begin() + 100, again.begin()));
   // Without pages there is one way to write it.
-  if (decoded->pages.empty()) EXPECT_EQ(again, file_);
+  if (decoded->pages.empty()) {
+    EXPECT_EQ(again, file_);
+  }
 }
 
 // Every single bit is either refused, or (in a compressed block) means the same.

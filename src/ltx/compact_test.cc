@@ -124,7 +124,9 @@ void expect_leads(const Model& before, const Model& after, const DecodedFile& fi
   state.erase(state.upper_bound(file.header.page_count), state.end());
   EXPECT_TRUE(state == after);
   if (!file.header.tracks_checksum()) return;
-  if (!file.header.is_snapshot()) EXPECT_EQ(file.header.pre_apply, checksum_of(before));
+  if (!file.header.is_snapshot()) {
+    EXPECT_EQ(file.header.pre_apply, checksum_of(before));
+  }
   EXPECT_EQ(file.trailer.post_apply, checksum_of(after));
 }
 
