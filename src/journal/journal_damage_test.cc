@@ -195,6 +195,46 @@ TEST(JournalDamage, WhatIsCutOffNeverComesBack) {
   }
 }
 
+TEST(JournalDamage, WhatIsCutOffInTheNextSegmentNeverComesBack) {
+  FaultFileSystem files;
+  Location bad;
+  auto fill_segment = [](Journal& journal) {  // and one record in the next one
+    std::vector<Location> locations;
+    while (journal.segments().size() < 2) {
+      auto location = journal.append(test_draft(Bytes(9000)));
+      EXPECT_TRUE(location);
+      locations.push_back(*location);
+    }
+    return locations;
+  };
+  {
+    auto opened = open_journal(files);
+    OFFPRINT_ASSERT_OK(opened);
+    auto locations = fill_segment(*opened->journal);
+    bad = locations[2];
+    auto last = opened->journal->append(test_draft(test_payload(1, 500)));
+    OFFPRINT_ASSERT_OK(last);
+    OFFPRINT_ASSERT_OK(opened->journal->wait_durable(*last));
+    files.process_crash();
+  }
+  files.corrupt(kFirst, bad.lsn.value + 100, 1);
+  std::size_t count = 0;
+  {
+    auto opened = open_journal(files);
+    OFFPRINT_ASSERT_OK(opened);
+    ASSERT_EQ(opened->records.size(), 2u);
+    // Ends exactly where the record of 500 bytes stood.
+    auto locations = fill_segment(*opened->journal);
+    OFFPRINT_ASSERT_OK(opened->journal->wait_durable(locations.back()));
+    count = 2 + locations.size();
+    files.process_crash();
+  }
+  auto opened = open_journal(files);
+  OFFPRINT_ASSERT_OK(opened);
+  ASSERT_EQ(opened->records.size(), count);
+  EXPECT_EQ(opened->records.back().payload.size(), 9000u);
+}
+
 // Three segments and a bit.
 std::unique_ptr<FaultFileSystem> long_journal(bool crash = true) {
   auto files = std::make_unique<FaultFileSystem>();

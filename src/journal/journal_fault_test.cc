@@ -262,9 +262,12 @@ void check_after(FaultFileSystem& files, Script& script, std::uint64_t seed) {
       if (first <= script.may_be_gone()) script.model.removed_before(first.value);
     }
     ASSERT_NO_FATAL_FAILURE(script.model.check_and_adopt(*opened));
-    auto location = opened->journal->commit(test_draft(test_payload(5000 + seed, 10)));
-    OFFPRINT_ASSERT_OK(location);
-    script.model.appended(*location, {5000 + seed, 10, false, true});
+    // On into the next segments, also into one that the failure has left behind.
+    for (std::uint64_t i = 0; i < 9; ++i) {
+      auto location = opened->journal->commit(test_draft(test_payload(5000 + i, 9000)));
+      OFFPRINT_ASSERT_OK(location);
+      script.model.appended(*location, {5000 + i, 9000, false, true});
+    }
     if (step == 0) files.process_crash();
     if (step == 1) files.power_loss(seed);
   }
