@@ -1,229 +1,201 @@
 #include "replica/http_client.h"
 
 #include <algorithm>
-#include <mutex>
-#include <optional>
+#include <atomic>
 
 #include <curl/curl.h>
 #include <fmt/format.h>
 
 #include "base/assert.h"
+#include "base/clock.h"
 
 namespace offprint::replica {
 namespace {
 
-bool equal_ignoring_case(std::string_view a, std::string_view b) {
-  auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [&](char x, char y) { return lower(x) == lower(y); });
-}
+constexpr long kBufferSize = 256 << 10;
+constexpr long kRedirectsMax = 3;
 
-std::string_view trimmed(std::string_view text) {
-  std::size_t first = text.find_first_not_of(" \t\r\n");
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
-}
-
-struct FreeList {
+// curl's handles are all void*.
+struct EasyCleanup {
+  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
+};
+struct MultiCleanup {
+  void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
+};
+struct ListCleanup {
   void operator()(curl_slist* list) const { curl_slist_free_all(list); }
 };
-using HeaderList = std::unique_ptr<curl_slist, FreeList>;
 
-}  // namespace
-
-void HttpCancel::cancel() {
-  cancelled_.store(true, std::memory_order_release);
-  std::lock_guard lock(mutex_);
-  if (multi_ != nullptr) curl_multi_wakeup(multi_);
+bool is_loopback(const std::string& url) {
+  for (const char* host : {"://127.", "://localhost", "://[::1]"}) {
+    if (url.find(host) != std::string::npos) return true;
+  }
+  return false;
 }
 
-std::string_view HttpAnswer::header(std::string_view name) const {
-  for (const auto& [key, value] : headers) {
-    if (equal_ignoring_case(key, name)) return value;
+class HttpClientImpl final : public HttpClient {
+ public:
+  explicit HttpClientImpl(CURLM* multi) : multi_(multi) {}
+  ~HttpClientImpl() override { stop(); }
+
+  Result<> start(Request request) override;
+  void stop() override;
+  Result<Event> wait(int timeout_ms) override;
+  int status() const override { return status_; }
+  std::uint64_t sent() const override { return info(CURLINFO_SIZE_UPLOAD_T); }
+  std::uint64_t length() const override { return info(CURLINFO_CONTENT_LENGTH_DOWNLOAD_T); }
+  Bytes& received() override { return received_; }
+  void wake() override {
+    woken_.store(true);
+    curl_multi_wakeup(multi_.get());
   }
+
+ private:
+  static std::size_t on_body(char* data, std::size_t size, std::size_t count, void* self);
+  static std::size_t on_read(char* to, std::size_t size, std::size_t count, void* self);
+  void set_options();
+  void set_body();
+  std::uint64_t info(CURLINFO what) const;
+  // Whether the request is over, and how.
+  std::optional<CURLcode> outcome();
+
+  std::unique_ptr<CURLM, MultiCleanup> multi_;
+  std::unique_ptr<CURL, EasyCleanup> easy_;
+  std::unique_ptr<curl_slist, ListCleanup> headers_;
+  Request request_;
+  Bytes received_;
+  int status_ = 0;
+  std::atomic<bool> woken_{false};
+  char error_[CURL_ERROR_SIZE] = {};
+};
+
+std::size_t HttpClientImpl::on_body(char* data, std::size_t size, std::size_t count, void* self) {
+  auto* client = static_cast<HttpClientImpl*>(self);
+  long status = 0;
+  curl_easy_getinfo(client->easy_.get(), CURLINFO_RESPONSE_CODE, &status);
+  client->status_ = static_cast<int>(status);
+  append(client->received_, {reinterpret_cast<const std::uint8_t*>(data), size * count});
+  return size * count;
+}
+
+void HttpClientImpl::set_options() {
+  CURL* easy = easy_.get();
+  curl_easy_setopt(easy, CURLOPT_URL, request_.url.c_str());
+  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
+  curl_easy_setopt(easy, CURLOPT_MAXREDIRS, kRedirectsMax);
+  curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(request_.connect_timeout_ms));
+  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kBufferSize);
+  curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, error_);
+  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &HttpClientImpl::on_body);
+  curl_easy_setopt(easy, CURLOPT_WRITEDATA, this);
+  if (is_loopback(request_.url)) curl_easy_setopt(easy, CURLOPT_PROXY, "");
+  for (const std::string& header : request_.headers) {
+    headers_.reset(curl_slist_append(headers_.release(), header.c_str()));
+  }
+  if (request_.body || request_.body_file != nullptr) set_body();
+  if (!request_.method.empty()) {
+    curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request_.method.c_str());
+  }
+  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers_.get());
+}
+
+void HttpClientImpl::set_body() {
+  CURL* easy = easy_.get();
+  headers_.reset(
+      curl_slist_append(headers_.release(), "Expect:"));  // no round trip before the body
+  curl_easy_setopt(easy, CURLOPT_POST, 1L);
+  if (request_.body_file != nullptr) {
+    curl_easy_setopt(easy, CURLOPT_READFUNCTION, &HttpClientImpl::on_read);
+    curl_easy_setopt(easy, CURLOPT_READDATA, this);
+    curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, kBufferSize);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                     static_cast<curl_off_t>(request_.body_file_size));
+    return;
+  }
+  curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                   static_cast<curl_off_t>(request_.body->size()));
+  curl_easy_setopt(easy, CURLOPT_POSTFIELDS, reinterpret_cast<const char*>(request_.body->data()));
+}
+
+std::size_t HttpClientImpl::on_read(char* to, std::size_t size, std::size_t count, void* self) {
+  std::FILE* file = static_cast<HttpClientImpl*>(self)->request_.body_file;
+  std::size_t got = std::fread(to, 1, size * count, file);
+  return std::ferror(file) ? CURL_READFUNC_ABORT : got;
+}
+
+std::uint64_t HttpClientImpl::info(CURLINFO what) const {
+  curl_off_t value = -1;
+  if (easy_ != nullptr) curl_easy_getinfo(easy_.get(), what, &value);
+  return value > 0 ? static_cast<std::uint64_t>(value) : 0;
+}
+
+Result<> HttpClientImpl::start(Request request) {
+  stop();
+  request_ = std::move(request);
+  easy_.reset(curl_easy_init());
+  if (easy_ == nullptr) return fail(Code::kInternal, "curl_easy_init");
+  set_options();
+  CURLMcode code = curl_multi_add_handle(multi_.get(), easy_.get());
+  if (code != CURLM_OK) return fail(Code::kInternal, curl_multi_strerror(code));
   return {};
 }
 
-// One request on its way.
-struct HttpClient::Transfer {
-  const HttpCall& call;
-  CURL* easy;
-  HttpAnswer answer;
-  std::optional<Error> failure;
-  char curl_message[CURL_ERROR_SIZE] = {};
-
-  Transfer(const HttpCall& c, CURL* e) : call(c), easy(e) {}
-
-  static std::size_t on_header(char* data, std::size_t, std::size_t size, void* self) {
-    static_cast<Transfer*>(self)->take_header({data, size});
-    return size;
-  }
-  static std::size_t on_body(char* data, std::size_t, std::size_t size, void* self) {
-    return static_cast<Transfer*>(self)->take_body({data, size}) ? size : CURL_WRITEFUNC_ERROR;
-  }
-  static std::size_t on_read(char* to, std::size_t, std::size_t size, void* self) {
-    std::FILE* file = static_cast<Transfer*>(self)->call.body_file;
-    std::size_t got = std::fread(to, 1, size, file);
-    return std::ferror(file) ? CURL_READFUNC_ABORT : got;
-  }
-  static int on_progress(void* self, curl_off_t, curl_off_t received, curl_off_t, curl_off_t sent) {
-    const HttpCall& call = static_cast<Transfer*>(self)->call;
-    if (call.progress)
-      call.progress(static_cast<std::uint64_t>(sent), static_cast<std::uint64_t>(received));
-    return 0;
-  }
-
-  void take_header(std::string_view line) {
-    if (line.starts_with("HTTP/")) {  // also after "100 Continue"
-      answer.headers.clear();
-      answer.length = 0;
-      return;
-    }
-    std::size_t colon = line.find(':');
-    if (colon == std::string_view::npos) return;
-    answer.headers.emplace_back(line.substr(0, colon), trimmed(line.substr(colon + 1)));
-  }
-
-  bool take_body(std::string_view piece) {
-    if (answer.status == 0) {
-      long status = 0;
-      curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-      answer.status = static_cast<int>(status);
-      curl_off_t length = -1;
-      curl_easy_getinfo(easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-      if (length > 0) answer.length = static_cast<std::uint64_t>(length);
-    }
-    if (answer.ok() && call.sink) {
-      Result<> taken = call.sink(as_bytes(piece));
-      if (!taken) failure = std::move(taken).error();
-      return !failure;
-    }
-    if (answer.body.size() + piece.size() > kBodyMax) {
-      failure = Error(Code::kTooLarge, fmt::format("the answer of {} is larger than {} MiB",
-                                                   call.url, kBodyMax >> 20));
-      return false;
-    }
-    answer.body += piece;
-    return true;
-  }
-
-  HeaderList set_up(const std::string& token) {
-    curl_easy_reset(easy);
-    auto set = [this](CURLoption option, auto value) {
-      OFFPRINT_ASSERT(curl_easy_setopt(easy, option, value) == CURLE_OK);
-    };
-    set(CURLOPT_URL, call.url.c_str());
-    set(CURLOPT_PROTOCOLS_STR, "http,https");
-    set(CURLOPT_NOSIGNAL, 1L);
-    set(CURLOPT_ERRORBUFFER, curl_message);
-    set(CURLOPT_USERAGENT, "offprint");
-    set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(call.connect_timeout_ms));
-    set(CURLOPT_TCP_KEEPALIVE, 1L);
-    if (call.stall_timeout_ms > 0) {
-      set(CURLOPT_LOW_SPEED_LIMIT, 1L);
-      set(CURLOPT_LOW_SPEED_TIME, static_cast<long>((call.stall_timeout_ms + 999) / 1000));
-    }
-    set(CURLOPT_HEADERFUNCTION, on_header);
-    set(CURLOPT_HEADERDATA, this);
-    set(CURLOPT_WRITEFUNCTION, on_body);
-    set(CURLOPT_WRITEDATA, this);
-    set(CURLOPT_BUFFERSIZE, 256L << 10);
-    set(CURLOPT_NOPROGRESS, 0L);
-    set(CURLOPT_XFERINFOFUNCTION, on_progress);
-    set(CURLOPT_XFERINFODATA, this);
-    curl_slist* headers = curl_slist_append(nullptr, "Expect:");
-    if (call.method == "POST" || call.method == "PUT") {
-      set(CURLOPT_POST, 1L);
-      if (call.body_file != nullptr) {
-        set(CURLOPT_READFUNCTION, on_read);
-        set(CURLOPT_READDATA, this);
-        set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(call.body_file_size));
-        set(CURLOPT_UPLOAD_BUFFERSIZE, 512L << 10);
-      } else {
-        set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(call.body.size()));
-        set(CURLOPT_POSTFIELDS, call.body.empty() ? "" : call.body.data());
-      }
-    } else if (call.method == "HEAD") {
-      set(CURLOPT_NOBODY, 1L);
-    }
-    if (call.method != "GET" && call.method != "POST" && call.method != "HEAD") {
-      set(CURLOPT_CUSTOMREQUEST, call.method.c_str());
-    }
-    if (!token.empty())
-      headers = curl_slist_append(headers, ("Authorization: Bearer " + token).c_str());
-    for (const std::string& header : call.headers)
-      headers = curl_slist_append(headers, header.c_str());
-    set(CURLOPT_HTTPHEADER, headers);
-    return HeaderList(headers);
-  }
-
-  Error explain(CURLcode code) const {
-    if (failure) return *failure;
-    std::string_view message = curl_message[0] != '\0' ? curl_message : curl_easy_strerror(code);
-    std::string text = fmt::format("{}: {}", call.url, message);
-    switch (code) {
-      case CURLE_OPERATION_TIMEDOUT: {
-        curl_off_t sent_at = 0;
-        curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &sent_at);
-        return Error(sent_at == 0 ? Code::kUnavailable : Code::kTimeout, text);
-      }
-      case CURLE_URL_MALFORMAT:
-      case CURLE_UNSUPPORTED_PROTOCOL:
-        return Error(Code::kInvalid, text);
-      case CURLE_ABORTED_BY_CALLBACK:
-      case CURLE_READ_ERROR:
-        return Error(Code::kIo, text);
-      default:
-        return Error(Code::kUnavailable, text);
-    }
-  }
-};
-
-HttpClient::HttpClient(std::string token, HttpCancel* cancel)
-    : token_(std::move(token)), cancel_(cancel) {
-  static std::once_flag once;
-  std::call_once(once, [] { OFFPRINT_ASSERT(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK); });
-  multi_ = curl_multi_init();
-  easy_ = curl_easy_init();
-  OFFPRINT_ASSERT(multi_ != nullptr && easy_ != nullptr);
-  attach(multi_);
+void HttpClientImpl::stop() {
+  if (easy_ != nullptr) curl_multi_remove_handle(multi_.get(), easy_.get());
+  easy_.reset();
+  headers_.reset();
+  received_.clear();
+  status_ = 0;
+  error_[0] = 0;
 }
 
-HttpClient::~HttpClient() {
-  attach(nullptr);
-  curl_easy_cleanup(easy_);
-  curl_multi_cleanup(multi_);
-}
-
-void HttpClient::attach(void* multi) {
-  if (cancel_ == nullptr) return;
-  std::lock_guard lock(cancel_->mutex_);
-  cancel_->multi_ = multi;
-}
-
-Result<HttpAnswer> HttpClient::perform(const HttpCall& call) {
-  Transfer transfer(call, easy_);
-  HeaderList headers = transfer.set_up(token_);
-  curl_multi_add_handle(multi_, easy_);
-  CURLcode code = CURLE_OK;
-  bool cancelled = false;
-  for (int running = 1; running > 0;) {
-    OFFPRINT_ASSERT(curl_multi_perform(multi_, &running) == CURLM_OK);
-    cancelled = cancel_ != nullptr && cancel_->cancelled();
-    if (running == 0 || cancelled) break;
-    OFFPRINT_ASSERT(curl_multi_poll(multi_, nullptr, 0, 1000, nullptr) == CURLM_OK);
-  }
+std::optional<CURLcode> HttpClientImpl::outcome() {
   int left = 0;
-  while (CURLMsg* message = curl_multi_info_read(multi_, &left)) {
-    if (message->msg == CURLMSG_DONE) code = message->data.result;
+  while (CURLMsg* message = curl_multi_info_read(multi_.get(), &left)) {
+    if (message->msg == CURLMSG_DONE && message->easy_handle == easy_.get())
+      return message->data.result;
   }
-  long status = 0;
-  curl_easy_getinfo(easy_, CURLINFO_RESPONSE_CODE, &status);
-  curl_multi_remove_handle(multi_, easy_);
-  if (cancelled) return fail(Code::kTimeout, call.url + ": cancelled");
-  if (code != CURLE_OK) return fail(transfer.explain(code));
-  transfer.answer.status = static_cast<int>(status);
-  return std::move(transfer.answer);
+  return std::nullopt;
+}
+
+Result<HttpClient::Event> HttpClientImpl::wait(int timeout_ms) {
+  Deadline deadline = SteadyClock::now() + std::chrono::milliseconds(timeout_ms);
+  for (;;) {
+    if (easy_ != nullptr) {
+      int running = 0;
+      CURLMcode code = curl_multi_perform(multi_.get(), &running);
+      if (code != CURLM_OK) return fail(Code::kInternal, curl_multi_strerror(code));
+      if (!received_.empty()) return Event::kData;
+      if (std::optional<CURLcode> result = outcome()) {
+        if (*result != CURLE_OK) {
+          return fail(Code::kUnavailable, error_[0] != 0 ? error_ : curl_easy_strerror(*result));
+        }
+        long status = 0;
+        curl_easy_getinfo(easy_.get(), CURLINFO_RESPONSE_CODE, &status);
+        status_ = static_cast<int>(status);
+        return Event::kEnd;
+      }
+    }
+    if (woken_.exchange(false)) return Event::kWoken;
+    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - SteadyClock::now())
+                    .count();
+    if (left <= 0) return Event::kIdle;
+    curl_multi_poll(multi_.get(), nullptr, 0, static_cast<int>(left), nullptr);
+  }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<HttpClient>> HttpClient::create() {
+  static const CURLcode initialized = curl_global_init(CURL_GLOBAL_DEFAULT);
+  if (initialized != CURLE_OK) return fail(Code::kInternal, curl_easy_strerror(initialized));
+  CURLM* multi = curl_multi_init();
+  if (multi == nullptr) return fail(Code::kInternal, "curl_multi_init");
+  return std::make_unique<HttpClientImpl>(multi);
 }
 
 }  // namespace offprint::replica
