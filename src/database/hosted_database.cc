@@ -129,6 +129,8 @@ void HostedDatabase::became_visible() {
   std::unique_lock lock(mutex_);
   if (visible_ == state_.position && !dropped_) return;
   visible_ = state_.position;
+  if (!waiting_.empty())
+    environment_.helpers.post([self = shared_from_this()] { self->wake_waiting(); });
   if (subscribers_.empty()) return;
   auto subscribers = subscribers_;
   ++calling_subscribers_;
@@ -166,21 +168,18 @@ void HostedDatabase::answer_error(Request& request, Error error) {
   request.done(std::move(outcome));
 }
 
-std::optional<Error> HostedDatabase::not_reached(const Bookmark& wanted) {
-  std::lock_guard lock(mutex_);
-  if (wanted.lineage != state_.position.lineage) {
-    return Error(Code::kConflict,
-                 "lineage_changed: the bookmark is of another history of this database");
-  }
-  if (wanted.txid > visible_.txid)
-    return Error(Code::kBehind, "the bookmark has not been reached here");
-  return std::nullopt;
-}
-
 void HostedDatabase::submit(std::unique_ptr<Request> request) {
   if (request->at_least) {
-    if (auto error = not_reached(*request->at_least))
-      return answer_error(*request, *std::move(error));
+    std::unique_lock lock(mutex_);
+    bool same_history = request->at_least->lineage == state_.position.lineage;
+    bool reached = request->at_least->txid <= visible_.txid;
+    lock.unlock();
+    if (!same_history) {
+      return answer_error(*request, Error(Code::kConflict,
+                                          "lineage_changed: the bookmark is of another history of "
+                                          "this database"));
+    }
+    if (!reached) return wait_for_state(std::move(request));
   }
   if (request->likely_read_only() && try_read(request)) return;
   enqueue(std::move(request));
@@ -316,266 +315,6 @@ void HostedDatabase::run_task_and_wait(Task task) {
   schedule(lock);
   if (lock.owns_lock()) lock.unlock();
   done.get_future().wait();
-}
-
-// ------------------------------------------------------------------------------------------------------------
-// reads
-
-bool HostedDatabase::try_read(std::unique_ptr<Request>& request) {
-  std::shared_ptr<OpenFiles> files;
-  {
-    std::lock_guard lock(mutex_);
-    if (refused_ || files_ == nullptr) return false;
-    files = files_;
-    last_used_ = SteadyClock::now();
-  }
-  switch (run_read(files, request, true)) {
-    case ReadResult::kDone:
-      return true;
-    case ReadResult::kNeedsWriter:
-      return false;
-    case ReadResult::kTooLong:
-      read_on_helper(std::move(files), std::move(request));
-      return true;
-  }
-  return false;
-}
-
-HostedDatabase::ReadResult HostedDatabase::run_read(const std::shared_ptr<OpenFiles>& files,
-                                                    std::unique_ptr<Request>& request,
-                                                    bool is_slice) {
-  auto reader = files->take_reader();
-  if (!reader) {
-    answer_error(*request, reader.error());
-    return ReadResult::kDone;
-  }
-  UserConnection& connection = **reader;
-  auto session = std::make_unique<ReaderSession>(connection);
-  Deadline slice =
-      SteadyClock::now() + std::chrono::milliseconds(environment_.options.statement_inline_ms);
-  bool sliced = is_slice && slice < request->deadline;
-  session->set_time_slice(sliced);
-  connection.clear_timed_out();
-  connection.set_deadline(sliced ? slice : request->deadline);
-  request->run(*session);
-  connection.set_deadline(Deadline::max());
-  connection.clear_timed_out();
-  if (session->lost()) {
-    bool too_long = session->lost_reason() == SessionBase::Lost::kTooLong;
-    session->finish();
-    files->give_reader(std::move(*reader));
-    return too_long ? ReadResult::kTooLong : ReadResult::kNeedsWriter;
-  }
-  finish_read(files, std::move(request), std::move(*reader), std::move(session));
-  return ReadResult::kDone;
-}
-
-void HostedDatabase::note_snapshot(UserConnection& reader, ReaderSession& session) {
-  if (session.seen || reader.autocommit()) return;
-  auto point = sqlite::snapshot_point(reader.connection());
-  if (!point) return;
-  std::lock_guard lock(mutex_);
-  session.seen = wal_map_.find(*point);
-}
-
-void HostedDatabase::finish_read(const std::shared_ptr<OpenFiles>& files,
-                                 std::unique_ptr<Request> request,
-                                 std::unique_ptr<UserConnection> reader,
-                                 std::unique_ptr<ReaderSession> session) {
-  environment_.counters.requests_read.fetch_add(1, std::memory_order_relaxed);
-  note_snapshot(*reader, *session);
-  Outcome outcome;
-  outcome.bookmark = bookmark();
-  if (session->seen) outcome.bookmark.txid = *session->seen;
-  if (request->keep_transaction() && !session->autocommit()) {
-    outcome.held = hold(files, nullptr, std::move(reader), std::move(session));
-  } else {
-    session->finish();
-    files->give_reader(std::move(reader));
-  }
-  request->done(std::move(outcome));
-}
-
-void HostedDatabase::read_on_helper(std::shared_ptr<OpenFiles> files,
-                                    std::unique_ptr<Request> request) {
-  auto shared = std::make_shared<std::unique_ptr<Request>>(std::move(request));
-  environment_.helpers.post([self = shared_from_this(), files = std::move(files), shared] {
-    if (self->run_read(files, *shared, false) != ReadResult::kDone)
-      self->enqueue(std::move(*shared));
-  });
-}
-
-// -----------------------------------------------------------------------------------------
-// interactive transactions
-
-std::shared_ptr<HeldTransaction> HostedDatabase::hold(std::shared_ptr<OpenFiles> files,
-                                                      std::unique_ptr<WriterSession> writer,
-                                                      std::unique_ptr<UserConnection> connection,
-                                                      std::unique_ptr<ReaderSession> reader) {
-  auto held = std::make_shared<HeldTransaction>();
-  held->database = shared_from_this();
-  held->files = std::move(files);
-  held->writer = std::move(writer);
-  held->reader_connection = std::move(connection);
-  held->reader = std::move(reader);
-  held->expires =
-      SteadyClock::now() + std::chrono::milliseconds(environment_.options.transaction_idle_ms);
-  {
-    std::lock_guard lock(mutex_);
-    if (held->writer) held_ = held;
-    if (held->reader) {
-      std::erase_if(held_readers_, [](const auto& other) { return other.expired(); });
-      held_readers_.push_back(held);
-    }
-  }
-  arm_held_timer(held, held->expires);
-  return held;
-}
-
-void HostedDatabase::arm_held_timer(const std::shared_ptr<HeldTransaction>& held, Deadline when) {
-  environment_.timers.at(when, [self = shared_from_this(), weak = std::weak_ptr(held)] {
-    auto alive = weak.lock();
-    if (!alive) return;
-    std::unique_lock lock(self->mutex_);
-    if (alive->ended) return;
-    if (SteadyClock::now() < alive->expires || alive->running) {
-      Deadline next = std::max(alive->expires, SteadyClock::now() + std::chrono::milliseconds(50));
-      lock.unlock();
-      self->arm_held_timer(alive, next);
-    } else if (alive->writer) {
-      self->schedule(lock);
-    } else {
-      lock.unlock();
-      self->environment_.helpers.post([self, alive] {
-        self->end_held(
-            alive, Error(Code::kTimeout,
-                         "TRANSACTION_TIMEOUT: the transaction was idle too long and was ended"));
-      });
-    }
-  });
-}
-
-void HostedDatabase::submit_held(const std::shared_ptr<HeldTransaction>& held,
-                                 std::unique_ptr<Request> request) {
-  std::unique_lock lock(mutex_);
-  std::optional<Error> error = held->ended;
-  if (!error && held->reader && held->running)
-    error = Error(Code::kConflict, "a request of this stream is running");
-  if (error) {
-    lock.unlock();
-    return answer_error(*request, *std::move(error));
-  }
-  if (held->reader) {
-    held->running = true;
-    lock.unlock();
-    auto shared = std::make_shared<std::unique_ptr<Request>>(std::move(request));
-    environment_.helpers.post([self = shared_from_this(), held, shared] {
-      self->run_held_read(held, std::move(*shared));
-    });
-    return;
-  }
-  held->pending.push_back(std::move(request));
-  schedule(lock);
-}
-
-void HostedDatabase::run_held_read(const std::shared_ptr<HeldTransaction>& held,
-                                   std::unique_ptr<Request> request) {
-  UserConnection& connection = *held->reader_connection;
-  held->reader->resume();
-  held->reader->set_time_slice(false);
-  connection.clear_timed_out();
-  connection.set_deadline(request->deadline);
-  request->run(*held->reader);
-  connection.set_deadline(Deadline::max());
-  connection.clear_timed_out();
-  if (held->reader->lost()) {
-    answer_error(*request,
-                 Error(Code::kSql, "attempt to write in a read transaction", SQLITE_READONLY));
-  }
-  note_snapshot(connection, *held->reader);
-  Outcome outcome;
-  outcome.bookmark = bookmark();
-  if (held->reader->seen) outcome.bookmark.txid = *held->reader->seen;
-  bool stays = !held->reader->lost() && request->keep_transaction() && !held->reader->autocommit();
-  bool answered = held->reader->lost();
-  {
-    std::lock_guard lock(mutex_);
-    held->running = false;
-    held->expires =
-        SteadyClock::now() + std::chrono::milliseconds(environment_.options.transaction_idle_ms);
-  }
-  if (stays) {
-    outcome.held = held;
-  } else {
-    end_held(held, Error(Code::kInvalid, "the transaction has ended"));
-  }
-  if (!answered) request->done(std::move(outcome));
-}
-
-void HostedDatabase::run_held(std::shared_ptr<HeldTransaction> held,
-                              std::unique_ptr<Request> request) {
-  environment_.counters.requests_write.fetch_add(1, std::memory_order_relaxed);
-  UserConnection& writer = held->files->writer();
-  held->writer->resume();
-  writer.clear_timed_out();
-  writer.set_deadline(request->deadline);
-  request->run(*held->writer);
-  writer.set_deadline(Deadline::max());
-  writer.clear_timed_out();
-  bool stays = !writer.autocommit() && request->keep_transaction();
-  if (held->files->recorder().outcome_unknown())
-    environment_.fatal(Error(Code::kUnknown, "the journal failed"));
-  became_visible();
-  Outcome outcome;
-  if (stays) {
-    std::lock_guard lock(mutex_);
-    held->expires =
-        SteadyClock::now() + std::chrono::milliseconds(environment_.options.transaction_idle_ms);
-    outcome.held = held;
-  } else {
-    end_held(held, Error(Code::kInvalid, "the transaction has ended"));
-  }
-  outcome.bookmark = bookmark();
-  request->done(std::move(outcome));
-}
-
-// At this database's turn (writers) or by whoever runs it (readers): rolls back and refuses what
-// still comes.
-void HostedDatabase::end_held(const std::shared_ptr<HeldTransaction>& held, const Error& reason) {
-  std::vector<std::unique_ptr<Request>> pending;
-  {
-    std::lock_guard lock(mutex_);
-    if (held->ended) return;
-    held->ended = reason;
-    pending = std::move(held->pending);
-    held->pending.clear();
-  }
-  for (auto& request : pending) answer_error(*request, reason);
-  if (held->writer) {
-    held->writer->finish(false);
-    held->writer.reset();
-  }
-  if (held->reader) {
-    held->reader->finish();
-    held->reader.reset();
-    held->files->give_reader(std::move(held->reader_connection));
-  }
-  held->files.reset();
-  std::lock_guard lock(mutex_);
-  if (held_ == held) held_.reset();
-  last_used_ = SteadyClock::now();
-}
-
-void HostedDatabase::release(const std::shared_ptr<HeldTransaction>& held) {
-  std::unique_lock lock(mutex_);
-  if (held->ended || held->running) return;
-  held->expires = SteadyClock::now();
-  if (held->reader) {
-    lock.unlock();
-    end_held(held, Error(Code::kInvalid, "the stream was closed"));
-    return;
-  }
-  schedule(lock);
 }
 
 }  // namespace offprint::database

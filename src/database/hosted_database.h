@@ -78,6 +78,10 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
  private:
   friend class HostedSnapshot;
   using Task = std::function<void()>;
+  struct WaitingRequest {
+    std::unique_ptr<Request> request;
+    Deadline until;
+  };
   enum class ReadResult { kDone, kNeedsWriter, kTooLong };
 
   // --- the turn
@@ -107,6 +111,8 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   Result<Bookmark> import_at_turn(const std::string& path);
 
   // --- reads
+  void wait_for_state(std::unique_ptr<Request> request);
+  void wake_waiting();
   bool try_read(std::unique_ptr<Request>& request);
   ReadResult run_read(const std::shared_ptr<OpenFiles>& files, std::unique_ptr<Request>& request,
                       bool is_slice);
@@ -123,7 +129,6 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   void arm_held_timer(const std::shared_ptr<HeldTransaction>& held, Deadline when);
   void enqueue(std::unique_ptr<Request> request);
   void answer_error(Request& request, Error error);
-  std::optional<Error> not_reached(const Bookmark& bookmark);
   Bookmark bookmark();
 
   Environment& environment_;
@@ -133,6 +138,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   // --- guarded by mutex_
   std::deque<std::unique_ptr<Request>> queue_;
   std::deque<Task> tasks_;
+  std::vector<WaitingRequest> waiting_;  // for a state that has not come yet
   bool scheduled_ = false;
   std::shared_ptr<HeldTransaction> held_;  // the one that has the write slot
   std::vector<std::weak_ptr<HeldTransaction>> held_readers_;

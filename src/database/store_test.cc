@@ -110,6 +110,28 @@ TEST_F(StoreTest, ReadTransactionKeepsItsSnapshotAndBlocksNobody) {
   store_->release(begun.outcome.held);
 }
 
+TEST_F(StoreTest, AReadWaitsForItsBookmark) {
+  create("b");
+  Bookmark now = run("b", {"CREATE TABLE t(a)"}).outcome.bookmark;
+  auto later = [&](Deadline deadline) {
+    auto request = std::make_unique<TextRequest>(std::vector<std::string>{"SELECT count(*) FROM t"}, false);
+    request->at_least = Bookmark{now.epoch, now.txid.next(), now.lineage};
+    request->deadline = deadline;
+    auto future = request->future();
+    store_->submit(name("b"), std::move(request));
+    return future;
+  };
+  auto patient = later(Deadline::max());
+  EXPECT_EQ(later(SteadyClock::now() + 50ms).get().outcome.error->code(), Code::kBehind);
+  run("b", {"INSERT INTO t VALUES(1)"});
+  EXPECT_EQ(patient.get().statements.at(0).rows.at(0), "1");
+  auto never = std::make_unique<TextRequest>(std::vector<std::string>{"SELECT 1"}, false);
+  never->at_least = Bookmark{now.epoch, now.txid, Lineage::random()};
+  auto future = never->future();
+  store_->submit(name("b"), std::move(never));
+  EXPECT_EQ(future.get().outcome.error->code(), Code::kConflict);
+}
+
 TEST_F(StoreTest, PolicyRefusesWhatWouldLeak) {
   create("b");
   for (const char* sql :
