@@ -392,7 +392,7 @@ TEST_F(FollowerTest, FollowsLive) {
 }
 
 TEST_F(FollowerTest, GoesOnAfterCutsAtAnyByte) {
-  sqlite::testing::must(primary_->db(), "INSERT INTO t(b) VALUES(randomblob(80000))");
+  sqlite::testing::must(primary_->db(), "CREATE TABLE big AS SELECT randomblob(80000) AS b");
   primary_->capture();
   publish({});
   for (std::size_t cut = 20; cut < 60'000; cut = cut * 3 / 2 + 13) {
