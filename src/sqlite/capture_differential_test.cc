@@ -35,6 +35,12 @@ struct Totals {
   }
 };
 
+// randomblob() and salts repeat with the seed; 0: by chance again.
+void seed_sqlite(unsigned seed) {
+  sqlite3* none = nullptr;
+  sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SEED, static_cast<int>(seed), none);
+}
+
 // One database, one seed, some dozens of steps.
 class Round final : public CommitGate {
  public:
@@ -47,6 +53,7 @@ class Round final : public CommitGate {
     bool lock_page_inside = below(3) == 0;
     std::uint32_t pending = lock_page_inside ? 65536 : kUsualPendingByte;
     sqlite3_test_control(SQLITE_TESTCTRL_PENDING_BYTE, pending);
+    seed_sqlite(seed + 1);
     if (lock_page_inside) lock_page_ = 65536 / page_size_ + 1;
     set_up(rules);
   }
@@ -56,6 +63,7 @@ class Round final : public CommitGate {
     reader_.reset();
     writer_.reset();
     sqlite3_test_control(SQLITE_TESTCTRL_PENDING_BYTE, kUsualPendingByte);
+    seed_sqlite(0);
   }
 
   // The first thing that was wrong.
@@ -462,7 +470,7 @@ INSTANTIATE_TEST_SUITE_P(Rules, CaptureMutant,
                                            Mutant{"Size", {.drop_beyond_size = false}},
                                            Mutant{"Hold", {.hold_commit_header = false}},
                                            Mutant{"Busy", busy_refusal()}),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& mutant) { return std::string(mutant.param.name); });
 
 }  // namespace
 }  // namespace offprint::sqlite::testing

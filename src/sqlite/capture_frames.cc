@@ -7,8 +7,15 @@
 #include "sqlite/capture_wal.h"
 
 namespace offprint::sqlite {
+namespace {
+
+constexpr std::size_t kUsualFrames =
+    16 << 10;  // lists longer than this are not kept between transactions
+
+}  // namespace
 
 void FrameCollector::clear() {
+  if (pages_.capacity() > kUsualFrames) pages_ = {};
   pages_.clear();
   first_ = 0;
   in_memory_ = true;
@@ -73,6 +80,10 @@ void CapturedFrames::assign(const FrameCollector& frames, sqlite3_file* wal,
       frame_numbers_.back() = frame;
     }
   }
+}
+
+void CapturedFrames::clear() {
+  if (order_.capacity() > kUsualFrames) *this = CapturedFrames();
 }
 
 Result<ByteView> CapturedFrames::image(std::size_t index) {

@@ -15,11 +15,12 @@ namespace offprint::sqlite {
 // The frames of one write transaction, as they were written: which page each holds, and the page
 // images while they fit in memory. Frames of a transaction are numbered without gaps; a frame may
 // be written again, and frames from some number on may become stale by a rollback and be written
-// again later. Value type of one thread. Keeps its buffers when cleared. May throw std::bad_alloc.
+// again later. Value type of one thread. May throw std::bad_alloc.
 class FrameCollector {
  public:
   explicit FrameCollector(std::size_t memory_max) : memory_max_(memory_max) {}
 
+  // Forgets the frames; keeps buffers of a usual size, so that small transactions allocate nothing.
   void clear();
   bool empty() const { return pages_.empty(); }
   std::uint32_t first_frame() const { return first_; }
@@ -65,6 +66,9 @@ class CapturedFrames final : public CapturedTransaction {
   // used. May throw std::bad_alloc.
   void assign(const FrameCollector& frames, sqlite3_file* wal, std::uint32_t page_size,
               WalPoint point, const FrameSelection& selection);
+
+  // Gives back the memory of an unusually long list.
+  void clear();
 
   std::uint32_t page_size() const override { return page_size_; }
   std::uint32_t page_count() const override { return page_count_; }

@@ -198,6 +198,7 @@ void CaptureState::write_unlocking() {
 
 void CaptureState::forget_transaction() {
   frames_.clear();
+  transaction_.clear();
   held_frame_ = 0;
   decided_ = false;
 }

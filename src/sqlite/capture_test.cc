@@ -9,6 +9,14 @@
 namespace offprint::sqlite::testing {
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kSanitized = true;
+#elif defined(__has_feature)
+constexpr bool kSanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
+#else
+constexpr bool kSanitized = false;
+#endif
+
 std::int64_t number(Connection& connection, const char* sql) {
   Result<std::int64_t> value = connection.query_int(sql);
   EXPECT_TRUE(value) << value.error().message();
@@ -215,11 +223,7 @@ class CountingGate final : public RecordingGate {
 };
 
 TEST_F(CaptureTest, HugeTransactionNeedsLittleMemory) {
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-  GTEST_SKIP() << "sanitizers keep freed memory";
-#endif
-#endif
+  if (kSanitized) GTEST_SKIP() << "sanitizers keep freed memory";
   open();
   CountingGate gate;
   ASSERT_TRUE(set_commit_gate(*connection_, &gate));
