@@ -7,7 +7,12 @@ class App;
 // Every subcommand, one line each: `offprint NAME` is added by add_NAME(), which lives in NAME.cc
 // and sets `exit_code` when it runs (0 done, 1 failed, 2 usage, 3 unreachable, 4 refused, 5
 // dropped).
-#define OFFPRINT_COMMANDS(COMMAND) COMMAND(serve)
+#define OFFPRINT_COMMANDS(COMMAND) \
+  COMMAND(serve)                   \
+  COMMAND(follow)                  \
+  COMMAND(db)                      \
+  COMMAND(sql)                     \
+  COMMAND(bench)
 
 namespace offprint {
 

@@ -1,11 +1,14 @@
 // offprint db: the databases of a server.
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
+#include <optional>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include "database/name.h"
+#include "ltx/types.h"
 #include "main/commands.h"
 #include "main/database_file.h"
 #include "main/progress.h"
@@ -26,10 +29,6 @@ struct DbOptions {
   bool no_foreign_keys = false;
 };
 
-using replica::HttpAnswer;
-using replica::HttpCall;
-using replica::HttpClient;
-
 Result<std::string> api_url(const DbOptions& options, const std::string& name) {
   OFFPRINT_TRY_ASSIGN(std::string server, parse_url(options.remote.server));
   return server + "/v1/databases" + (name.empty() ? "" : "/" + name);
@@ -39,9 +38,10 @@ Error about(const DbOptions& options, const Error& error) {
   const std::string& name = options.name;
   switch (error.code()) {
     case Code::kNotFound:
-      return Error(error.code(), fmt::format("there is no database '{}' at {}\n`offprint db list` shows what is "
-                                             "there; `offprint db create {}` makes it.",
-                                             name, options.remote.server, name));
+      return Error(error.code(),
+                   fmt::format("there is no database '{}' at {}\n`offprint db list` shows what is "
+                               "there; `offprint db create {}` makes it.",
+                               name, options.remote.server, name));
     case Code::kConflict:
       return error.with_context(name);
     default:
@@ -57,15 +57,14 @@ Result<> create(const DbOptions& options) {
     if (options.auto_vacuum == kModes[i]) auto_vacuum = i;
   }
   std::string body = fmt::format(
-      R"({{"name":"{}","page_size":{},"auto_vacuum":{},"encoding":"{}","foreign_keys":{}}})", options.name,
-      options.page_size, auto_vacuum, options.encoding, !options.no_foreign_keys);
-  HttpClient client(options.remote.token);
+      R"({{"name":"{}","page_size":{},"auto_vacuum":{},"encoding":"{}","foreign_keys":{}}})",
+      options.name, options.page_size, auto_vacuum, options.encoding, !options.no_foreign_keys);
+  Remote remote(options.remote.token);
   HttpCall call;
   call.method = "POST";
   call.url = url;
-  call.headers = {"Content-Type: application/json"};
-  call.body = body;
-  OFFPRINT_TRY_ASSIGN(auto answer, request(client, call));
+  call.body = std::move(body);
+  OFFPRINT_TRY_ASSIGN(auto answer, remote.request(call));
   if (options.json) {
     std::fputs(answer.body.c_str(), stdout);
   } else {
@@ -78,14 +77,14 @@ Result<> create(const DbOptions& options) {
 // All databases, page by page.
 Result<> list(const DbOptions& options) {
   OFFPRINT_TRY_ASSIGN(std::string url, api_url(options, ""));
-  HttpClient client(options.remote.token);
+  Remote remote(options.remote.token);
   ResultSet table;
   table.columns = {"name", "size", "txid", "open", "created"};
   std::string after;
   do {
     HttpCall call;
     call.url = fmt::format("{}?prefix={}&after={}", url, options.prefix, after);
-    OFFPRINT_TRY_ASSIGN(auto answer, request(client, call));
+    OFFPRINT_TRY_ASSIGN(auto answer, remote.request(call));
     after.clear();
     server::JsonReader reader;
     OFFPRINT_TRY_ASSIGN(auto root, reader.parse(answer.body));
@@ -112,16 +111,18 @@ Result<> list(const DbOptions& options) {
     std::printf("no databases yet; `offprint db create NAME` makes one\n");
     return {};
   }
-  std::fputs(format_result(table, is_terminal(stdout) ? ResultFormat::kTable : ResultFormat::kPlain).c_str(), stdout);
+  std::fputs(format_result(table, is_terminal(stdout) ? ResultFormat::kTable : ResultFormat::kPlain)
+                 .c_str(),
+             stdout);
   return {};
 }
 
 Result<> info(const DbOptions& options) {
   OFFPRINT_TRY_ASSIGN(std::string url, api_url(options, options.name));
-  HttpClient client(options.remote.token);
+  Remote remote(options.remote.token);
   HttpCall call;
   call.url = url;
-  OFFPRINT_TRY_ASSIGN(auto answer, request(client, call));
+  OFFPRINT_TRY_ASSIGN(auto answer, remote.request(call));
   if (options.json) {
     std::fputs(answer.body.c_str(), stdout);
     return {};
@@ -129,34 +130,37 @@ Result<> info(const DbOptions& options) {
   server::JsonReader reader;
   OFFPRINT_TRY_ASSIGN(auto root, reader.parse(answer.body));
   simdjson::dom::object object;
-  if (root.get(object) != simdjson::SUCCESS) return fail(Code::kInvalid, url + " does not answer as an Offprint server");
-  for (auto field : object) std::printf("%-13s %s\n", std::string(field.key).c_str(), json_text(root, field.key).c_str());
+  if (root.get(object) != simdjson::SUCCESS)
+    return fail(Code::kInvalid, url + " does not answer as an Offprint server");
+  for (auto field : object)
+    std::printf("%-13s %s\n", std::string(field.key).c_str(), json_text(root, field.key).c_str());
   return {};
 }
 
 Result<> drop(const DbOptions& options) {
   OFFPRINT_TRY_ASSIGN(std::string url, api_url(options, options.name));
-  HttpClient client(options.remote.token);
+  Remote remote(options.remote.token);
   HttpCall call;
   call.method = "DELETE";
   call.url = url;
-  OFFPRINT_TRY(request(client, call));
+  OFFPRINT_TRY(remote.request(call));
   std::printf("dropped %s\n", options.name.c_str());
   return {};
 }
 
 Result<> import_file(const DbOptions& options) {
-  HttpClient client(options.remote.token);
+  Remote remote(options.remote.token);
   OFFPRINT_TRY_ASSIGN(std::string management, api_url(options, options.name));
   OFFPRINT_TRY_ASSIGN(std::string url, database_url(options.remote, options.name));
   NewFileOptions defaults;
   HttpCall look;
   look.url = management;
-  Result<HttpAnswer> known = request(client, look);
+  Result<HttpAnswer> known = remote.request(look);
   if (known) {
     server::JsonReader reader;
     OFFPRINT_TRY_ASSIGN(auto root, reader.parse(known->body));
-    defaults.page_size = static_cast<std::uint32_t>(std::atoll(json_text(root, "page_size").c_str()));
+    defaults.page_size =
+        static_cast<std::uint32_t>(std::atoll(json_text(root, "page_size").c_str()));
     defaults.auto_vacuum = std::atoi(json_text(root, "auto_vacuum").c_str());
     defaults.encoding = json_text(root, "encoding");
   } else if (known.error().code() != Code::kNotFound) {
@@ -169,18 +173,17 @@ Result<> import_file(const DbOptions& options) {
   HttpCall call;
   call.method = "POST";
   call.url = url + "/import";
-  call.headers = {"Content-Type: application/vnd.sqlite3"};
-  call.body_file = file->content;
+  call.body_file = file->content.get();
   call.body_file_size = file->size;
-  call.stall_timeout_ms = 0;  // checking and committing a large file takes its time
-  call.progress = [&](std::uint64_t sent, std::uint64_t) { bar.update(sent, file->size); };
-  Result<HttpAnswer> answer = request(client, call);
+  call.sent = [&](std::uint64_t sent) { bar.update(sent, file->size); };
+  Result<HttpAnswer> answer = remote.request(call);
   line.clear();
   if (!answer) return fail(std::move(answer).error());
   if (options.json) {
     std::fputs(answer->body.c_str(), stdout);
   } else {
-    std::printf("imported %s (%s) as %s\n", options.file.c_str(), size_text(file->size).c_str(), options.name.c_str());
+    std::printf("imported %s (%s) as %s\n", options.file.c_str(), size_text(file->size).c_str(),
+                options.name.c_str());
   }
   return {};
 }
@@ -188,7 +191,7 @@ Result<> import_file(const DbOptions& options) {
 Result<> export_file(const DbOptions& options) {
   OFFPRINT_TRY_ASSIGN(std::string url, database_url(options.remote, options.name));
   OFFPRINT_TRY_ASSIGN(auto target, ExportTarget::create(options.file, options.force));
-  HttpClient client(options.remote.token);
+  Remote remote(options.remote.token);
   StatusLine line;
   ProgressBar bar(line, "exporting " + options.name);
   HttpCall call;
@@ -199,20 +202,23 @@ Result<> export_file(const DbOptions& options) {
     bar.update(size, 0);
     return target->write(piece);
   };
-  OFFPRINT_TRY_ASSIGN(auto answer, request(client, call));
+  OFFPRINT_TRY_ASSIGN(auto answer, remote.request(call));
   line.clear();
   if (answer.length != 0 && answer.length != size) {
     return fail(Code::kUnavailable, fmt::format("{}: the answer ended early", call.url));
   }
   OFFPRINT_TRY(target->finish());
-  std::printf("exported %s (%s) to %s\n", options.name.c_str(), size_text(size).c_str(), options.file.c_str());
+  std::printf("exported %s (%s) to %s\n", options.name.c_str(), size_text(size).c_str(),
+              options.file.c_str());
   return {};
 }
 
 int run(Result<> (*action)(const DbOptions&), const DbOptions& options) {
-  if (Result<std::string> url = parse_url(options.remote.server); !url) return report_usage(url.error().message());
+  if (Result<std::string> url = parse_url(options.remote.server); !url)
+    return report_usage(url.error().message());
   if (!options.name.empty()) {
-    if (auto name = database::DatabaseName::parse(options.name); !name) return report_usage(name.error().message());
+    if (auto name = database::DatabaseName::parse(options.name); !name)
+      return report_usage(name.error().message());
   }
   if (Result<> done = action(options); !done) return report(about(options, done.error()));
   return kExitDone;
@@ -227,7 +233,8 @@ struct Action {
 }  // namespace
 
 void add_db(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand("db", "Databases of a server: create, list, info, drop, import, export.");
+  CLI::App* command =
+      app.add_subcommand("db", "Databases of a server: create, list, info, drop, import, export.");
   command->require_subcommand(1);
   auto options = std::make_shared<DbOptions>();
   constexpr Action kActions[] = {
@@ -235,17 +242,23 @@ void add_db(CLI::App& app, int& exit_code) {
       {"list", "all databases, with size and newest transaction", list},
       {"info", "one database: lineage, bookmark, sizes, settings", info},
       {"drop", "removes a database and its content; its followers end with exit code 5", drop},
-      {"import", "fills a new database with an SQLite file (.db) or a script (.sql), all or nothing", import_file},
-      {"export", "writes a consistent copy as an SQLite file (.db) or a script (.sql)", export_file},
+      {"import",
+       "fills a new database with an SQLite file (.db) or a script (.sql), all or nothing",
+       import_file},
+      {"export", "writes a consistent copy as an SQLite file (.db) or a script (.sql)",
+       export_file},
   };
   for (const Action& action : kActions) {
     CLI::App* sub = command->add_subcommand(action.name, action.help);
     std::string_view name = action.name;
     add_server_option(*sub, options->remote);
     add_token_option(*sub, options->remote);
-    if (name != "list") sub->add_option("NAME", options->name, "such as orders or shop/orders")->required();
-    if (name != "drop" && name != "export") sub->add_flag("--json", options->json, "the server's answer as JSON");
-    if (name == "list") sub->add_option("--prefix", options->prefix, "only names that start with this");
+    if (name != "list")
+      sub->add_option("NAME", options->name, "such as orders or shop/orders")->required();
+    if (name != "drop" && name != "export")
+      sub->add_flag("--json", options->json, "the server's answer as JSON");
+    if (name == "list")
+      sub->add_option("--prefix", options->prefix, "only names that start with this");
     if (name == "create") {
       sub->add_option("--page-size", options->page_size, "bytes, a power of two from 512 to 65536")
           ->check(CLI::IsMember({512, 1024, 2048, 4096, 8192, 16384, 32768, 65536}))
@@ -259,10 +272,13 @@ void add_db(CLI::App& app, int& exit_code) {
       sub->add_flag("--no-foreign-keys", options->no_foreign_keys, "do not enforce foreign keys");
     }
     if (name == "import" || name == "export") {
-      sub->add_option("FILE", options->file, "the ending says what it is: .sql, else an SQLite file")->required();
+      sub->add_option("FILE", options->file,
+                      "the ending says what it is: .sql, else an SQLite file")
+          ->required();
     }
     if (name == "export") sub->add_flag("--force", options->force, "replace FILE if it exists");
-    sub->callback([options, run_action = action.run, &exit_code] { exit_code = run(run_action, *options); });
+    sub->callback(
+        [options, run_action = action.run, &exit_code] { exit_code = run(run_action, *options); });
   }
 }
 

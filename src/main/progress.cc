@@ -64,18 +64,25 @@ void StatusLine::clear() {
   shown_ = false;
 }
 
+std::string ProgressBar::amount(std::uint64_t count) const {
+  return unit_ == Unit::kBytes ? size_text(count) : fmt::format("{} pages", count);
+}
+
 void ProgressBar::update(std::uint64_t done, std::uint64_t total) {
   if (!line_.visible()) return;
   double seconds = std::chrono::duration<double>(SteadyClock::now() - start_).count();
   double rate = seconds > 0.2 ? static_cast<double>(done) / seconds : 0;
-  std::string speed = rate > 0 ? size_text(static_cast<std::uint64_t>(rate)) + "/s" : "";
-  if (total == 0) return line_.show(fmt::format("{}  {}  {}", label_, size_text(done), speed));
+  std::string speed = rate > 0 ? amount(static_cast<std::uint64_t>(rate)) + "/s" : "";
+  if (total == 0) return line_.show(fmt::format("{}  {}  {}", label_, amount(done), speed));
   done = std::min(done, total);
   double share = static_cast<double>(done) / static_cast<double>(total);
   auto filled = static_cast<std::size_t>(share * static_cast<double>(kBarWidth));
   std::string bar = std::string(filled, '=') + (filled < kBarWidth ? ">" : "");
-  std::string left = rate > 0 && done < total ? duration_text(static_cast<double>(total - done) / rate) + " left" : "";
-  line_.show(fmt::format("{} [{:<{}}] {:3.0f} %  {}  {}", label_, bar, kBarWidth, share * 100, speed, left));
+  std::string left = rate > 0 && done < total
+                         ? duration_text(static_cast<double>(total - done) / rate) + " left"
+                         : "";
+  line_.show(fmt::format("{} [{:<{}}] {:3.0f} %  {}  {}", label_, bar, kBarWidth, share * 100,
+                         speed, left));
 }
 
 }  // namespace offprint

@@ -15,8 +15,8 @@ std::string size_text(std::uint64_t bytes);
 // "35 s", "4 min", "2 h"
 std::string duration_text(double seconds);
 
-// One line of a terminal that is written again and again. Nothing is shown where standard error is no terminal.
-// Thread: one.
+// One line of a terminal that is written again and again. Nothing is shown where standard error is
+// no terminal. Thread: one.
 class StatusLine {
  public:
   StatusLine();
@@ -36,13 +36,18 @@ class StatusLine {
 // "snapshot [=====>    ]  52 %  31 MiB/s  8 s left" in a status line.
 class ProgressBar {
  public:
-  ProgressBar(StatusLine& line, std::string label) : line_(line), label_(std::move(label)), start_(SteadyClock::now()) {}
+  enum class Unit { kBytes, kPages };
+  ProgressBar(StatusLine& line, std::string label, Unit unit = Unit::kBytes)
+      : line_(line), label_(std::move(label)), unit_(unit), start_(SteadyClock::now()) {}
   // `total` 0: not known.
   void update(std::uint64_t done, std::uint64_t total);
 
  private:
+  std::string amount(std::uint64_t count) const;
+
   StatusLine& line_;
   const std::string label_;
+  const Unit unit_;
   const Deadline start_;
 };
 

@@ -2,8 +2,8 @@
 
 #include <cstdio>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include "database/name.h"
 #include "main/commands.h"
@@ -11,6 +11,11 @@
 
 namespace offprint {
 namespace {
+
+constexpr std::size_t kBodyMax = 256 << 20;
+constexpr int kWaitMs = 100;
+
+bool is_success(int status) { return status >= 200 && status < 300; }
 
 Code code_of_status(int status) {
   switch (status) {
@@ -54,7 +59,8 @@ std::string message_of(std::string body) {
 std::string_view advice(Code code) {
   switch (code) {
     case Code::kUnavailable:
-      return "Is the server running? `offprint serve` starts one; --server or OFFPRINT_SERVER names another.";
+      return "Is the server running? `offprint serve` starts one; --server or OFFPRINT_SERVER "
+             "names another.";
     case Code::kUnauthorized:
       return "Give a token with --token or OFFPRINT_TOKEN.";
     case Code::kBusy:
@@ -70,11 +76,14 @@ std::string_view advice(Code code) {
 }  // namespace
 
 void add_server_option(CLI::App& command, RemoteOptions& options) {
-  command.add_option("--server", options.server, "the server's URL")->envname("OFFPRINT_SERVER")->capture_default_str();
+  command.add_option("--server", options.server, "the server's URL")
+      ->envname("OFFPRINT_SERVER")
+      ->capture_default_str();
 }
 
 void add_token_option(CLI::App& command, RemoteOptions& options) {
-  command.add_option("--token", options.token, "token for the server, if it asks for one")->envname("OFFPRINT_TOKEN");
+  command.add_option("--token", options.token, "token for the server, if it asks for one")
+      ->envname("OFFPRINT_TOKEN");
 }
 
 Result<std::string> parse_url(std::string_view text) {
@@ -89,10 +98,12 @@ Result<std::string> parse_url(std::string_view text) {
   }
   while (url.ends_with('/')) url.pop_back();
   std::size_t host = url.find("://") + 3;
-  std::string_view authority = std::string_view(url).substr(host, url.find_first_of("/?#", host) - host);
+  std::string_view authority =
+      std::string_view(url).substr(host, url.find_first_of("/?#", host) - host);
   if (authority.empty()) return fail(Code::kInvalid, fmt::format("'{}' names no host", text));
   if (authority.find('@') != std::string_view::npos) {
-    return fail(Code::kInvalid, "a URL holds no secrets here: give a token with --token or OFFPRINT_TOKEN");
+    return fail(Code::kInvalid,
+                "a URL holds no secrets here: give a token with --token or OFFPRINT_TOKEN");
   }
   return url;
 }
@@ -106,28 +117,69 @@ Result<std::string> database_url(const RemoteOptions& options, const std::string
 
 std::string json_text(simdjson::dom::element object, std::string_view name) {
   simdjson::dom::element value;
-  if (!object.is_object() || object[name].get(value) != simdjson::SUCCESS || value.is_null()) return {};
+  if (!object.is_object() || object[name].get(value) != simdjson::SUCCESS || value.is_null())
+    return {};
   std::string_view text;
   if (value.get(text) == simdjson::SUCCESS) return std::string(text);
   return simdjson::minify(value);
 }
 
-Error error_of(const replica::HttpAnswer& answer) {
-  std::string message = message_of(answer.body);
-  if (message.empty()) message = fmt::format("the server answered with status {}", answer.status);
-  return Error(code_of_status(answer.status), message);
+Result<> Remote::start(const HttpCall& call) {
+  if (!http_) {
+    OFFPRINT_TRY_ASSIGN(http_, replica::HttpClient::create());
+  }
+  replica::HttpClient::Request request;
+  request.url = call.url;
+  if (call.method != "GET" && call.method != "POST") request.method = call.method;
+  if (!token_.empty()) request.headers.push_back("Authorization: Bearer " + token_);
+  if (call.body_file != nullptr) {
+    request.headers.emplace_back("Content-Type: application/vnd.sqlite3");
+    request.body_file = call.body_file;
+    request.body_file_size = call.body_file_size;
+  } else if (call.method == "POST") {
+    request.headers.emplace_back("Content-Type: application/json");
+    request.body.emplace(call.body.begin(), call.body.end());
+  }
+  return http_->start(std::move(request));
 }
 
-Result<replica::HttpAnswer> request(replica::HttpClient& client, const replica::HttpCall& call) {
-  OFFPRINT_TRY_ASSIGN(auto answer, client.perform(call));
-  if (!answer.ok()) return fail(error_of(answer));
-  return answer;
+Result<> Remote::take(const HttpCall& call, HttpAnswer& answer) {
+  Bytes& received = http_->received();
+  answer.length = http_->length();
+  if (call.sink && is_success(http_->status())) {
+    OFFPRINT_TRY(call.sink(received));
+  } else if (answer.body.size() + received.size() > kBodyMax) {
+    return fail(Code::kTooLarge,
+                fmt::format("{}: the answer is larger than {} MiB", call.url, kBodyMax >> 20));
+  } else {
+    answer.body += as_text(received);
+  }
+  received.clear();
+  return {};
+}
+
+Result<HttpAnswer> Remote::request(const HttpCall& call) {
+  OFFPRINT_TRY(start(call));
+  HttpAnswer answer;
+  for (;;) {
+    Result<replica::HttpClient::Event> event = http_->wait(kWaitMs);
+    if (!event) return fail(event.error().with_context(call.url));
+    if (call.sent) call.sent(http_->sent());
+    if (*event == replica::HttpClient::Event::kData) OFFPRINT_TRY(take(call, answer));
+    if (*event == replica::HttpClient::Event::kEnd) break;
+  }
+  int status = http_->status();
+  if (is_success(status)) return answer;
+  std::string message = message_of(answer.body);
+  if (message.empty()) message = fmt::format("{}: status {}", call.url, status);
+  return fail(code_of_status(status), message);
 }
 
 int report(const Error& error) {
   std::fflush(stdout);
   std::string text = "offprint: " + error.message();
-  if (std::string_view next = advice(error.code()); !next.empty()) text += fmt::format("\n{}", next);
+  if (std::string_view next = advice(error.code()); !next.empty())
+    text += fmt::format("\n{}", next);
   std::fprintf(stderr, "%s\n", text.c_str());
   switch (error.code()) {
     case Code::kUnavailable:

@@ -1,6 +1,7 @@
 #include "main/result_writer.h"
 
 #include <algorithm>
+#include <clocale>
 #include <cwchar>
 #include <map>
 
@@ -233,9 +234,10 @@ std::string format_json(const ResultSet& result) {
 }  // namespace
 
 std::size_t display_width(std::string_view text) {
+  static const bool kKnowsUnicode = std::setlocale(LC_CTYPE, "C.UTF-8") != nullptr;  // for wcwidth
+  if (!kKnowsUnicode) return text.size();
   std::size_t width = 0;
   for (std::size_t at = 0; at < text.size();) {
-    // wcwidth knows more than ASCII only where main() has set LC_CTYPE.
     char32_t code = next_code_point(text, at);
     int columns = ::wcwidth(static_cast<wchar_t>(code));
     width += columns < 0 ? 1 : static_cast<std::size_t>(columns);

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "main/sql_file.h"
+#include "sqlite/connection.h"
+
+// The local side of import and export.
+namespace offprint {
+
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+using FileHandle = std::unique_ptr<std::FILE, CloseFile>;
+
+// A file of this process that nobody else sees and that is gone when the process ends.
+struct TemporaryFile {
+  std::string path;
+  // In TMPDIR, else /tmp.
+  static Result<std::unique_ptr<TemporaryFile>> create();
+  ~TemporaryFile();  // removes it, and SQLite's companions
+};
+
+// One consistent state of an SQLite file as bytes, for as long as this lives.
+struct Upload {
+  std::unique_ptr<TemporaryFile> temporary;  // when the bytes had to be made first
+  std::optional<sqlite::Connection> reader;  // otherwise: keeps other programs from changing them
+  FileHandle content;
+  std::uint64_t size = 0;
+  std::vector<std::string> notes;  // for the user
+};
+// `path`: a script when it ends with .sql (`defaults` are what it may still change), else an SQLite
+// file. Errors: kInvalid with the path, and the line within a script.
+Result<std::unique_ptr<Upload>> open_for_upload(const std::string& path,
+                                                const NewFileOptions& defaults);
+
+// Takes the bytes of an SQLite file and makes FILE of them: that same file, or a script when it
+// ends with .sql. FILE appears whole or not at all.
+class ExportTarget {
+ public:
+  // kConflict: FILE exists, and `force` is not set; or a program is at work on it.
+  static Result<std::unique_ptr<ExportTarget>> create(const std::string& path, bool force);
+  ~ExportTarget();
+  Result<> write(ByteView piece);
+  Result<> finish();
+
+ private:
+  ExportTarget(std::string path, bool force) : path_(std::move(path)), force_(force) {}
+  Result<> write_script();
+
+  const std::string path_;
+  const bool force_;
+  std::string part_path_;  // beside FILE
+  FileHandle part_;
+  std::unique_ptr<TemporaryFile> database_;  // of a script
+  FileHandle database_file_;
+};
+
+}  // namespace offprint

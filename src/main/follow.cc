@@ -1,0 +1,152 @@
+// offprint follow: a live copy of a database in a plain SQLite file.
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "base/log.h"
+#include "main/commands.h"
+#include "main/follow_report.h"
+#include "main/remote.h"
+#include "replica/follower.h"
+
+namespace offprint {
+namespace {
+
+struct FollowOptions {
+  RemoteOptions remote;
+  std::string database, file;
+  bool once = false, verify = false, json = false;
+};
+
+std::atomic<replica::Follower*> running_follower{nullptr};
+
+void on_signal(int) {
+  if (replica::Follower* follower = running_follower.load()) follower->stop();
+}
+
+// A second signal ends the process at once, as if nobody handled it.
+void handle_signals() {
+  struct sigaction action{};
+  action.sa_handler = on_signal;
+  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+struct Ending {
+  int exit_code = kExitDone;
+  std::string outcome, message;
+};
+
+Ending ending_of(const FollowOptions& options, const Result<replica::FollowerOutcome>& result,
+                 bool differed, bool file_existed) {
+  if (result) {
+    switch (*result) {
+      case replica::FollowerOutcome::kDropped:
+        return {kExitDropped, "dropped",
+                fmt::format("{} was dropped on the server; {} stays as it was last",
+                            options.database, options.file)};
+      case replica::FollowerOutcome::kStopped:
+        if (options.once)
+          return {kExitFailed, "stopped", "stopped before " + options.file + " had caught up"};
+        return {kExitDone, "stopped", ""};
+      case replica::FollowerOutcome::kCaughtUp:
+        if (!differed) return {kExitDone, "caught_up", ""};
+        return {kExitFailed, "differed",
+                options.file + " differed from the primary; it has been mended"};
+    }
+  }
+  const Error& error = result.error();
+  switch (error.code()) {
+    case Code::kNotFound:
+      if (file_existed) {
+        return {kExitDropped, "dropped",
+                fmt::format("{} is no longer on the server; {} stays as it was last",
+                            options.database, options.file)};
+      }
+      return {kExitFailed, "failed",
+              error.message() +
+                  "\n`offprint db list` shows which databases there are; `offprint db create NAME` "
+                  "makes one."};
+    case Code::kUnavailable:
+      return {kExitUnreachable, "unreachable",
+              error.message() +
+                  "\nIs the server running? Without --once, `offprint follow` waits for it."};
+    case Code::kUnauthorized:
+      return {kExitRefused, "refused",
+              error.message() + "\nGive a token with --token or OFFPRINT_TOKEN."};
+    case Code::kForbidden:
+      return {kExitRefused, "refused", error.message()};
+    default:
+      return {kExitFailed, "failed", error.message()};
+  }
+}
+
+template <class Report>
+Ending follow(const FollowOptions& options, const std::string& url, Report& report) {
+  std::error_code ignored;
+  bool file_existed = std::filesystem::exists(options.file, ignored);
+  replica::FollowerOptions follower_options;
+  follower_options.url = url;
+  follower_options.file = options.file;
+  follower_options.token = options.remote.token;
+  follower_options.once = options.once;
+  follower_options.verify = options.verify;
+  auto follower = replica::Follower::create(std::move(follower_options), report);
+  if (!follower) return {kExitUsage, "usage", follower.error().message()};
+  running_follower = follower->get();
+  handle_signals();
+  Result<replica::FollowerOutcome> result = (*follower)->run();
+  running_follower = nullptr;
+  return ending_of(options, result, report.differed(), file_existed);
+}
+
+int run(const FollowOptions& options) {
+  Result<std::string> url = database_url(options.remote, options.database);
+  if (!url) return report_usage(url.error().message());
+  log::set_up("warn");
+  Ending ending;
+  if (options.json) {
+    FollowJson report;
+    ending = follow(options, *url, report);
+    report.ended(ending.outcome, ending.message);
+  } else {
+    FollowText report(options.file);
+    ending = follow(options, *url, report);
+  }
+  std::fflush(stdout);
+  if (!ending.message.empty()) std::fprintf(stderr, "offprint: %s\n", ending.message.c_str());
+  return ending.exit_code;
+}
+
+}  // namespace
+
+void add_follow(CLI::App& app, int& exit_code) {
+  CLI::App* command =
+      app.add_subcommand("follow", "Keeps FILE a live, read-only copy of a database.");
+  command->footer(
+      "Exit codes: 0 done, 1 failed, 2 usage, 3 unreachable (only with --once), 4 refused (a "
+      "token, or a FILE "
+      "that is not ours), 5 the database was dropped.");
+  auto options = std::make_shared<FollowOptions>();
+  command
+      ->add_option("URL", options->database,
+                   "of the database: http://HOST/db/NAME; or its name on --server")
+      ->required();
+  command->add_option("FILE", options->file, "the SQLite file to make or go on with")->required();
+  command->add_flag("--once", options->once, "catch up, then exit");
+  command->add_flag("--verify", options->verify,
+                    "read all of FILE and compare it with the primary's checksum");
+  command->add_flag("--json", options->json, "one event a line instead of the status line");
+  add_server_option(*command, options->remote);
+  add_token_option(*command, options->remote);
+  command->callback([options, &exit_code] { exit_code = run(*options); });
+}
+
+}  // namespace offprint

@@ -1,0 +1,167 @@
+// offprint sql: statements on a database of a server.
+#include <cstdio>
+#include <memory>
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "database/request.h"
+#include "main/commands.h"
+#include "main/database_file.h"
+#include "main/progress.h"
+#include "main/remote.h"
+#include "main/result_writer.h"
+#include "main/script_reader.h"
+#include "main/sql_client.h"
+
+namespace offprint {
+namespace {
+
+// Statements of a script that travel in one request.
+constexpr std::size_t kGroupCountMax = 200;
+constexpr std::size_t kGroupBytesMax = 1 << 20;
+
+struct SqlOptions {
+  RemoteOptions remote;
+  std::string database, sql;
+  bool csv = false, json = false;
+};
+
+Error about(const SqlOptions& options, const Error& error) {
+  if (error.code() != Code::kNotFound) return error;
+  return Error(
+      Code::kNotFound,
+      fmt::format("{}\n`offprint db list` shows which databases there are; `offprint db create "
+                  "NAME` makes one. Asked for: {}",
+                  error.message(), options.database));
+}
+
+class Runner {
+ public:
+  Runner(SqlClient& client, ResultFormat format) : client_(client), format_(format) {}
+
+  // Statements up to the first that fails; the error says its line when `with_lines`.
+  Result<> run_script(std::FILE* from, bool with_lines) {
+    ScriptReader reader(from);
+    with_lines_ = with_lines;
+    for (;;) {
+      Result<std::optional<ScriptStatement>> next = reader.next();
+      if (!next || !*next) {
+        OFFPRINT_TRY(flush());
+        return next ? Result<>() : Result<>(fail(next.error()));
+      }
+      ScriptStatement statement = **std::move(next);
+      // A result can be as large as a request's answer may be: it gets one of its own.
+      bool reads = database::looks_read_only(statement.sql);
+      if (reads) OFFPRINT_TRY(flush());
+      bytes_ += statement.sql.size();
+      texts_.push_back(std::move(statement.sql));
+      lines_.push_back(statement.line);
+      if (reads || texts_.size() >= kGroupCountMax || bytes_ >= kGroupBytesMax)
+        OFFPRINT_TRY(flush());
+    }
+  }
+
+ private:
+  Result<> flush() {
+    if (texts_.empty()) return {};
+    SqlClient::Progress progress = client_.run(texts_);
+    for (const ResultSet& result : progress.results)
+      std::fputs(format_result(result, format_).c_str(), stdout);
+    std::fflush(stdout);
+    std::uint64_t line = lines_[std::min(progress.results.size(), lines_.size() - 1)];
+    texts_.clear();
+    lines_.clear();
+    bytes_ = 0;
+    if (!progress.failure) return {};
+    bool about_statement = with_lines_ && progress.failure->code() == Code::kSql;
+    return fail(about_statement ? progress.failure->with_context(fmt::format("line {}", line))
+                                : *progress.failure);
+  }
+
+  SqlClient& client_;
+  const ResultFormat format_;
+  bool with_lines_ = false;
+  std::vector<std::string> texts_;
+  std::vector<std::uint64_t> lines_;
+  std::size_t bytes_ = 0;
+};
+
+Result<> run_text(Runner& runner, const std::string& text) {
+  if (text.empty()) return {};
+  FileHandle file(::fmemopen(const_cast<char*>(text.data()), text.size(), "rb"));
+  return runner.run_script(file.get(), false);
+}
+
+// What people of the sqlite3 program type first. Empty: not known.
+std::string_view statement_of(std::string_view command) {
+  if (command == ".tables")
+    return "SELECT name, type FROM sqlite_schema WHERE type IN ('table','view') ORDER BY name;";
+  if (command == ".schema")
+    return "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY tbl_name, type DESC;";
+  return {};
+}
+
+int converse(Runner& runner, const SqlOptions& options) {
+  std::printf("%s — statements end with a semicolon; .tables, .schema, .quit\n",
+              options.database.c_str());
+  std::string text;
+  for (;;) {
+    std::fputs(text.empty() ? "sql> " : "...> ", stdout);
+    std::fflush(stdout);
+    char* line = nullptr;
+    std::size_t capacity = 0;
+    ssize_t length = ::getline(&line, &capacity, stdin);
+    if (length > 0) text.append(line, static_cast<std::size_t>(length));
+    std::free(line);
+    if (length <= 0) break;
+    if (text == ".quit\n" || text == ".exit\n") return kExitDone;
+    if (text.starts_with('.')) {
+      std::string_view statement =
+          statement_of(std::string_view(text).substr(0, text.find_first_of(" ;\n")));
+      if (statement.empty()) std::fprintf(stderr, "there are .tables, .schema and .quit\n");
+      text = statement;
+    }
+    if (text.find_first_not_of(" \t\n") == std::string::npos) text.clear();
+    if (text.empty() || sqlite3_complete(text.c_str()) == 0) continue;
+    if (Result<> done = run_text(runner, text); !done)
+      std::fprintf(stderr, "%s\n", done.error().message().c_str());
+    text.clear();
+  }
+  std::printf("\n");
+  return kExitDone;
+}
+
+int run(const SqlOptions& options) {
+  Result<std::string> url = database_url(options.remote, options.database);
+  if (!url) return report_usage(url.error().message());
+  ResultFormat format = options.csv           ? ResultFormat::kCsv
+                        : options.json        ? ResultFormat::kJson
+                        : is_terminal(stdout) ? ResultFormat::kTable
+                                              : ResultFormat::kPlain;
+  SqlClient client(*url, options.remote.token);
+  Runner runner(client, format);
+  if (options.sql.empty() && is_terminal(stdin)) return converse(runner, options);
+  Result<> done =
+      options.sql.empty() ? runner.run_script(stdin, true) : run_text(runner, options.sql);
+  return done ? kExitDone : report(about(options, done.error()));
+}
+
+}  // namespace
+
+void add_sql(CLI::App& app, int& exit_code) {
+  CLI::App* command =
+      app.add_subcommand("sql", "Runs SQL on a database; a conversation on a terminal.");
+  auto options = std::make_shared<SqlOptions>();
+  command->add_option("DATABASE", options->database, "a name on the server, or a database's URL")
+      ->required();
+  command->add_option("SQL", options->sql, "statements; without: those of standard input");
+  CLI::Option* csv = command->add_flag("--csv", options->csv, "names and rows as CSV");
+  command->add_flag("--json", options->json, "a JSON object for each row, one a line")
+      ->excludes(csv);
+  add_server_option(*command, options->remote);
+  add_token_option(*command, options->remote);
+  command->callback([options, &exit_code] { exit_code = run(*options); });
+}
+
+}  // namespace offprint
