@@ -32,6 +32,7 @@ Result<std::shared_ptr<OpenFiles>> HostedDatabase::open_files() {
   options.path = identity_.path;
   options.vfs = environment_.vfs.c_str();
   options.database_id = identity_.id;
+  options.payload_bytes_max = environment_.options.journal.segment_size / 4;
   options.create = identity_.options;
   auto files = OpenFiles::open(options, *environment_.journal, state,
                                [this](const DatabaseState& next, const sqlite::WalPoint& point,
@@ -239,7 +240,7 @@ void HostedDatabase::close_if_idle() {
 void HostedDatabase::shut_down(const Error& reason, bool dropped) {
   {
     std::lock_guard lock(mutex_);
-    if (!files_ && !scheduled_ && !dropped) {
+    if (!files_ && !scheduled_ && !dropped && waiting_.empty()) {
       refused_ = reason;
       return;
     }
@@ -264,6 +265,7 @@ void HostedDatabase::shut_down(const Error& reason, bool dropped) {
     for (auto& weak : readers) {
       if (auto reader = weak.lock(); reader && !reader->running) end_held(reader, reason);
     }
+    wake_waiting();
     if (!dropped) checkpoint(true, true);
     close_files();
     became_visible();
@@ -496,11 +498,10 @@ Result<Bookmark> HostedDatabase::import_at_turn(const std::string& path) {
   create.path = identity_.path;
   create.vfs = environment_.vfs.c_str();
   create.database_id = identity_.id;
+  create.payload_bytes_max = environment_.options.journal.segment_size / 4;
   close_files();  // nothing was ever written: the file is made again with the source's page size
-  for (const char* suffix : {"", "-wal", "-shm", "-journal"}) {
-    std::error_code ignored;
-    std::filesystem::remove(identity_.path + suffix, ignored);
-  }
+  for (const char* suffix : {"-wal", "-shm", "-journal", ""})
+    OFFPRINT_TRY(environment_.options.files->remove(identity_.path + suffix));
   DatabaseState empty;
   {
     std::lock_guard lock(mutex_);

@@ -34,8 +34,9 @@ Result<std::shared_ptr<OpenFiles>> OpenFiles::open(const Options& options,
   std::shared_ptr<OpenFiles> files(new OpenFiles(options));
   OFFPRINT_TRY_ASSIGN(auto old_pages, PageReader::open(options.path, options.vfs));
   files->old_pages_ = std::make_unique<PageReader>(std::move(old_pages));
-  files->recorder_ = std::make_unique<TransactionRecorder>(options.database_id, journal, state,
-                                                           *files->old_pages_, std::move(decided));
+  files->recorder_ =
+      std::make_unique<TransactionRecorder>(options.database_id, journal, options.payload_bytes_max,
+                                            state, *files->old_pages_, std::move(decided));
   UserConnection::Options user;
   user.vfs = options.vfs;
   user.foreign_keys = options.create.foreign_keys;
@@ -48,6 +49,11 @@ Result<std::shared_ptr<OpenFiles>> OpenFiles::open(const Options& options,
   OFFPRINT_TRY_ASSIGN(files->begin_, files->writer_->prepare_internal("BEGIN IMMEDIATE"));
   OFFPRINT_TRY_ASSIGN(files->commit_, files->writer_->prepare_internal("COMMIT"));
   return files;
+}
+
+Result<> OpenFiles::begin() {
+  rollback();  // nothing, unless an earlier one failed
+  return begin_.run();
 }
 
 void OpenFiles::rollback() {
@@ -66,6 +72,7 @@ Result<std::unique_ptr<UserConnection>> OpenFiles::take_reader() {
   UserConnection::Options user;
   user.vfs = options_.vfs;
   user.foreign_keys = options_.create.foreign_keys;
+  user.reads_only = true;
   return UserConnection::open(options_.path, user);
 }
 

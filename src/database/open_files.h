@@ -19,6 +19,7 @@ class OpenFiles {
     std::string path;
     const char* vfs = nullptr;
     std::uint64_t database_id = 0;
+    std::size_t payload_bytes_max = 1 << 20;  // of a transaction in the journal itself
     CreateOptions create;
   };
   // Opens the file, making it when the database was never written.
@@ -28,7 +29,7 @@ class OpenFiles {
 
   UserConnection& writer() { return *writer_; }
   TransactionRecorder& recorder() { return *recorder_; }
-  Result<> begin() { return begin_.run(); }
+  Result<> begin();
   Result<> commit() { return commit_.run(); }
   void rollback();
 

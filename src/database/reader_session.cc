@@ -19,6 +19,9 @@ Result<StatementResult> ReaderSession::run(UserConnection::Lease& lease, RowSink
   if (connection_.autocommit()) OFFPRINT_TRY(connection_.run_internal("BEGIN"));
   auto result = drive(prepared, sink);
   if (!result && result.error().code() == Code::kTimeout && is_slice_) return lose(Lost::kTooLong);
+  // A reading statement may write all the same: SELECT * FROM pragma_optimize.
+  if (!result && (result.error().sqlite_code() & 0xff) == SQLITE_READONLY)
+    return lose(Lost::kNeedsWriter);
   return result;
 }
 

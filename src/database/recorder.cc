@@ -45,10 +45,11 @@ Result<ByteView> PageReader::page(PageNo page) {
 }
 
 TransactionRecorder::TransactionRecorder(std::uint64_t database_id, journal::Journal& journal,
-                                         DatabaseState state, PageReader& old_pages,
-                                         Decided decided)
+                                         std::size_t payload_bytes_max, DatabaseState state,
+                                         PageReader& old_pages, Decided decided)
     : database_id_(database_id),
       journal_(journal),
+      payload_bytes_max_(payload_bytes_max),
       state_(std::move(state)),
       old_pages_(old_pages),
       decided_(std::move(decided)) {}
@@ -197,9 +198,10 @@ Result<> TransactionRecorder::append(const DatabaseState& next, journal::Draft d
   draft.kind = journal::Kind::kTransaction;
   draft.database_id = database_id_;
   draft.metadata.push_back({journal::MetadataType::kDatabaseState, next.encode()});
-  OFFPRINT_TRY_ASSIGN(journal::Location location, journal_.append(std::move(draft)));
+  OFFPRINT_TRY_ASSIGN(journal::Location location, place(std::move(draft)));
   if (auto durable = journal_.wait_durable(location); !durable) {
     outcome_unknown_ = true;
+    journal_error_ = durable.error();
     return durable;
   }
   LogEntry entry{next.position.txid,       next.position.epoch, next.position.checksum,
@@ -215,6 +217,24 @@ Result<> TransactionRecorder::append(const DatabaseState& next, journal::Draft d
   }
   decided_(state_, point, entry);
   return {};
+}
+
+// Gives the record its place in the journal. An error: it was not taken.
+Result<journal::Location> TransactionRecorder::place(journal::Draft draft) {
+  std::unique_ptr<journal::LargePayload> large;
+  auto location = [&]() -> Result<journal::Location> {
+    if (draft.payload.size() > payload_bytes_max_) {
+      OFFPRINT_TRY_ASSIGN(large, journal_.create_large_payload());
+      OFFPRINT_TRY(large->write(draft.payload));
+      OFFPRINT_TRY(large->finish());
+      draft.payload.clear();
+      draft.large_file = large->file();
+      draft.large_size = large->size();
+    }
+    return journal_.append(std::move(draft));
+  }();
+  if (!location && location.error().code() == Code::kIo) journal_error_ = location.error();
+  return location;
 }
 
 Result<Checksum> TransactionRecorder::old_checksum(PageNo page) {

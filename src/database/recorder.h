@@ -44,8 +44,10 @@ class TransactionRecorder final : public sqlite::CommitGate {
   using Decided =
       std::function<void(const DatabaseState&, const sqlite::WalPoint&, const LogEntry&)>;
 
-  TransactionRecorder(std::uint64_t database_id, journal::Journal& journal, DatabaseState state,
-                      PageReader& old_pages, Decided decided);
+  // Payloads over `payload_bytes_max` go to files of their own.
+  TransactionRecorder(std::uint64_t database_id, journal::Journal& journal,
+                      std::size_t payload_bytes_max, DatabaseState state, PageReader& old_pages,
+                      Decided decided);
 
   Result<> commit(sqlite::CapturedTransaction& transaction) override;
   Result<> foreign_commit(sqlite::CapturedTransaction* transaction) override;
@@ -61,6 +63,8 @@ class TransactionRecorder final : public sqlite::CommitGate {
   const std::optional<Error>& stopped_error() const { return stopped_; }
   // The journal failed while a commit was being decided: nobody knows whether it survives.
   bool outcome_unknown() const { return outcome_unknown_; }
+  // The journal failed for good (it was not merely full): the process has to stop and recover.
+  const std::optional<Error>& journal_error() const { return journal_error_; }
   const DatabaseState& state() const { return state_; }
 
  private:
@@ -69,10 +73,12 @@ class TransactionRecorder final : public sqlite::CommitGate {
   Result<DatabaseState> encode(sqlite::CapturedTransaction& transaction, ltx::ByteSink& sink,
                                bool is_foreign);
   Result<> append(const DatabaseState& next, journal::Draft draft, const sqlite::WalPoint& point);
+  Result<journal::Location> place(journal::Draft draft);
   Result<Checksum> old_checksum(PageNo page);
 
   const std::uint64_t database_id_;
   journal::Journal& journal_;
+  const std::size_t payload_bytes_max_;
   DatabaseState state_;
   PageReader& old_pages_;
   Decided decided_;
@@ -82,6 +88,7 @@ class TransactionRecorder final : public sqlite::CommitGate {
   std::optional<Error> error_;
   std::optional<Error> broken_;
   std::optional<Error> stopped_;
+  std::optional<Error> journal_error_;
   bool outcome_unknown_ = false;
 };
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <filesystem>
 #include <map>
 #include <mutex>
 #include <shared_mutex>
@@ -141,9 +140,9 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
 }
 
 void StoreImpl::remove_files(const std::string& path) {
-  for (const char* suffix : {"", "-wal", "-shm", "-journal"}) {
-    std::error_code ignored;
-    std::filesystem::remove(path + suffix, ignored);
+  for (const char* suffix : {"-wal", "-shm", "-journal", ""}) {
+    if (auto removed = environment_->options.files->remove(path + suffix); !removed)
+      log::warn("{}{} stays until the next start: {}", path, suffix, removed.error().message());
   }
 }
 
@@ -153,7 +152,6 @@ Result<> StoreImpl::sweep_orphans() {
   std::vector<std::string> known = {file_of(environment_->options.directory, kCatalogId)};
   for (const auto& [name, database] : databases_) known.push_back(database->identity().path);
   std::sort(known.begin(), known.end());
-  if (environment_->options.base_vfs != nullptr) return {};
   OFFPRINT_TRY_ASSIGN(auto names, environment_->options.files->list(folder));
   for (const std::string& name : names) {
     std::string path = folder + "/" + name.substr(0, name.find(".db") + 3);

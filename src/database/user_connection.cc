@@ -74,7 +74,28 @@ Result<std::unique_ptr<UserConnection>> UserConnection::open(const std::string& 
   user->policy_.attach(db);
   OFFPRINT_TRY(user->run_internal(
       "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-2000"));
+  if (options.reads_only) OFFPRINT_TRY(user->run_internal("PRAGMA query_only=ON"));
+  // SQLite's own counts since the connection was opened, whoever used it.
+  sqlite3_create_function_v2(db, "total_changes", 0, SQLITE_UTF8 | SQLITE_INNOCUOUS, user.get(),
+                             &UserConnection::total_changes, nullptr, nullptr, nullptr);
   return user;
+}
+
+void UserConnection::total_changes(sqlite3_context* context, int, sqlite3_value**) {
+  auto* user = static_cast<UserConnection*>(sqlite3_user_data(context));
+  sqlite3_result_int64(context, user->changed_rows());
+}
+
+void UserConnection::forget_changes() {
+  changes_before_ = sqlite3_total_changes64(handle());
+  sqlite3_set_last_insert_rowid(handle(), 0);
+}
+
+// A statement that changes rows and finds none; this table is there in every database.
+void UserConnection::reset_changes() { (void)run_internal("DELETE FROM sqlite_dbpage WHERE 0"); }
+
+std::int64_t UserConnection::changed_rows() const {
+  return sqlite3_total_changes64(handle()) - changes_before_;
 }
 
 int UserConnection::on_progress(void* self) {

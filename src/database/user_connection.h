@@ -32,6 +32,7 @@ class UserConnection {
   struct Options {
     const char* vfs = nullptr;
     bool foreign_keys = true;
+    bool reads_only = false;  // what would write fails with SQLITE_READONLY
     int busy_timeout_ms = 5'000;
   };
   static Result<std::unique_ptr<UserConnection>> open(const std::string& path,
@@ -73,6 +74,13 @@ class UserConnection {
   bool timed_out() const { return timed_out_; }
   void clear_timed_out() { timed_out_ = false; }
 
+  // A new request begins: changes(), total_changes() and last_insert_rowid() tell of its own rows
+  // only. changes() needs a statement to be reset, which reset_changes() runs, for those who ask.
+  void forget_changes();
+  void reset_changes();
+  // Rows changed since forget_changes().
+  std::int64_t changed_rows() const;
+
   // The error that `code` means here: refused by policy, deadline, or SQLite's own.
   Error error(int code) const;
 
@@ -86,6 +94,7 @@ class UserConnection {
   void give_back(std::unique_ptr<PreparedStatement> prepared, std::string key);
   bool came_before(std::string_view sql);
   static int on_progress(void* self);
+  static void total_changes(sqlite3_context* context, int, sqlite3_value**);
 
   using Cached = std::pair<std::string, std::unique_ptr<PreparedStatement>>;
   static constexpr std::size_t kCacheMax = 128;
@@ -98,6 +107,7 @@ class UserConnection {
   std::array<std::size_t, 512> seen_{};  // hashes of texts that came lately
   Deadline deadline_ = Deadline::max();
   bool timed_out_ = false;
+  std::int64_t changes_before_ = 0;  // the connection's total when the request began
 };
 
 // Binds the arguments of a statement. kInvalid "ARGS_INVALID…" when they don't match its parameters

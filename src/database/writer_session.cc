@@ -26,7 +26,7 @@ std::unexpected<Error> foreign_key_failed() {
 WriterSession::WriterSession(UserConnection& connection, Mode mode,
                              std::function<std::optional<Error>()> commit_error)
     : SessionBase(connection), mode_(mode), commit_error_(std::move(commit_error)) {
-  sqlite3_set_last_insert_rowid(connection.handle(), 0);
+  connection.forget_changes();
 }
 
 bool WriterSession::autocommit() const {
@@ -35,8 +35,9 @@ bool WriterSession::autocommit() const {
 
 Result<StatementResult> WriterSession::run(UserConnection::Lease& lease, RowSink& sink) {
   PreparedStatement& prepared = *lease.operator->();
-  if (prepared.reads_change_counters && !changed_rows_) reset_change_counters();
-  if (!prepared.read_only) changed_rows_ = true;
+  // No row was changed by this request: changes() may still tell of another one's.
+  if (prepared.reads_change_counters && connection_.changed_rows() == 0)
+    connection_.reset_changes();
   if (mode_ == Mode::kAlone) return run_alone(prepared, sink);
   switch (prepared.kind) {
     case StatementKind::kPlain:
@@ -63,15 +64,19 @@ Result<StatementResult> WriterSession::run_plain(PreparedStatement& prepared, Ro
 // A write that also returns rows is undone when the rows cannot be taken.
 Result<StatementResult> WriterSession::run_with_savepoint(PreparedStatement& prepared,
                                                           RowSink& sink) {
-  OFFPRINT_TRY(connection_.run_internal(kSavepointStatement));
+  OFFPRINT_TRY(run_internal(kSavepointStatement));
   auto result = drive(prepared, sink);
   if (connection_.autocommit()) return result;
   bool refused_by_sink = !result && result.error().sqlite_code() == 0;
-  OFFPRINT_TRY(connection_.run_internal(refused_by_sink ? kUndoStatement : kReleaseStatement));
+  OFFPRINT_TRY(run_internal(refused_by_sink ? kUndoStatement : kReleaseStatement));
   return result;
 }
 
 Result<StatementResult> WriterSession::run_alone(PreparedStatement& prepared, RowSink& sink) {
+  // SQLite refuses it too, but not before it has begun to write: SAVEPOINT a; BEGIN IMMEDIATE;
+  // ROLLBACK TO a as a connection's first statements make it take the database for an empty one.
+  if (prepared.kind == StatementKind::kBegin && !connection_.autocommit())
+    return nested_transaction();
   connection_.policy().set_vacuuming(prepared.kind == StatementKind::kVacuum);
   auto result = drive(prepared, sink);
   connection_.policy().set_vacuuming(false);
@@ -123,11 +128,13 @@ Result<StatementResult> WriterSession::control(const PreparedStatement& prepared
     if (!in_transaction_ && defers_foreign_keys_) reset_defer_foreign_keys();
     return fail(std::move(done).error());
   }
-  return StatementResult{};
+  StatementResult result;
+  result.last_insert_rowid = sqlite3_last_insert_rowid(connection_.handle());
+  return result;
 }
 
 Result<> WriterSession::begin(bool by_savepoint) {
-  OFFPRINT_TRY(connection_.run_internal(kSavepointTransaction));
+  OFFPRINT_TRY(run_internal(kSavepointTransaction));
   in_transaction_ = true;
   opened_by_savepoint_ = by_savepoint;
   return {};
@@ -135,7 +142,7 @@ Result<> WriterSession::begin(bool by_savepoint) {
 
 Result<> WriterSession::commit() {
   if (deferred_violation()) return foreign_key_failed();
-  OFFPRINT_TRY(connection_.run_internal(kReleaseTransaction));
+  OFFPRINT_TRY(run_internal(kReleaseTransaction));
   in_transaction_ = false;
   savepoints_.cut(0);
   if (defers_foreign_keys_) reset_defer_foreign_keys();
@@ -143,7 +150,7 @@ Result<> WriterSession::commit() {
 }
 
 Result<> WriterSession::rollback() {
-  OFFPRINT_TRY(connection_.run_internal(kUndoTransaction));
+  OFFPRINT_TRY(run_internal(kUndoTransaction));
   in_transaction_ = false;
   savepoints_.cut(0);
   if (defers_foreign_keys_) reset_defer_foreign_keys();
@@ -152,7 +159,7 @@ Result<> WriterSession::rollback() {
 
 Result<> WriterSession::savepoint(const std::string& name) {
   if (!in_transaction_) OFFPRINT_TRY(begin(true));
-  OFFPRINT_TRY(connection_.run_internal(numbered("SAVEPOINT", savepoints_.size()).c_str()));
+  OFFPRINT_TRY(run_internal(numbered("SAVEPOINT", savepoints_.size()).c_str()));
   savepoints_.push(name);
   return {};
 }
@@ -160,7 +167,7 @@ Result<> WriterSession::savepoint(const std::string& name) {
 Result<> WriterSession::rollback_to(const std::string& name) {
   auto found = in_transaction_ ? savepoints_.find(name) : std::nullopt;
   if (!found) return no_such_savepoint(name);
-  OFFPRINT_TRY(connection_.run_internal(numbered("ROLLBACK TO", *found).c_str()));
+  OFFPRINT_TRY(run_internal(numbered("ROLLBACK TO", *found).c_str()));
   savepoints_.cut(*found + 1);
   return {};
 }
@@ -169,7 +176,7 @@ Result<> WriterSession::release(const std::string& name) {
   auto found = in_transaction_ ? savepoints_.find(name) : std::nullopt;
   if (!found) return no_such_savepoint(name);
   if (*found == 0 && opened_by_savepoint_) return commit();
-  OFFPRINT_TRY(connection_.run_internal(numbered("RELEASE", *found).c_str()));
+  OFFPRINT_TRY(run_internal(numbered("RELEASE", *found).c_str()));
   savepoints_.cut(*found);
   return {};
 }
@@ -198,17 +205,15 @@ bool WriterSession::deferred_violation() const {
 }
 
 void WriterSession::reset_defer_foreign_keys() {
-  (void)connection_.run_internal("PRAGMA defer_foreign_keys=OFF");
+  (void)run_internal("PRAGMA defer_foreign_keys=OFF");
   defers_foreign_keys_ = false;
 }
 
-// changes() and last_insert_rowid() must not tell of another request's rows.
-void WriterSession::reset_change_counters() {
-  sqlite3_set_last_insert_rowid(connection_.handle(), 0);
-  auto table = connection_.connection().query_text(
-      "SELECT format('DELETE FROM main.\"%w\" WHERE 0', name) FROM sqlite_schema "
-      "WHERE type='table' AND rootpage>0 AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' LIMIT 1");
-  if (table) (void)connection_.run_internal(table->c_str());
+// A statement of ours. When it fails, nobody knows what it left of the shared transaction.
+Result<> WriterSession::run_internal(const char* sql) {
+  auto result = connection_.run_internal(sql);
+  if (!result && mode_ == Mode::kShared) return lose(Lost::kTransactionGone);
+  return result;
 }
 
 }  // namespace offprint::database

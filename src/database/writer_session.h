@@ -40,7 +40,7 @@ class WriterSession final : public SessionBase {
   Result<> statement_ended(bool sets_defer);
   bool deferred_violation() const;
   void reset_defer_foreign_keys();
-  void reset_change_counters();
+  Result<> run_internal(const char* sql);
 
   Mode mode_;
   std::function<std::optional<Error>()> commit_error_;
@@ -48,7 +48,6 @@ class WriterSession final : public SessionBase {
   bool opened_by_savepoint_ = false;
   SavepointStack savepoints_;
   bool defers_foreign_keys_ = false;
-  bool changed_rows_ = false;  // a statement of this request was no reading one
 };
 
 }  // namespace offprint::database
