@@ -192,7 +192,8 @@ class TestServer {
   }
 
   void damage_if_told(Bytes& out) {
-    if (damage) out[out.size() / 2] ^= 1;
+    if (!damage || out.empty()) return;
+    out[out.size() / 2] ^= 1;
     damage = false;
   }
 
