@@ -66,7 +66,7 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   OFFPRINT_TRY_ASSIGN(auto key,
                       server::load_stream_key(FileSystem::real(), options.data + "/stream.key"));
   server::ClientStreams streams(key, {});
-  server::Service service{*store, streams, options.service, {}};
+  server::Service service{*store, streams, options.service};
   server::Router router(service);
   server::HttpServer http(options.http, router);
   service.http_counters = [&http] { return http.counters(); };

@@ -4,7 +4,7 @@ namespace offprint::server {
 namespace {
 
 constexpr std::size_t kSegmentsMax = 16;
-constexpr std::size_t kParametersMax = 64;
+constexpr std::size_t kParametersMax = 1024;
 
 int hex_value(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -66,10 +66,17 @@ Result<Address> parse_address(std::string_view target) {
     address.segments.push_back(std::move(decoded));
   }
   if (query.starts_with('?')) query.remove_prefix(1);
-  query = query.substr(0, query.find('#'));
-  while (!query.empty()) {
-    std::string_view pair = query.substr(0, query.find('&'));
-    query.remove_prefix(std::min(pair.size() + 1, query.size()));
+  OFFPRINT_TRY_ASSIGN(address.parameters,
+                      parse_parameters(query.substr(0, query.find('#')), kParametersMax));
+  return address;
+}
+
+Result<std::vector<std::pair<std::string, std::string>>> parse_parameters(std::string_view text,
+                                                                          std::size_t count_max) {
+  std::vector<std::pair<std::string, std::string>> parameters;
+  while (!text.empty()) {
+    std::string_view pair = text.substr(0, text.find('&'));
+    text.remove_prefix(std::min(pair.size() + 1, text.size()));
     if (pair.empty()) continue;
     std::size_t equals = pair.find('=');
     OFFPRINT_TRY_ASSIGN(std::string key, percent_decode(pair.substr(0, equals), true));
@@ -77,11 +84,10 @@ Result<Address> parse_address(std::string_view target) {
     if (equals != std::string_view::npos) {
       OFFPRINT_TRY_ASSIGN(value, percent_decode(pair.substr(equals + 1), true));
     }
-    if (address.parameters.size() == kParametersMax)
-      return fail(Code::kInvalid, "the address has too many parameters");
-    address.parameters.emplace_back(std::move(key), std::move(value));
+    if (parameters.size() == count_max) return fail(Code::kInvalid, "too many parameters");
+    parameters.emplace_back(std::move(key), std::move(value));
   }
-  return address;
+  return parameters;
 }
 
 Result<DatabaseAddress> parse_database_address(const Address& address) {

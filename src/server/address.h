@@ -25,6 +25,10 @@ struct Address {
 // kInvalid: a bad percent escape, a NUL, or too many segments.
 Result<Address> parse_address(std::string_view target);
 
+// "a=b&c": percent-decoded, "+" read as a blank. kInvalid: a bad escape, or more than `count_max`.
+Result<std::vector<std::pair<std::string, std::string>>> parse_parameters(std::string_view text,
+                                                                          std::size_t count_max);
+
 // What a target below /db/ means: the database, and what is asked of it ("" for the database
 // itself, "v2/pipeline", "query" …).
 struct DatabaseAddress {

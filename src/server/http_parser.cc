@@ -154,6 +154,7 @@ void HttpParser::take_head() {
   if (auto length = parser.content_length()) request_.content_length = *length;
   int hosts = 0;
   int codings = 0;
+  int lengths = 0;
   for (const auto& field : message) {
     std::string_view value = view(field.value());
     request_.headers.emplace_back(view(field.name_string()), value);
@@ -162,6 +163,10 @@ void HttpParser::take_head() {
       if (!equal_ignoring_case(value, "100-continue"))
         return refuse(417, "only 100-continue can be expected");
       request_.expects_continue = request_.minor_version > 0;
+    }
+    if (field.name() == http::field::content_length &&
+        (++lengths > 1 || value.find_first_not_of("0123456789") != std::string_view::npos)) {
+      return refuse(400, "the length of the body is not one number");
     }
     if (field.name() == http::field::transfer_encoding) {
       ++codings;

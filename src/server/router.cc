@@ -9,6 +9,7 @@
 #include "server/pipeline.h"
 #include "server/query.h"
 #include "server/snapshot_download.h"
+#include "server/streams.h"
 #include "server/upload.h"
 #include "sqlite/connection.h"
 
@@ -139,7 +140,6 @@ void Router::route(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver,
 void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
                             const Address& address, std::shared_ptr<BodyReceiver> receiver,
                             Responder responder) {
-  (void)address;
   const std::string& action = target.action;
   bool is_post = request.method == Method::kPost;
   if (is_pipeline(action) || action == "query") {
@@ -151,6 +151,14 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
   if (action == "import") {
     if (!is_post) return responder.respond(method_not_allowed("POST"));
     return handle_import(service_, target.name, std::move(receiver), std::move(responder));
+  }
+  if (action == "stream") {
+    if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
+    return handle_stream(service_, target.name, request, address, std::move(responder));
+  }
+  if (action == "pages") {
+    if (!is_post) return responder.respond(method_not_allowed("POST"));
+    return handle_pages(service_, target.name, request, address, std::move(responder));
   }
   if (action.empty() || action == "snapshot" || action == "v2" || action == "v3") {
     if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
@@ -169,6 +177,9 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
     return route_management(request, address, std::move(responder));
   }
   if (is_pipeline(path) || path == "query") return route_alias(request, path, std::move(responder));
+  if (path == "v1/stream" && (is_get(request) || request.method == Method::kPost)) {
+    return handle_node_stream(service_, request, address, std::move(responder));
+  }
   if (!is_get(request)) return responder.respond(not_found(std::string(request.target)));
   if (path == "health") {
     if (!address.parameter("ready") || service_.is_ready()) {

@@ -11,6 +11,7 @@
 #include "server/client_streams.h"
 #include "server/http_message.h"
 #include "server/http_server.h"
+#include "server/payload_cache.h"
 
 namespace offprint::server {
 
@@ -30,7 +31,8 @@ struct Service {
   database::Store& store;
   ClientStreams& streams;
   ServiceOptions options;
-  std::function<HttpCounters()> http_counters;  // for /metrics; may be empty
+  std::function<HttpCounters()> http_counters = {};  // for /metrics; may be empty
+  PayloadCache payloads{};                      // for followers
 
   // Every local database can be served. From memory.
   bool is_ready() const { return true; }

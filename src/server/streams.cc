@@ -1,0 +1,320 @@
+#include "server/streams.h"
+
+#include <atomic>
+#include <charconv>
+#include <deque>
+#include <mutex>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "server/errors.h"
+#include "server/stream_feed.h"
+
+namespace offprint::server {
+namespace {
+
+using replica::kHeartbeatMs;
+
+constexpr std::size_t kFillTarget = 256 << 10;
+constexpr std::size_t kFeedsMax = 100'000;
+constexpr int kTickSlackMs = 100;  // a tick may come a little early
+constexpr int kNewDatabasesEvery =
+    5;  // heartbeats between looks for databases whose number did not change
+
+// All feeds of one connection. Worked on by the loop or by one helper, never both; notify() from
+// any thread.
+class FeedSet : public std::enable_shared_from_this<FeedSet> {
+ public:
+  enum class State { kIdle, kMore, kNeedsHelper, kEnded };
+
+  FeedSet(Service& service, bool multiplexed, bool all)
+      : service_(service), multiplexed_(multiplexed), all_(all) {}
+  ~FeedSet() { subscriptions_.clear(); }  // first: they call notify()
+
+  // kNotFound. Thread: as produce().
+  Result<> add(const database::DatabaseName& name, FeedRequest request) {
+    auto number = static_cast<std::uint32_t>(multiplexed_ ? feeds_.size() + 1 : 0);
+    std::size_t index = feeds_.size();
+    OFFPRINT_TRY_ASSIGN(auto subscription,
+                        service_.store.subscribe(name, [this, index] { notify(index); }));
+    feeds_.push_back(std::make_unique<StreamFeed>(service_.store, service_.payloads, name, number,
+                                                  std::move(request)));
+    subscriptions_.push_back(std::move(subscription));
+    if (multiplexed_) names_to_tell_.push_back(index);
+    known_.insert(name.text());
+    ++live_;
+    notify(index);
+    return {};
+  }
+
+  void attach(std::shared_ptr<Client> client) {
+    std::lock_guard lock(mutex_);
+    client_ = std::move(client);
+  }
+  void detach() {
+    std::lock_guard lock(mutex_);
+    client_.reset();
+  }
+
+  // Appends what there is to tell.
+  State produce(Bytes& to, bool may_block) {
+    if (!greeted_) {
+      greeted_ = true;
+      replica::append_hello(to, {replica::kStreamVersion, "offprint " + service_.options.version});
+    }
+    beat_if_due(to);
+    tell_names(to);
+    take_notified();
+    while (!active_.empty() && to.size() < kFillTarget) {
+      std::size_t index = active_.front();
+      StreamFeed& feed = *feeds_[index];
+      bool was_live = !feed.ended();
+      StreamFeed::State state = feed.produce(to, kFillTarget, may_block);
+      if (state == StreamFeed::State::kNeedsHelper) return State::kNeedsHelper;
+      active_.pop_front();
+      if (state == StreamFeed::State::kMore) active_.push_back(index);
+      if (state == StreamFeed::State::kEnded && was_live) forget(index);
+    }
+    if (live_ == 0 && !all_) return State::kEnded;
+    return active_.empty() ? State::kIdle : State::kMore;
+  }
+
+  void say_goodbye(Bytes& to) {
+    for (auto& feed : feeds_) feed->append_shutdown(to);
+  }
+
+  // A helper makes the next frames; wakes the client when they are there.
+  void start_helper() {
+    helper_running_.store(true, std::memory_order_relaxed);
+    service_.store.post_blocking([self = shared_from_this()] {
+      self->last_state_ = self->produce(self->made_, true);
+      self->helper_running_.store(false, std::memory_order_release);
+      self->wake();
+    });
+  }
+  bool helper_is_running() const { return helper_running_.load(std::memory_order_acquire); }
+  // What the last helper made, and how that ended; nothing when none ran.
+  std::optional<State> take_made(Bytes& to) {
+    append(to, made_);
+    made_.clear();
+    return std::exchange(last_state_, std::nullopt);
+  }
+
+ private:
+  void notify(std::size_t index) {
+    {
+      std::lock_guard lock(mutex_);
+      if (notified_flags_.size() <= index) notified_flags_.resize(index + 1);
+      if (notified_flags_[index]) return;
+      notified_flags_[index] = true;
+      notified_.push_back(index);
+    }
+    wake();
+  }
+  void wake() {
+    std::shared_ptr<Client> client;
+    {
+      std::lock_guard lock(mutex_);
+      client = client_;
+    }
+    if (client) client->wake();
+  }
+  void take_notified() {
+    std::lock_guard lock(mutex_);
+    for (std::size_t index : notified_) {
+      notified_flags_[index] = false;
+      active_.push_back(index);
+    }
+    notified_.clear();
+  }
+
+  void tell_names(Bytes& to) {
+    for (std::size_t index : names_to_tell_) {
+      replica::append_database(to, static_cast<std::uint32_t>(index + 1),
+                               feeds_[index]->name().text());
+    }
+    names_to_tell_.clear();
+  }
+
+  void beat_if_due(Bytes& to) {
+    Deadline now = SteadyClock::now();
+    if (now < next_beat_) return;
+    next_beat_ = now + std::chrono::milliseconds(kHeartbeatMs - kTickSlackMs);
+    for (auto& feed : feeds_) feed->append_heartbeat(to);
+    if (all_) look_for_new_databases();
+  }
+
+  void look_for_new_databases() {
+    std::uint64_t count = service_.store.metrics().databases;
+    if (count == database_count_ && ++beats_since_look_ < kNewDatabasesEvery) return;
+    database_count_ = count;
+    beats_since_look_ = 0;
+    for (const auto& info : service_.store.list("", "", kFeedsMax)) {
+      if (known_.contains(info.name) || feeds_.size() >= kFeedsMax) continue;
+      auto name = database::DatabaseName::parse(info.name);
+      if (name) (void)add(*name, {});  // dropped meanwhile: no matter
+    }
+  }
+
+  void forget(std::size_t index) {
+    --live_;
+    known_.erase(feeds_[index]->name().text());  // a new one of that name gets a new number
+    subscriptions_[index].reset();
+  }
+
+  Service& service_;
+  const bool multiplexed_;
+  const bool all_;
+  bool greeted_ = false;
+  std::vector<std::unique_ptr<StreamFeed>> feeds_;
+  std::vector<std::size_t> names_to_tell_;
+  std::set<std::string> known_;
+  std::deque<std::size_t> active_;  // have something to tell
+  std::size_t live_ = 0;
+  Deadline next_beat_{};
+  std::uint64_t database_count_ = 0;
+  int beats_since_look_ = 0;
+  std::atomic<bool> helper_running_{false};
+  Bytes made_;  // by the helper, until it has ended
+  std::optional<State> last_state_;
+
+  std::mutex mutex_;
+  std::shared_ptr<Client> client_;     // guarded by mutex_
+  std::vector<std::size_t> notified_;  // guarded by mutex_
+  std::vector<bool> notified_flags_;   // guarded by mutex_
+  std::vector<std::unique_ptr<database::Subscription>> subscriptions_;
+};
+
+class FollowStream final : public BodyStream {
+ public:
+  explicit FollowStream(std::shared_ptr<FeedSet> feeds) : feeds_(std::move(feeds)) {}
+  ~FollowStream() override { feeds_->detach(); }
+  void start(std::shared_ptr<Client> client) override { feeds_->attach(std::move(client)); }
+  void stop() override { stopping_ = true; }
+
+  State fill(std::string& to) override {
+    if (feeds_->helper_is_running()) return State::kWait;
+    Bytes bytes;
+    std::optional<FeedSet::State> made = feeds_->take_made(bytes);
+    if (stopping_) feeds_->say_goodbye(bytes);
+    FeedSet::State state = made.value_or(FeedSet::State::kMore);
+    if (!made && !stopping_) state = feeds_->produce(bytes, false);
+    to += as_text(bytes);
+    if (stopping_ || state == FeedSet::State::kEnded) return State::kEnd;
+    if (state == FeedSet::State::kNeedsHelper || (made && state == FeedSet::State::kMore)) {
+      feeds_->start_helper();
+      return State::kWait;
+    }
+    // After a helper's work the loop looks itself whether that was all.
+    return state == FeedSet::State::kMore || made ? State::kMore : State::kWait;
+  }
+
+ private:
+  std::shared_ptr<FeedSet> feeds_;
+  bool stopping_ = false;
+};
+
+Result<> check_version(const HttpRequest& request, const Address& address) {
+  std::string_view text = request.header(replica::kVersionHeader);
+  if (text.empty()) text = address.parameter("version").value_or("1");
+  unsigned version = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), version);
+  if (error != std::errc() || end != text.data() + text.size() ||
+      version < replica::kStreamVersion) {
+    return fail(Code::kInvalid, "this server speaks version 1 of the stream");
+  }
+  return {};
+}
+
+Result<Bookmark> parse_bookmark(std::string_view text) {
+  auto bookmark = Bookmark::parse(text);
+  if (!bookmark) return fail(Code::kInvalid, "'" + std::string(text) + "' is no bookmark");
+  return *bookmark;
+}
+
+void respond_with(std::shared_ptr<FeedSet> feeds, Responder responder) {
+  Response response;
+  response.content_type = replica::kStreamContentType;
+  response.headers = "Cache-Control: no-store\r\n";
+  response.stream = std::make_unique<FollowStream>(std::move(feeds));
+  responder.respond(std::move(response));
+}
+
+Result<std::shared_ptr<FeedSet>> open_stream(Service& service, const database::DatabaseName& name,
+                                             const HttpRequest& request, const Address& address) {
+  OFFPRINT_TRY(check_version(request, address));
+  FeedRequest feed;
+  if (auto from = address.parameter("from")) {
+    OFFPRINT_TRY_ASSIGN(feed.from, parse_bookmark(*from));
+  } else {
+    feed.snapshot = true;
+  }
+  auto feeds = std::make_shared<FeedSet>(service, false, false);
+  OFFPRINT_TRY(feeds->add(name, std::move(feed)));
+  return feeds;
+}
+
+Result<std::shared_ptr<FeedSet>> open_pages(Service& service, const database::DatabaseName& name,
+                                            const HttpRequest& request, const Address& address) {
+  OFFPRINT_TRY(check_version(request, address));
+  FeedRequest feed;
+  OFFPRINT_TRY_ASSIGN(feed.hashes, replica::parse_page_hashes(as_bytes(request.body)));
+  auto feeds = std::make_shared<FeedSet>(service, false, false);
+  OFFPRINT_TRY(feeds->add(name, std::move(feed)));
+  return feeds;
+}
+
+// NAME or NAME@BOOKMARK
+Result<> add_named(FeedSet& feeds, std::string_view text) {
+  std::string_view name_text = text.substr(0, text.find('@'));
+  OFFPRINT_TRY_ASSIGN(auto name, database::DatabaseName::parse(name_text));
+  FeedRequest feed;
+  if (name_text.size() < text.size()) {
+    OFFPRINT_TRY_ASSIGN(feed.from, parse_bookmark(text.substr(name_text.size() + 1)));
+  }
+  return feeds.add(name, std::move(feed));
+}
+
+Result<std::shared_ptr<FeedSet>> open_node_stream(Service& service, const HttpRequest& request,
+                                                  const Address& address) {
+  OFFPRINT_TRY(check_version(request, address));
+  std::vector<std::pair<std::string, std::string>> parameters = address.parameters;
+  if (request.method == Method::kPost && !request.body.empty()) {
+    std::string_view text = request.body;
+    while (text.ends_with('\n') || text.ends_with('\r')) text.remove_suffix(1);
+    OFFPRINT_TRY_ASSIGN(auto more, parse_parameters(text, kFeedsMax));
+    parameters.insert(parameters.end(), more.begin(), more.end());
+  }
+  bool all = true;
+  for (const auto& [key, value] : parameters) all &= key != "db";
+  auto feeds = std::make_shared<FeedSet>(service, true, all);
+  for (const auto& [key, value] : parameters) {
+    if (key == "db") OFFPRINT_TRY(add_named(*feeds, value));
+  }
+  return feeds;
+}
+
+void respond_or_refuse(Result<std::shared_ptr<FeedSet>> feeds, Responder responder) {
+  if (!feeds) return responder.respond(structured_error(feeds.error()));
+  respond_with(*std::move(feeds), std::move(responder));
+}
+
+}  // namespace
+
+void handle_stream(Service& service, const database::DatabaseName& name, const HttpRequest& request,
+                   const Address& address, Responder responder) {
+  respond_or_refuse(open_stream(service, name, request, address), std::move(responder));
+}
+
+void handle_pages(Service& service, const database::DatabaseName& name, HttpRequest& request,
+                  const Address& address, Responder responder) {
+  respond_or_refuse(open_pages(service, name, request, address), std::move(responder));
+}
+
+void handle_node_stream(Service& service, HttpRequest& request, const Address& address,
+                        Responder responder) {
+  respond_or_refuse(open_node_stream(service, request, address), std::move(responder));
+}
+
+}  // namespace offprint::server
