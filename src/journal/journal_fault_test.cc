@@ -283,11 +283,14 @@ TEST(JournalFault, EveryOperationFailsOnce) {
     total = files.call_count() - before;
   }
   ASSERT_GT(total, 100u);
+  bool all_pairs =
+      rounds(0) > 0;  // else every call fails each way, and is followed by one of both ends
   std::uint64_t full = 0;
   std::uint64_t poisoned = 0;
   for (std::uint64_t n = 0; n < total; ++n) {
     for (int error : {EIO, ENOSPC}) {
       for (bool power_loss : {false, true}) {
+        if (!all_pairs && (n + (error == EIO ? 1 : 0) + (power_loss ? 1 : 0)) % 2 == 0) continue;
         SCOPED_TRACE("call " + std::to_string(n) + (error == EIO ? " EIO" : " ENOSPC") +
                      (power_loss ? " power" : ""));
         FaultFileSystem files;
