@@ -1,0 +1,126 @@
+#include "tests/server_process.h"
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+
+#include <gtest/gtest.h>
+
+#include "sqlite/connection.h"
+
+namespace offprint::testing {
+
+bool ServerProcess::start() {
+  // The port of an earlier life may be in someone else's hands for a moment.
+  for (int attempt = 0; attempt < 20; ++attempt) {
+    Process::Options options;
+    options.arguments = {OFFPRINT_PROGRAM, "serve",
+                         "--data",         data_,
+                         "--listen",       "127.0.0.1:" + std::to_string(port_)};
+    options.arguments.insert(options.arguments.end(), options_.begin(), options_.end());
+    options.stderr_path = log_;
+    process_ = std::make_unique<Process>(options);
+    std::optional<std::string> line = process_->read_line(in_seconds(60));
+    std::size_t address = line ? line->find("http://127.0.0.1:") : std::string::npos;
+    if (address != std::string::npos) {
+      port_ = static_cast<std::uint16_t>(std::atoi(line->c_str() + address + 17));
+      connection_ = std::make_unique<HttpConnection>(port_);
+      return true;
+    }
+    if (log().find("in use") == std::string::npos) break;
+  }
+  ADD_FAILURE() << "the server did not start:\n" << log();
+  return false;
+}
+
+void ServerProcess::kill() {
+  if (process_) process_->kill();
+}
+
+std::optional<int> ServerProcess::terminate(double seconds) {
+  process_->signal(SIGTERM);
+  return process_->wait(in_seconds(seconds));
+}
+
+bool ServerProcess::restart() {
+  kill();
+  return start();
+}
+
+std::optional<HttpConnection::Answer> ServerProcess::request(const std::string& method,
+                                                             const std::string& path,
+                                                             const std::string& body) {
+  return connection_->request(method, path, body);
+}
+
+void ServerProcess::create(const std::string& name, const std::string& settings) {
+  auto answer = request("POST", "/v1/databases", "{\"name\":" + json_quoted(name) + settings + "}");
+  ASSERT_TRUE(answer.has_value()) << "cut";
+  ASSERT_EQ(answer->status, 201) << answer->body;
+}
+
+std::string ServerProcess::query(const std::string& name, const std::string& sql,
+                                 const std::string& args) {
+  auto answer = request("POST", "/db/" + name + "/query", sql_body(sql, args));
+  if (!answer || answer->status != 200) {
+    ADD_FAILURE() << sql << ": " << (answer ? answer->body : "cut") << "\n" << log();
+    return {};
+  }
+  return rows_of(answer->body);
+}
+
+std::string ServerProcess::file_with_table(const std::string& table) const {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(data_)) {
+    if (entry.path().extension() != ".db") continue;
+    sqlite::Connection::Options options;
+    options.read_only = true;
+    options.busy_timeout_ms = 5000;
+    auto db = sqlite::Connection::open(entry.path().string(), options);
+    if (!db) continue;
+    auto found = db->prepare("SELECT 1 FROM sqlite_schema WHERE name = ?");
+    if (!found) continue;
+    found->bind_text(1, table);
+    if (auto row = found->step(); row && *row) return entry.path().string();
+  }
+  return {};
+}
+
+Finished ServerProcess::run(const std::vector<std::string>& arguments, const std::string& input,
+                            double seconds) const {
+  std::vector<std::string> all = {OFFPRINT_PROGRAM};
+  all.insert(all.end(), arguments.begin(), arguments.end());
+  return run_program(all, {{"OFFPRINT_SERVER", url()}}, input, seconds);
+}
+
+void FollowerProcess::start() {
+  Process::Options options;
+  options.arguments = {OFFPRINT_PROGRAM, "follow", url_, file_};
+  options.arguments.insert(options.arguments.end(), options_.begin(), options_.end());
+  options.stdout_path = log_;
+  options.stderr_path = log_;
+  process_ = std::make_unique<Process>(options);
+}
+
+std::optional<int> FollowerProcess::terminate(double seconds) {
+  process_->signal(SIGTERM);
+  return process_->wait(in_seconds(seconds));
+}
+
+StockReader::StockReader(const std::string& file, const std::string& uri_options)
+    : process_([&] {
+        Process::Options options;
+        options.arguments = {"python3", test_script("stock_sqlite.py"), file, uri_options};
+        options.pipe_input = true;
+        return options;
+      }()) {}
+
+std::string StockReader::query(const std::string& sql, double seconds) {
+  if (!process_.write(json_quoted(sql) + "\n")) return "error: the reader has ended";
+  return process_.read_line(in_seconds(seconds)).value_or("error: no answer in time");
+}
+
+std::string test_script(const std::string& name) {
+  return (std::filesystem::path(__FILE__).parent_path() / name).string();
+}
+
+}  // namespace offprint::testing
