@@ -45,6 +45,19 @@ bool is_final(const Error& error, bool once) {
   }
 }
 
+// The message of an error answer ({"error":{…,"message":"…"}}), or the answer as it is.
+std::string message_of(const std::string& body) {
+  constexpr std::string_view kKey = "\"message\":\"";
+  std::size_t begin = body.find(kKey);
+  if (begin == std::string::npos) return body;
+  std::string text;
+  for (std::size_t i = begin + kKey.size(); i < body.size() && body[i] != '"'; ++i) {
+    if (body[i] == '\\' && i + 1 < body.size()) ++i;
+    text += body[i];
+  }
+  return text;
+}
+
 class FollowerImpl final : public Follower {
  public:
   FollowerImpl(FollowerOptions options, FollowerEvents& events, std::unique_ptr<HttpClient> http)
@@ -266,7 +279,7 @@ Result<Next> FollowerImpl::end_of_answer() {
 Result<Next> FollowerImpl::refused() {
   int status = http_->status();
   std::string text = fmt::format("{} answers {}", options_.url, status);
-  if (!refusal_.empty()) text += ": " + refusal_;
+  if (!refusal_.empty()) text += ": " + message_of(refusal_);
   switch (status) {
     case 401:
       return fail(Code::kUnauthorized, text);

@@ -57,7 +57,7 @@ struct FollowerOptions {
   int answer_timeout_ms =
       60'000;                   // until the server begins to send, and between pages of a snapshot
   int retry_min_ms = 50;        // doubled at each failure, with jitter, …
-  int retry_max_ms = 10'000;    // … up to this
+  int retry_max_ms = 3'000;     // … up to this
   int busy_timeout_ms = 5'000;  // how long to wait for a program that holds FILE
   std::size_t memory_max =
       4 << 20;  // larger transactions go through a temporary file; as much is applied at once

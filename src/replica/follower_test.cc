@@ -517,6 +517,8 @@ TEST_F(FollowerTest, SaysWhyItCannotFollow) {
   server_.change([&] { server_.status = 503; });
   EXPECT_EQ(run_once(chosen).error().code(), Code::kUnavailable);
   EXPECT_FALSE(std::filesystem::exists(path_));
+  EXPECT_FALSE(std::filesystem::exists(path_ + "-offprint"))
+      << "a first start that failed leaves nothing";
   chosen.url = "http://127.0.0.1:9/db/t";
   EXPECT_EQ(run_once(chosen).error().code(), Code::kUnavailable);
   chosen.url = "ftp://127.0.0.1/db/t";

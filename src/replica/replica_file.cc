@@ -37,7 +37,11 @@ bool same_boot(const Note& note) {
 ReplicaFile::ReplicaFile(std::string path, const Options& options)
     : path_(std::move(path)), options_(options), checkpoint_at_(kCheckpointFrames) {}
 
-ReplicaFile::~ReplicaFile() = default;
+// A first start that came to nothing leaves nothing.
+ReplicaFile::~ReplicaFile() {
+  if (note_ != nullptr && never_built_ && applier_ == nullptr)
+    (void)options_.files->remove(path_ + "-offprint");
+}
 
 Result<std::unique_ptr<ReplicaFile>> ReplicaFile::open(const std::string& path,
                                                        const Options& options) {
@@ -73,6 +77,7 @@ Result<> ReplicaFile::take_up() {
   Note latest = note_->latest();
   page_size_ = latest.page_size;
   OFFPRINT_TRY(finish_replacement(latest));
+  never_built_ = never_built;
   if (never_built) {
     doubt_ = "it has no content yet";
     return {};

@@ -141,6 +141,7 @@ class ReplicaFile {
   std::uint32_t page_size_ = 0;
   ReplicaPoint point_;  // of FILE; when not known_, only its cookies and header count
   bool known_ = false;
+  bool never_built_ = false;  // the note tells of no content: FILE was not made yet
   std::string doubt_;
   std::string noted_source_;
   Lineage noted_lineage_;

@@ -192,6 +192,7 @@ Result<> ReplicaFile::put_in_place(DatabaseBuilder& builder, const SnapshotBegin
   note.source = options_.source;
   known_ = false;
   OFFPRINT_TRY(note_->write_durably(note));
+  never_built_ = false;
   for (const char* rest : {"-wal", "-shm"}) OFFPRINT_TRY(files.remove(path_ + rest));
   OFFPRINT_TRY(files.rename(new_path(), path_));
   OFFPRINT_TRY(files.sync_directory(folder_of(path_)));
