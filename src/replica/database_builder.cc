@@ -49,7 +49,11 @@ Result<> DatabaseBuilder::finish(std::uint32_t page_count, Checksum expected) {
                             rolling_.value, expected.value));
   }
   OFFPRINT_TRY(file_->truncate(std::uint64_t{page_count} * page_size_));
-  return file_->sync();
+  Result<> synced = file_->sync();
+  // Before SQLite opens the file: closing any descriptor of it would drop the locks that this
+  // process has on it.
+  file_.reset();
+  return synced;
 }
 
 }  // namespace offprint::replica

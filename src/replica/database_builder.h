@@ -22,8 +22,8 @@ class DatabaseBuilder {
                                         std::uint32_t page_size);
   // Ascending; kCorrupt when not. Page 1 is written with journal mode WAL, else as it is.
   Result<> put(PageNo page, ByteView image);
-  // Checks that all `page_count` pages came and add up to `expected` (kCorrupt), then fsyncs the
-  // file.
+  // Checks that all `page_count` pages came and add up to `expected` (kCorrupt), then fsyncs and
+  // closes the file.
   Result<> finish(std::uint32_t page_count, Checksum expected);
   // Of page 1 as it came.
   const std::array<std::uint8_t, kDatabaseHeaderSize>& header() const { return header_; }
