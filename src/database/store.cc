@@ -96,6 +96,8 @@ Result<> StoreImpl::start() {
       options.base_vfs == nullptr ? "offprint" : fmt::format("offprint-{}", options.base_vfs);
   sqlite::register_capture_vfs(environment_->vfs.c_str(), options.base_vfs);
   OFFPRINT_TRY(options.files->create_directories(options.directory + "/databases"));
+  OFFPRINT_TRY(options.files->sync_directory(options.directory));
+  OFFPRINT_TRY(options.files->sync_directory(options.directory + "/.."));
   Replay replay;
   OFFPRINT_TRY_ASSIGN(
       environment_->journal,
