@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <map>
 #include <mutex>
 #include <shared_mutex>
@@ -97,7 +98,9 @@ Result<> StoreImpl::start() {
   sqlite::register_capture_vfs(environment_->vfs.c_str(), options.base_vfs);
   OFFPRINT_TRY(options.files->create_directories(options.directory + "/databases"));
   OFFPRINT_TRY(options.files->sync_directory(options.directory));
-  OFFPRINT_TRY(options.files->sync_directory(options.directory + "/.."));
+  std::string parent =
+      std::filesystem::path(options.directory).lexically_normal().parent_path().string();
+  OFFPRINT_TRY(options.files->sync_directory(parent.empty() ? "." : parent));
   Replay replay;
   OFFPRINT_TRY_ASSIGN(
       environment_->journal,
