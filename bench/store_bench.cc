@@ -15,62 +15,20 @@
 
 #include <fmt/format.h>
 
-#include "base/file_system.h"
+#include "bench/floors.h"
 #include "database/session.h"
 #include "database/store.h"
-#include "sqlite/connection.h"
 
 namespace {
 
 using namespace offprint;
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
+using namespace offprint::bench;
 
 double cpu_seconds() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
          static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
-
-void check(const Result<>& result) {
-  if (result) return;
-  fmt::print(stderr, "{}\n", result.error().message());
-  std::exit(1);
-}
-
-double fdatasync_rate(const std::string& folder, double seconds) {
-  auto file = FileSystem::real().open(folder + "/floor", FileSystem::Mode::kCreate).value();
-  Bytes block(4096, 1);
-  for (int i = 0; i < 4096; ++i) check(file->write_at(static_cast<std::uint64_t>(i) * 4096, block));
-  check(file->sync());
-  auto start = Clock::now();
-  std::uint64_t count = 0;
-  for (; seconds_since(start) < seconds; ++count) {
-    check(file->write_at(count % 4096 * 4096, block));
-    check(file->sync());
-  }
-  return static_cast<double>(count) / seconds_since(start);
-}
-
-double sqlite_rate(const std::string& folder, double seconds) {
-  sqlite::Connection::Options options;
-  options.create = true;
-  auto db = sqlite::Connection::open(folder + "/plain.db", options).value();
-  check(
-      db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t(id INTEGER "
-                 "PRIMARY KEY, name TEXT, n INTEGER)"));
-  auto insert = db.prepare("INSERT INTO t(name, n) VALUES('name of a row', ?1)").value();
-  auto start = Clock::now();
-  std::int64_t count = 0;
-  for (; seconds_since(start) < seconds; ++count) {
-    insert.bind(1, count);
-    check(insert.run());
-  }
-  return static_cast<double>(count) / seconds_since(start);
 }
 
 class Load {

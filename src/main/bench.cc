@@ -23,7 +23,7 @@ namespace {
 constexpr int kRows = 10'000;  // to read from
 constexpr int kBatchRows = 100;
 
-enum class Mode { kInsert, kRead, kBatch };
+enum class Mode { kInsert, kRead, kBatch, kEmpty };
 
 struct BenchOptions {
   RemoteOptions remote;
@@ -133,6 +133,10 @@ class Requests {
             database, host, token.empty() ? "" : "Authorization: Bearer " + token + "\r\n")) {}
 
   void append(std::string& to) {
+    if (mode_ == Mode::kEmpty) {
+      to += "GET /health HTTP/1.1\r\nHost: offprint\r\n\r\n";
+      return;
+    }
     body_ = R"({"requests":[{"type":"execute","stmt":{"sql":")";
     auto at = std::back_inserter(body_);
     std::uint64_t number = ++count_;
@@ -148,6 +152,8 @@ class Requests {
         body_ += "INSERT INTO t (name, n) VALUES ";
         for (int i = 0; i < kBatchRows; ++i)
           fmt::format_to(at, "{}('name {}', {})", i == 0 ? "" : ",", number, i);
+        break;
+      case Mode::kEmpty:
         break;
     }
     body_ += R"("}},{"type":"close"}]})";
@@ -201,6 +207,7 @@ void print(const BenchOptions& options, const Report& report) {
 Result<Report> measure(const BenchOptions& options, const std::string& server) {
   Mode mode = options.mode == "read"    ? Mode::kRead
               : options.mode == "batch" ? Mode::kBatch
+              : options.mode == "empty" ? Mode::kEmpty
                                         : Mode::kInsert;
   if (!server.starts_with("http://"))
     return fail(Code::kInvalid, "the load generator speaks http:// only, not TLS");
@@ -256,8 +263,9 @@ void add_bench(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<BenchOptions>();
   command
       ->add_option("--mode", options->mode,
-                   "insert: one row; read: one row by its key; batch: 100 rows inserted")
-      ->check(CLI::IsMember({"insert", "read", "batch"}))
+                   "insert: one row; read: one row by its key; batch: 100 rows inserted; empty: a "
+                   "request that does nothing, the floor of the others")
+      ->check(CLI::IsMember({"insert", "read", "batch", "empty"}))
       ->capture_default_str();
   command
       ->add_option("--clients", options->clients,

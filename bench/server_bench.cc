@@ -1,0 +1,257 @@
+// The whole path, with real processes on loopback: requests over HTTP, a follower's lag, reading a
+// replica's file, idle databases, bytes on disk; each beside its baseline of the same run. Usage:
+// server_bench [FOLDER] [SECONDS] (the program to measure: OFFPRINT_PROGRAM)
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+#include <vector>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench/floors.h"
+#include "replica/http_client.h"
+
+namespace {
+
+using namespace offprint;
+using namespace offprint::bench;
+
+std::string program() {
+  const char* path = std::getenv("OFFPRINT_PROGRAM");
+  return path == nullptr ? "build/release/offprint" : path;
+}
+
+// A child process; ended with the object.
+class Child {
+ public:
+  // Its standard output goes to `log`.
+  Child(std::vector<std::string> arguments, const std::string& log) {
+    pid_ = ::fork();
+    if (pid_ != 0) return;
+    std::freopen(log.c_str(), "w", stdout);
+    std::freopen("/dev/null", "w", stderr);
+    std::vector<char*> argv;
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    ::execv(argv[0], argv.data());
+    ::_exit(127);
+  }
+  ~Child() {
+    ::kill(pid_, SIGTERM);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  pid_t pid() const { return pid_; }
+
+ private:
+  pid_t pid_;
+};
+
+std::string read_all(const std::string& path) {
+  std::ifstream file(path);
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+std::string wait_for_url(const std::string& log) {
+  for (auto start = Clock::now(); seconds_since(start) < 30;) {
+    std::string text = read_all(log);
+    std::size_t at = text.find("http://");
+    if (at != std::string::npos && text.find(',', at) != std::string::npos)
+      return text.substr(at, text.find(',', at) - at);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  fmt::print(stderr, "the server did not start\n");
+  std::exit(1);
+}
+
+class Http {
+ public:
+  explicit Http(std::string url)
+      : url_(std::move(url)), client_(replica::HttpClient::create().value()) {}
+
+  std::string post(const std::string& path, const std::string& body) {
+    replica::HttpClient::Request request;
+    request.url = url_ + path;
+    Bytes bytes(body.begin(), body.end());
+    request.body = std::move(bytes);
+    client_->received().clear();
+    check(client_->start(std::move(request)));
+    for (;;) {
+      auto event = client_->wait(30'000);
+      if (!event || *event == replica::HttpClient::Event::kIdle) std::exit(1);
+      if (*event == replica::HttpClient::Event::kEnd)
+        return std::string(as_text(client_->received()));
+    }
+  }
+  void sql(const std::string& database, const std::string& sql) {
+    post("/db/" + database + "/query", fmt::format("{{\"sql\":\"{}\"}}", sql));
+  }
+
+ private:
+  std::string url_;
+  std::unique_ptr<replica::HttpClient> client_;
+};
+
+double number_after(const std::string& text, const std::string& key) {
+  std::size_t at = text.find(key);
+  return at == std::string::npos ? 0 : std::atof(text.c_str() + at + key.size());
+}
+
+struct Measured {
+  double rate, p50_us, p99_us, cpu_us;
+};
+
+Measured load(const std::string& url, const char* mode, int clients, double seconds) {
+  std::string command =
+      fmt::format("{} bench --json --mode {} --clients {} --seconds {} --server {}", program(),
+                  mode, clients, seconds, url);
+  std::FILE* pipe = ::popen(command.c_str(), "r");
+  std::string text;
+  std::array<char, 4096> buffer;
+  while (std::size_t got = std::fread(buffer.data(), 1, buffer.size(), pipe))
+    text.append(buffer.data(), got);
+  ::pclose(pipe);
+  return {number_after(text, "\"requests_per_s\":"), number_after(text, "\"p50_us\":"),
+          number_after(text, "\"p99_us\":"), number_after(text, "\"server_cpu_us\":")};
+}
+
+double written_bytes(pid_t pid) {
+  return number_after(read_all(fmt::format("/proc/{}/io", pid)), "\nwrite_bytes: ");
+}
+
+void measure_requests(const std::string& url, pid_t server, double sqlite_floor, double seconds) {
+  Measured empty = load(url, "empty", 64, seconds);
+  fmt::print("empty request, 64 clients: {:7.0f}/s, p50 {:.0f} us, {:.1f} us of server CPU\n",
+             empty.rate, empty.p50_us, empty.cpu_us);
+  Measured empty_one = load(url, "empty", 1, seconds);
+  for (int clients : {1, 64}) {
+    double before = written_bytes(server);
+    Measured insert = load(url, "insert", clients, seconds);
+    double bytes = (written_bytes(server) - before) / (insert.rate * (seconds + 0.5));
+    fmt::print(
+        "durable insert, {:2} clients: {:7.0f}/s = {:.2f} x SQLite FULL in process, p50 {:.0f} us, "
+        "p99 {:.0f} us, "
+        "{:.1f} us of server CPU, {:.0f} bytes written each\n",
+        clients, insert.rate, insert.rate / sqlite_floor, insert.p50_us, insert.p99_us,
+        insert.cpu_us, bytes);
+    if (clients == 1) {
+      fmt::print("  one client: p50 is {:.2f} x (an empty request + SQLite's commit)\n",
+                 insert.p50_us / (empty_one.p50_us + 1e6 / sqlite_floor));
+    }
+  }
+  Measured batch = load(url, "batch", 16, seconds);
+  fmt::print("100-row inserts, 16 clients: {:.0f} rows/s, {:.1f} us of server CPU a request\n",
+             batch.rate * 100, batch.cpu_us);
+  Measured read = load(url, "read", 64, seconds);
+  fmt::print(
+      "point select, 64 clients: {:7.0f}/s = {:.2f} x an empty request, p50 {:.0f} us, p99 {:.0f} "
+      "us, {:.1f} us of "
+      "server CPU\n",
+      read.rate, read.rate / empty.rate, read.p50_us, read.p99_us, read.cpu_us);
+}
+
+// From the acknowledgement of a commit until a stock connection to the replica's file sees it.
+void measure_lag(Http& http, const std::string& url, const std::string& folder) {
+  http.post("/v1/databases", "{\"name\":\"lag\"}");
+  http.sql("lag", "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, n INTEGER)");
+  http.sql("lag",
+           "INSERT INTO t WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < "
+           "100000) "
+           "SELECT i, 'name of a row', i FROM c");
+  std::string file = folder + "/replica.db";
+  Child follower({program(), "follow", url + "/db/lag", file, "--json"}, folder + "/follow.log");
+  for (auto start = Clock::now();
+       read_all(folder + "/follow.log").find("caught_up") == std::string::npos;) {
+    if (seconds_since(start) > 60) std::exit(1);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  sqlite::Connection::Options options;
+  options.read_only = true;
+  auto reader = sqlite::Connection::open(file, options).value();
+  auto select = reader.prepare("SELECT max(id) FROM t").value();
+  std::vector<double> lags;
+  for (std::int64_t i = 1; i <= 300; ++i) {
+    http.sql("lag", "INSERT INTO t(name, n) VALUES('x', 1)");
+    auto acknowledged = Clock::now();
+    for (bool seen = false; !seen;) {
+      auto row = select.step();
+      seen = row && *row && select.column_int(0) >= 100'000 + i;
+      select.reset();
+      if (seconds_since(acknowledged) > 10) std::exit(1);
+    }
+    lags.push_back(seconds_since(acknowledged) * 1e3);
+    std::this_thread::sleep_for(std::chrono::milliseconds(3));
+  }
+  std::sort(lags.begin(), lags.end());
+  fmt::print(
+      "acknowledged -> visible in a replica's file, idle: p50 {:.2f} ms, p90 {:.2f}, p99 {:.2f}\n",
+      lags[150], lags[270], lags[297]);
+  std::string plain = folder + "/plain-copy.db";
+  check(reader.execute(fmt::format("VACUUM INTO '{}'", plain).c_str()));
+  double replica_rate = point_select_rate(file, 100'000, 1);
+  double plain_rate = point_select_rate(plain, 100'000, 1);
+  fmt::print("point select in the replica's file: {:.0f}/s = {:.2f} x a plain SQLite file\n",
+             replica_rate, replica_rate / plain_rate);
+}
+
+void measure_idle(const std::string& folder) {
+  std::string log = folder + "/idle.log";
+  Child server({program(), "serve", "--data", folder + "/idle", "--listen", "127.0.0.1:0"}, log);
+  Http http(wait_for_url(log));
+  auto start = Clock::now();
+  for (int i = 0; i < 1000; ++i) {
+    http.post("/v1/databases", fmt::format("{{\"name\":\"d{}\"}}", i));
+    http.sql(fmt::format("d{}", i), "CREATE TABLE t(a)");
+  }
+  double made = seconds_since(start);
+  std::string process = fmt::format("/proc/{}", server.pid());
+  auto descriptors = [&] {
+    auto entries = std::filesystem::directory_iterator(process + "/fd");
+    return std::distance(begin(entries), end(entries));
+  };
+  for (auto wait = Clock::now(); descriptors() > 40 && seconds_since(wait) < 60;) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  }
+  std::this_thread::sleep_for(std::chrono::seconds(12));  // threads that have nothing to do end
+  auto ticks = [&] {
+    std::string text = read_all(process + "/stat");
+    long user = 0, system = 0;
+    std::sscanf(text.c_str() + text.rfind(')') + 2,
+                "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld %ld", &user, &system);
+    return user + system;
+  };
+  long before = ticks();
+  std::this_thread::sleep_for(std::chrono::seconds(5));
+  fmt::print(
+      "1,000 databases made and written in {:.1f} s; idle: {:.0f} MiB, {} descriptors, {:.1f} % of "
+      "a core\n",
+      made, number_after(read_all(process + "/status"), "VmRSS:") / 1024, descriptors(),
+      static_cast<double>(ticks() - before) / static_cast<double>(::sysconf(_SC_CLK_TCK)) / 5 *
+          100);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string folder = argc > 1 ? argv[1] : "server-bench";
+  double seconds = argc > 2 ? std::atof(argv[2]) : 3;
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directories(folder);
+  double floor = fdatasync_rate(folder, 1);
+  double plain = sqlite_rate(folder, seconds);
+  fmt::print("baselines: fdatasync {:.0f}/s, SQLite in process, WAL and FULL {:.0f}/s\n", floor,
+             plain);
+  {
+    std::string log = folder + "/serve.log";
+    Child server({program(), "serve", "--data", folder + "/data", "--listen", "127.0.0.1:0"}, log);
+    std::string url = wait_for_url(log);
+    Http http(url);
+    measure_requests(url, server.pid(), plain, seconds);
+    measure_lag(http, url, folder);
+  }
+  measure_idle(folder);
+  std::filesystem::remove_all(folder);
+}
