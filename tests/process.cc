@@ -55,7 +55,7 @@ std::vector<std::string> environment_with(
 
 }  // namespace
 
-TemporaryFolder::TemporaryFolder() {
+TemporaryFolder::TemporaryFolder(Remove remove) : remove_(remove) {
   const char* parent = std::getenv("TMPDIR");
   path_ =
       std::string(parent != nullptr && *parent != '\0' ? parent : "/tmp") + "/offprint-test-XXXXXX";
@@ -63,7 +63,7 @@ TemporaryFolder::TemporaryFolder() {
 }
 
 TemporaryFolder::~TemporaryFolder() {
-  if (::testing::Test::HasFailure()) {
+  if (remove_ == Remove::kUnlessFailed && ::testing::Test::HasFailure()) {
     std::fprintf(stderr, "kept for a look: %s\n", path_.c_str());
     return;
   }
@@ -172,7 +172,7 @@ void Process::close_input() {
 Finished run_program(const std::vector<std::string>& arguments,
                      const std::vector<std::pair<std::string, std::string>>& environment,
                      const std::string& input, double seconds) {
-  TemporaryFolder folder;
+  TemporaryFolder folder(TemporaryFolder::Remove::kAlways);
   std::ofstream(folder / "in") << input;
   Process::Options options;
   options.arguments = arguments;

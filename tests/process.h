@@ -18,15 +18,18 @@ inline Deadline in_seconds(double seconds) {
          std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(seconds));
 }
 
-// A folder of its own below TMPDIR, removed with what is in it, unless the test failed.
+// A folder of its own below TMPDIR, removed with what is in it; kept for a look when the test
+// failed, unless `always`.
 class TemporaryFolder {
  public:
-  TemporaryFolder();
+  enum class Remove { kUnlessFailed, kAlways };
+  explicit TemporaryFolder(Remove remove = Remove::kUnlessFailed);
   ~TemporaryFolder();
   std::string operator/(const std::string& name) const { return path_ + "/" + name; }
   const std::string& path() const { return path_; }
 
  private:
+  const Remove remove_;
   std::string path_;
 };
 

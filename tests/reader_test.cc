@@ -149,7 +149,11 @@ TEST_F(ReaderTest, AForeignWriteIsCapturedOrStopsTheDatabase) {
   EXPECT_EQ(writer.query("INSERT INTO t VALUES (2, 2)"), "[]");
   auto answer = server_.request("POST", "/db/shop/query", sql_body("INSERT INTO t VALUES (3, 3)"));
   ASSERT_TRUE(answer.has_value());
-  if (answer->status != 200) return;  // it has stopped, and said why
+  if (answer->status != 200) {
+    auto info = server_.request("GET", "/v1/databases/shop");
+    EXPECT_TRUE(info && json_field(info->body, "stopped") != "") << answer->body;
+    return;
+  }
   std::string replica = folder_ / "replica.db";
   Finished followed = server_.run({"follow", "shop", replica, "--once", "--verify"});
   EXPECT_EQ(followed.exit_code, 0) << followed.out << followed.err;

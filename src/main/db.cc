@@ -236,7 +236,6 @@ void add_db(CLI::App& app, int& exit_code) {
   CLI::App* command =
       app.add_subcommand("db", "Databases of a server: create, list, info, drop, import, export.");
   command->require_subcommand(1);
-  auto options = std::make_shared<DbOptions>();
   constexpr Action kActions[] = {
       {"create", "makes an empty database", create},
       {"list", "all databases, with size and newest transaction", list},
@@ -251,6 +250,9 @@ void add_db(CLI::App& app, int& exit_code) {
   for (const Action& action : kActions) {
     CLI::App* sub = command->add_subcommand(action.name, action.help);
     std::string_view name = action.name;
+    // Of its own: variables of the environment are read for every subcommand, also for those not
+    // asked for.
+    auto options = std::make_shared<DbOptions>();
     add_server_option(*sub, options->remote);
     add_token_option(*sub, options->remote);
     if (name != "list")
