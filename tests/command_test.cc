@@ -175,7 +175,7 @@ TEST_F(CommandTest, SqlPrintsATableOnATerminal) {
       {"script", "-qec",
        fmt::format("{} sql --server {} s \"INSERT INTO t VALUES (10, 'tür'), (2, NULL); SELECT id, "
                    "a FROM t; SELECT 1 WHERE 0\"",
-                   OFFPRINT_PROGRAM, server_.url()),
+                   program(), server_.url()),
        "/dev/null"});
   EXPECT_EQ(done.exit_code, kDone) << done.err;
   std::erase(done.out, '\r');
@@ -244,6 +244,20 @@ TEST_F(CommandTest, FollowRefusesAForeignFile) {
   std::string text = write("notes.txt", "not a database");
   EXPECT_NE(refusal({"follow", "s", text, "--once"}, kRefused), "");
   EXPECT_EQ(file_text(text), "not a database");
+}
+
+TEST_F(CommandTest, VerifyFindsAndMendsACopyThatDiffers) {
+  server_.create("s");
+  server_.query("s", "CREATE TABLE t (a)");
+  server_.query("s", "INSERT INTO t VALUES (1)");
+  std::string replica = folder_ / "s.db";
+  ASSERT_EQ(server_.run({"follow", "s", replica, "--once"}).exit_code, kDone);
+  EXPECT_EQ(StockReader(replica, "mode=rw").query("UPDATE t SET a = 666"), "[]");
+  Finished found = server_.run({"follow", "s", replica, "--once", "--verify"});
+  EXPECT_EQ(found.exit_code, kFailed) << found.out;
+  EXPECT_THAT(found.out + found.err, HasSubstr("mended"));
+  EXPECT_EQ(StockReader(replica).query("SELECT a FROM t"), "[[1]]");
+  EXPECT_EQ(server_.run({"follow", "s", replica, "--once", "--verify"}).exit_code, kDone);
 }
 
 TEST_F(CommandTest, FollowEndsWhenTheDatabaseIsDropped) {

@@ -73,7 +73,7 @@ TEST_F(ScaleTest, ALargeImportIsAllOrNothingUnderKill) {
   for (int round = 0; round < rounds; ++round) {
     std::string name = fmt::format("large{}", round);
     Process::Options options;
-    options.arguments = {OFFPRINT_PROGRAM, "db", "import", name, file, "--server", server_.url()};
+    options.arguments = {program(), "db", "import", name, file, "--server", server_.url()};
     options.stdout_path = options.stderr_path = folder_ / "import.log";
     Process import(options);
     // From before its first byte to after its end.

@@ -14,9 +14,8 @@ bool ServerProcess::start() {
   // The port of an earlier life may be in someone else's hands for a moment.
   for (int attempt = 0; attempt < 20; ++attempt) {
     Process::Options options;
-    options.arguments = {OFFPRINT_PROGRAM, "serve",
-                         "--data",         data_,
-                         "--listen",       "127.0.0.1:" + std::to_string(port_)};
+    options.arguments = {program(), "serve",    "--data",
+                         data_,     "--listen", "127.0.0.1:" + std::to_string(port_)};
     options.arguments.insert(options.arguments.end(), options_.begin(), options_.end());
     options.stderr_path = log_;
     process_ = std::make_unique<Process>(options);
@@ -87,14 +86,14 @@ std::string ServerProcess::file_with_table(const std::string& table) const {
 
 Finished ServerProcess::run(const std::vector<std::string>& arguments, const std::string& input,
                             double seconds) const {
-  std::vector<std::string> all = {OFFPRINT_PROGRAM};
+  std::vector<std::string> all = {program()};
   all.insert(all.end(), arguments.begin(), arguments.end());
   return run_program(all, {{"OFFPRINT_SERVER", url()}}, input, seconds);
 }
 
 void FollowerProcess::start() {
   Process::Options options;
-  options.arguments = {OFFPRINT_PROGRAM, "follow", url_, file_};
+  options.arguments = {program(), "follow", url_, file_};
   options.arguments.insert(options.arguments.end(), options_.begin(), options_.end());
   options.stdout_path = log_;
   options.stderr_path = log_;
@@ -117,6 +116,11 @@ StockReader::StockReader(const std::string& file, const std::string& uri_options
 std::string StockReader::query(const std::string& sql, double seconds) {
   if (!process_.write(json_quoted(sql) + "\n")) return "error: the reader has ended";
   return process_.read_line(in_seconds(seconds)).value_or("error: no answer in time");
+}
+
+std::string program() {
+  const char* other = std::getenv("OFFPRINT_TEST_PROGRAM");
+  return other != nullptr ? other : OFFPRINT_PROGRAM;
 }
 
 std::string test_script(const std::string& name) {

@@ -93,6 +93,8 @@ class StockReader {
   Process process_;
 };
 
+// The program under test: OFFPRINT_TEST_PROGRAM, else that of the same build.
+std::string program();
 // Path of a helper script beside the tests.
 std::string test_script(const std::string& name);
 
