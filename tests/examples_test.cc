@@ -1,0 +1,44 @@
+// The examples run as they stand.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/server_process.h"
+
+namespace offprint::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+class ExamplesTest : public ::testing::Test {
+ protected:
+  void SetUp() override { ASSERT_TRUE(server_.start()); }
+  std::string expect_done(const Finished& done) {
+    EXPECT_EQ(done.exit_code, 0) << done.err;
+    return done.out;
+  }
+
+  TemporaryFolder folder_;
+  ServerProcess server_{folder_};
+};
+
+TEST_F(ExamplesTest, OrdersAndDashboard) {
+  std::string orders =
+      expect_done(run_program({"python3", test_script("../examples/orders.py"), server_.url()}));
+  EXPECT_THAT(orders, HasSubstr("refused: "));
+  EXPECT_THAT(orders, HasSubstr("3 × pencil\n"));
+  std::string replica = folder_ / "orders.db";
+  expect_done(server_.run({"follow", "shop/orders", replica, "--once"}));
+  std::string figures = expect_done(
+      run_program({"python3", test_script("../examples/dashboard.py"), replica, "--once"}));
+  EXPECT_EQ(figures, "1 orders, 3 pieces; most of all pencil\n");
+}
+
+TEST_F(ExamplesTest, Tenants) {
+  Finished done = run_program({"bash", test_script("../examples/tenants.sh")},
+                              {{"OFFPRINT", program()}, {"OFFPRINT_SERVER", server_.url()}});
+  EXPECT_THAT(expect_done(done), HasSubstr("ada.db\nedsger.db\ngrace.db\n"));
+  EXPECT_EQ(server_.query("tenant/ada", "SELECT text FROM notes"), "[[\"hello from ada\"]]");
+}
+
+}  // namespace
+}  // namespace offprint::testing
