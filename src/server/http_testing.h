@@ -148,10 +148,13 @@ class FakeClient final : public Client {
     return response_.has_value();
   }
   // Until wake() was called since the last time.
-  void wait_for_wake() {
+  void wait_for_wake() { EXPECT_TRUE(wait_for_wake_or(std::chrono::seconds(20))); }
+  // The same, or until so much time has passed (as a connection's tick).
+  bool wait_for_wake_or(std::chrono::milliseconds limit) {
     std::unique_lock lock(mutex_);
-    EXPECT_TRUE(changed_.wait_for(lock, std::chrono::seconds(20), [&] { return wakes_ > 0; }));
+    bool woken = changed_.wait_for(lock, limit, [&] { return wakes_ > 0; });
     wakes_ = 0;
+    return woken;
   }
 
  private:

@@ -67,7 +67,8 @@ class PipelineRequest final : public database::Request {
     if (outcome.held) service_.store.release(outcome.held);
     if (was_in_transaction && error.code() == Code::kTimeout && !outcome.held) {
       // 404, as for any stream that is no more, with the cause in the body.
-      return responder_.respond(error_response(404, "TRANSACTION_TIMEOUT", error.message()));
+      return responder_.respond(
+          error_response(404, "TRANSACTION_TIMEOUT", error_text(error).message));
     }
     Response response = plain_error(error);
     response.headers += answer_headers(service_, outcome.bookmark);

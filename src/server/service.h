@@ -32,7 +32,7 @@ struct Service {
   ClientStreams& streams;
   ServiceOptions options;
   std::function<HttpCounters()> http_counters = {};  // for /metrics; may be empty
-  PayloadCache payloads{};                      // for followers
+  PayloadCache payloads{};                           // for followers
 
   // Every local database can be served. From memory.
   bool is_ready() const { return true; }

@@ -259,7 +259,10 @@ Result<std::shared_ptr<FeedSet>> open_pages(Service& service, const database::Da
                                             const HttpRequest& request, const Address& address) {
   OFFPRINT_TRY(check_version(request, address));
   FeedRequest feed;
-  OFFPRINT_TRY_ASSIGN(feed.hashes, replica::parse_page_hashes(as_bytes(request.body)));
+  auto hashes = replica::parse_page_hashes(as_bytes(request.body));
+  // What a client sends is its mistake, not damage of ours.
+  if (!hashes) return fail(Code::kInvalid, hashes.error().message());
+  feed.hashes = *std::move(hashes);
   auto feeds = std::make_shared<FeedSet>(service, false, false);
   OFFPRINT_TRY(feeds->add(name, std::move(feed)));
   return feeds;

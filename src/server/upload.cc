@@ -11,7 +11,9 @@ namespace offprint::server {
 
 SpooledUpload::~SpooledUpload() {
   if (file_ != nullptr) std::fclose(file_);
-  if (!path_.empty()) ::unlink(path_.c_str());
+  if (path_.empty()) return;
+  // Reading the file as a database may have left SQLite's own files beside it.
+  for (const char* suffix : {"", "-wal", "-shm", "-journal"}) ::unlink((path_ + suffix).c_str());
 }
 
 void SpooledUpload::receive(std::string piece, std::shared_ptr<Client> client) {

@@ -1,0 +1,34 @@
+// Parses arbitrary bytes as a Hrana pipeline and as a /query body. What was accepted must resolve
+// (or be refused) without a crash, and parsing it again must give the same.
+#include <cstdint>
+#include <string>
+
+#include "base/assert.h"
+#include "server/hrana.h"
+#include "server/hrana_run.h"
+#include "server/json_reader.h"
+#include "server/query.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace offprint::server;
+  std::string body(reinterpret_cast<const char*>(data), size);
+  auto pipeline = hrana::parse_pipeline(body);
+  OFFPRINT_ASSERT(body.size() == size);
+  if (pipeline) {
+    auto again = hrana::parse_pipeline(body);
+    OFFPRINT_ASSERT(again && again->requests.size() == pipeline->requests.size());
+    hrana::StoredSql stored{{1, "SELECT 1"}};
+    if (hrana::resolve(*pipeline, stored)) {
+      OFFPRINT_ASSERT(stored.size() <= hrana::kStoredTextsMax);
+      (void)pipeline->looks_read_only();
+      if (!pipeline->runs_sql()) {
+        std::string answer;
+        hrana::answer_without_session(*pipeline, answer);
+        OFFPRINT_ASSERT(JsonReader().parse(answer));
+      }
+    }
+  }
+  auto query = parse_query(body);
+  if (query) OFFPRINT_ASSERT(query->is_array || query->statements.size() == 1);
+  return 0;
+}

@@ -1,0 +1,249 @@
+// Everything but Hrana and streams: addresses, /query, the management interface, files.
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "server/query.h"
+#include "server/store_testing.h"
+
+namespace offprint::server {
+namespace {
+
+using testing::between;
+
+class Routes : public testing::RoutesTest {
+ protected:
+  std::string query(const std::string& body, int status = 200) {
+    return post("/db/q/query", body, status);
+  }
+  // Without the bookmark, which differs from run to run.
+  static std::string results(const std::string& answer) {
+    return between(answer, "{\"results\":", ",\"bookmark\"");
+  }
+};
+
+TEST(AddressTest, TakesTargetsApart) {
+  auto address = parse_address("/db/shop/orders/v2/pipeline/?a=b%20c&d&e=f+g");
+  ASSERT_TRUE(address);
+  EXPECT_EQ(address->path_from(1), "shop/orders/v2/pipeline");
+  EXPECT_EQ(address->parameter("a"), "b c");
+  EXPECT_EQ(address->parameter("d"), "");
+  EXPECT_EQ(address->parameter("e"), "f g");
+  EXPECT_FALSE(address->parameter("x"));
+  auto target = parse_database_address(*address);
+  ASSERT_TRUE(target);
+  EXPECT_EQ(target->name.text(), "shop/orders");
+  EXPECT_EQ(target->action, "v2/pipeline");
+  auto one = parse_database_address(*parse_address("/db/orders/query"));
+  EXPECT_EQ(one->name.text(), "orders");
+  EXPECT_EQ(one->action, "query");
+  EXPECT_EQ(parse_database_address(*parse_address("/db/orders/"))->action, "");
+  EXPECT_EQ(parse_database_address(*parse_address("/db/a/b/"))->name.text(), "a/b");
+  for (const char* target_text : {"/%", "/%2", "/%zz", "/%00", "/a?b=%4"})
+    EXPECT_FALSE(parse_address(target_text));
+  EXPECT_FALSE(parse_address("/" + std::string(100, '/') + "a/b"));
+  for (const char* path : {"/db", "/db/Upper", "/db/..%2f..%2fetc", "/db/query", "/db/a/B"}) {
+    auto parsed = parse_address(path);
+    EXPECT_TRUE(!parsed || !parse_database_address(*parsed)) << path;
+  }
+}
+
+TEST_F(Routes, QueryOfOneStatement) {
+  create("q");
+  EXPECT_EQ(results(query(R"_({"sql":"CREATE TABLE t(id INTEGER PRIMARY KEY, v)"})_")),
+            R"_([{"columns":[],"rows":[],"changes":0,"last_insert_rowid":0}])_");
+  EXPECT_EQ(results(query(R"_({"sql":"INSERT INTO t(v) VALUES (?),(?),(?),(?),(?),(?)",)_"
+                          R"_("args":[1,1.0,"x",null,true,{"base64":"AP8="}]})_")),
+            R"_([{"columns":[],"rows":[],"changes":6,"last_insert_rowid":6}])_");
+  std::string rows = query(R"_({"sql":"SELECT v, id AS v FROM t ORDER BY id"})_");
+  EXPECT_NE(
+      rows.find(
+          R"_({"columns":["v","v"],"rows":[[1,1],[1.0,2],["x",3],[null,4],[1,5],[{"base64":"AP8="},6]],"changes":0)_"),
+      std::string::npos)
+      << rows;
+  EXPECT_NE(query(R"_({"sql":"SELECT :a, @b","args":{"a":9223372036854775807,"b":1e999}})_", 400)
+                .find("\"error\""),
+            std::string::npos);
+  EXPECT_NE(query(R"_({"sql":"SELECT :a, @b","args":{"a":9223372036854775807,"@b":-0.5}})_")
+                .find("[9223372036854775807,-0.5]"),
+            std::string::npos);
+  EXPECT_NE(query(R"_({"sql":"SELECT 9e999, -9e999, 1e20"})_").find("[null,null,1e+20]"),
+            std::string::npos);
+}
+
+TEST_F(Routes, QueryOfAnArrayIsAllOrNothing) {
+  create("q");
+  query(R"_(["CREATE TABLE t(id INTEGER PRIMARY KEY)",{"sql":"INSERT INTO t VALUES (1)"}])_");
+  std::string failed = query(R"_(["INSERT INTO t VALUES (2)","INSERT INTO t VALUES (1)"])_", 400);
+  EXPECT_EQ(failed,
+            "{\"error\":{\"code\":\"SQLITE_CONSTRAINT\",\"extended_code\":\"SQLITE_CONSTRAINT_"
+            "PRIMARYKEY\","
+            "\"message\":\"UNIQUE constraint failed: t.id\"}}\n");
+  query(R"_(["INSERT INTO t VALUES (3)","INSERT OR ROLLBACK INTO t VALUES (1)"])_", 400);
+  query(R"_(["INSERT INTO t VALUES (4)","COMMIT","INSERT INTO t VALUES (1)"])_", 400);
+  query(R"_(["INSERT INTO t VALUES (5)"," /* x */ end"])_", 400);
+  query(R"_(["INSERT INTO t VALUES (6)","ROLLBACK"])_", 400);
+  EXPECT_NE(query(R"_({"sql":"SELECT group_concat(id) FROM t"})_").find("[[\"1\"]]"),
+            std::string::npos);
+  query(
+      R"_(["SAVEPOINT a","INSERT INTO t VALUES (7)","ROLLBACK TRANSACTION TO a","INSERT INTO t VALUES (8)"])_");
+  EXPECT_NE(query(R"_(["SELECT group_concat(id) FROM t","SELECT 1"])_").find("[[\"1,8\"]]"),
+            std::string::npos);
+  EXPECT_EQ(results(query("[]")), "[]");
+}
+
+TEST_F(Routes, DeferredForeignKeysAreCheckedAtTheEndOfAnArray) {
+  create("q");
+  query(R"_(["CREATE TABLE p(id INTEGER PRIMARY KEY)",)_"
+        R"_("CREATE TABLE c(p REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)"])_");
+  EXPECT_NE(query(R"_(["INSERT INTO c VALUES (1)"])_", 400).find("SQLITE_CONSTRAINT_FOREIGNKEY"),
+            std::string::npos);
+  query(R"_(["INSERT INTO c VALUES (1)","INSERT INTO p VALUES (1)"])_");
+  EXPECT_NE(query(R"_({"sql":"SELECT count(*) FROM c"})_").find("[[1]]"), std::string::npos);
+}
+
+TEST_F(Routes, QueryRefusals) {
+  create("q");
+  for (const char* body :
+       {"", "{}", "{\"sql\":1}", "{\"sql\":\"SELECT 1\",\"args\":7}", "\"\\ud800\"", "[1]",
+        "nonsense", "{\"sql\":\"SELECT ?\",\"args\":[[1]]}",
+        "{\"sql\":\"SELECT ?\",\"args\":[{\"base64\":\"*\"}]}"}) {
+    std::string answer = query(body, 400);
+    EXPECT_TRUE(answer.starts_with("{\"error\":{\"code\":\"")) << answer;
+  }
+  EXPECT_EQ(ask("GET", "/db/q/query").status, 405);
+  EXPECT_EQ(ask("POST", "/db/nope/query", R"_({"sql":"SELECT 1"})_").status, 404);
+  EXPECT_EQ(ask("POST", "/db/q/query", R"_({"sql":"SELECT 1"})_", "Offprint-Read: bad\r\n").status,
+            400);
+}
+
+TEST_F(Routes, Management) {
+  Response created = ask("POST", "/v1/databases", R"_({"name":"shop/orders","page_size":8192})_");
+  EXPECT_EQ(created.status, 201);
+  EXPECT_NE(created.body.find("\"name\":\"shop/orders\""), std::string::npos);
+  EXPECT_EQ(ask("POST", "/v1/databases", R"_({"name":"shop/orders"})_").status, 409);
+  for (const char* body : {R"_({"name":"Bad"})_", "{}", R"_({"name":"a","page_size":1000})_",
+                           R"_({"name":"a","encoding":"x"})_", R"_({"name":"query"})_",
+                           R"_({"name":"a","auto_vacuum":3})_"}) {
+    EXPECT_EQ(ask("POST", "/v1/databases", body).status, 400) << body;
+  }
+  create("b");
+  create("c");
+  std::string all = ask("GET", "/v1/databases").body;
+  EXPECT_LT(all.find("\"name\":\"b\""), all.find("\"name\":\"shop/orders\""));
+  std::string page = ask("GET", "/v1/databases?limit=1&after=b").body;
+  EXPECT_EQ(page.find("\"name\":\"b\""), std::string::npos);
+  EXPECT_NE(page.find("\"next\":\"c\""), std::string::npos);
+  EXPECT_EQ(ask("GET", "/v1/databases?limit=0").status, 400);
+  for (const char* path :
+       {"/v1/databases/shop/orders", "/v1/databases/shop%2Forders", "/db/shop/orders/"}) {
+    Response info = ask("GET", path);
+    EXPECT_EQ(info.status, 200);
+    for (const char* field :
+         {"\"name\":\"shop/orders\"", "\"lineage\":\"", "\"bookmark\":\"", "\"page_size\":8192",
+          "\"page_count\":", "\"size_bytes\":", "\"created_at\":\"20", "\"primary\":\"local\"",
+          "\"open\":", "\"readers\":0"}) {
+      EXPECT_NE(info.body.find(field), std::string::npos) << field;
+    }
+  }
+  EXPECT_EQ(ask("DELETE", "/v1/databases/shop%2Forders").status, 204);
+  EXPECT_EQ(ask("DELETE", "/v1/databases/shop%2Forders").status, 404);
+  EXPECT_EQ(ask("GET", "/v1/databases/shop/orders").status, 404);
+  EXPECT_EQ(ask("PUT", "/v1/databases/b").status, 405);
+}
+
+TEST_F(Routes, RootGoesToTheNamedOrTheDefaultDatabase) {
+  EXPECT_NE(post("/query", R"_({"sql":"CREATE TABLE t(id)"})_").find("\"bookmark\""),
+            std::string::npos);
+  EXPECT_NE(post("/db/default/query", R"_({"sql":"SELECT count(*) FROM t"})_").find("[[0]]"),
+            std::string::npos);
+  const char* one =
+      R"_({"requests":[{"type":"execute","stmt":{"sql":"SELECT count(*) FROM t"}}]})_";
+  EXPECT_NE(post("/v2/pipeline", one).find("\"type\":\"ok\""), std::string::npos);
+  EXPECT_NE(post("/v3/pipeline", one).find("\"type\":\"ok\""), std::string::npos);
+  post("/v2/pipeline", one, 404, "x-namespace: other\r\n");
+  create("other");
+  EXPECT_NE(post("/v2/pipeline", one, 200, "x-namespace: other\r\n").find("no such table"),
+            std::string::npos);
+}
+
+TEST_F(Routes, SmallPages) {
+  EXPECT_EQ(ask("GET", "/health").body, "{\"status\":\"ok\"}\n");
+  EXPECT_EQ(ask("GET", "/health?ready=1").status, 200);
+  EXPECT_NE(ask("GET", "/version").body.find("\"pid\":" + std::to_string(::getpid())),
+            std::string::npos);
+  EXPECT_NE(ask("GET", "/").body.find("<h1>Offprint</h1>"), std::string::npos);
+  create("m");
+  std::string metrics = ask("GET", "/metrics").body;
+  EXPECT_NE(metrics.find("\n# TYPE offprint_databases gauge\noffprint_databases 1\n"),
+            std::string::npos)
+      << metrics;
+  for (const char* target : {"/nothing", "/db/m/nothing", "/v1/nothing", "/db/m/v2/nothing"}) {
+    EXPECT_EQ(ask("GET", target).status, target == std::string("/db/m/nothing") ? 404 : 404)
+        << target;
+  }
+  EXPECT_EQ(ask("GET", "/db/m/v2").status, 200);
+}
+
+TEST_F(Routes, PagesOfOtherOriginsAreRefusedUnlessAllowed) {
+  create("q");
+  const char* body = R"_({"sql":"SELECT 1"})_";
+  EXPECT_EQ(ask("POST", "/db/q/query", body, "Origin: http://evil.example\r\n").status, 403);
+  EXPECT_EQ(ask("POST", "/db/q/query", body, "Origin: null\r\n").status, 403);
+  EXPECT_EQ(ask("POST", "/db/q/query", body, "Origin: http://x\r\n").status,
+            200);  // its own (Host: x)
+  service->options.allowed_origins = {"https://app.example"};
+  Response allowed = ask("POST", "/db/q/query", body, "Origin: https://app.example\r\n");
+  EXPECT_EQ(allowed.status, 200);
+  EXPECT_NE(allowed.headers.find("Access-Control-Allow-Origin: https://app.example\r\n"),
+            std::string::npos);
+  Response preflight =
+      ask("OPTIONS", "/db/q/v2/pipeline", {},
+          "Origin: https://app.example\r\nAccess-Control-Request-Headers: content-type,x-y\r\n");
+  EXPECT_EQ(preflight.status, 204);
+  EXPECT_NE(preflight.headers.find("Access-Control-Allow-Headers: content-type,x-y\r\n"),
+            std::string::npos);
+}
+
+TEST_F(Routes, SnapshotAndImport) {
+  create("q");
+  query(
+      R"_(["CREATE TABLE t(id INTEGER PRIMARY KEY, v)",)_"
+      R"_("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<3000) INSERT INTO t SELECT i, hex(randomblob(200)) FROM n"])_");
+  auto client = send("GET", "/db/q/snapshot");
+  Response snapshot = client->wait();
+  ASSERT_EQ(snapshot.status, 200);
+  ASSERT_TRUE(snapshot.stream);
+  std::string file;
+  snapshot.stream->start(client);
+  for (;;) {
+    auto state = snapshot.stream->fill(file);
+    if (state == BodyStream::State::kEnd) break;
+    ASSERT_NE(state, BodyStream::State::kFailed);
+    if (state == BodyStream::State::kWait) client->wait_for_wake();
+  }
+  EXPECT_EQ(file.size(), snapshot.stream_length);
+  EXPECT_GT(file.size(), 1u << 20);
+  EXPECT_TRUE(file.starts_with("SQLite format 3"));
+
+  EXPECT_NE(post("/db/copy/import", file).find("\"bookmark\""), std::string::npos);
+  const char* sum = R"_({"sql":"SELECT count(*), sum(length(v)), max(v) FROM t"})_";
+  EXPECT_EQ(results(post("/db/copy/query", sum)), results(post("/db/q/query", sum)));
+  post("/db/q/import", file, 409);
+  post("/db/other/import", "this is no database", 400);
+  post("/db/other2/import", "", 400);
+  // The helpers drop the uploads just after they answered.
+  auto uploads = [&] {
+    int count = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+      count += entry.path().filename().string().starts_with("upload-");
+    }
+    return count;
+  };
+  Deadline deadline = SteadyClock::now() + std::chrono::seconds(20);
+  while (uploads() > 0 && SteadyClock::now() < deadline) std::this_thread::yield();
+  EXPECT_EQ(uploads(), 0);
+}
+
+}  // namespace
+}  // namespace offprint::server
