@@ -79,11 +79,13 @@ class Http {
     request.body = std::move(bytes);
     client_->received().clear();
     check(client_->start(std::move(request)));
+    std::string answer;
     for (;;) {
       auto event = client_->wait(30'000);
       if (!event || *event == replica::HttpClient::Event::kIdle) std::exit(1);
-      if (*event == replica::HttpClient::Event::kEnd)
-        return std::string(as_text(client_->received()));
+      answer += as_text(client_->received());
+      client_->received().clear();
+      if (*event == replica::HttpClient::Event::kEnd) return answer;
     }
   }
   void sql(const std::string& database, const std::string& sql) {
@@ -236,6 +238,7 @@ void measure_idle(const std::string& folder) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   std::string folder = argc > 1 ? argv[1] : "server-bench";
   double seconds = argc > 2 ? std::atof(argv[2]) : 3;
   std::filesystem::remove_all(folder);

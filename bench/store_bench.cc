@@ -108,6 +108,7 @@ class Load {
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   std::string folder = argc > 1 ? argv[1] : "store-bench";
   double seconds = argc > 2 ? std::atof(argv[2]) : 3;
   std::filesystem::remove_all(folder);

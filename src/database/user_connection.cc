@@ -21,6 +21,14 @@ int parameter_by_name(sqlite3_stmt* statement, const std::string& name) {
   return 0;
 }
 
+// One statement whose effect is in its steps alone (a PRAGMA's may be in its preparation).
+bool is_transaction_control(std::string_view sql) {
+  if (sql.find(';') != std::string_view::npos) return false;
+  std::string_view word = sql.substr(0, sql.find(' '));
+  return word == "BEGIN" || word == "COMMIT" || word == "ROLLBACK" || word == "SAVEPOINT" ||
+         word == "RELEASE";
+}
+
 }  // namespace
 
 Result<> bind_arguments(sqlite::Statement& statement, const SqlStatement& source) {
@@ -174,9 +182,19 @@ void UserConnection::give_back(std::unique_ptr<PreparedStatement> prepared, std:
 
 Result<> UserConnection::run_internal(const char* sql) {
   policy_.set_internal(true);
-  auto result = connection_.execute(sql);
+  auto result = is_transaction_control(sql) ? step_internal(sql) : connection_.execute(sql);
   policy_.set_internal(false);
   return result;
+}
+
+// Transaction control comes with every request: it is prepared once.
+Result<> UserConnection::step_internal(const char* sql) {
+  auto found = control_.find(sql);
+  if (found == control_.end()) {
+    OFFPRINT_TRY_ASSIGN(auto statement, connection_.prepare(sql, SQLITE_PREPARE_PERSISTENT));
+    found = control_.emplace(sql, std::move(statement)).first;
+  }
+  return found->second.run();
 }
 
 Result<sqlite::Statement> UserConnection::prepare_internal(const char* sql) {

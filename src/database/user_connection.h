@@ -93,6 +93,7 @@ class UserConnection {
   explicit UserConnection(sqlite::Connection connection) : connection_(std::move(connection)) {}
   void give_back(std::unique_ptr<PreparedStatement> prepared, std::string key);
   bool came_before(std::string_view sql);
+  Result<> step_internal(const char* sql);
   static int on_progress(void* self);
   static void total_changes(sqlite3_context* context, int, sqlite3_value**);
 
@@ -102,7 +103,8 @@ class UserConnection {
 
   SqlPolicy policy_;  // before connection_: SQLite calls it until the connection is closed
   sqlite::Connection connection_;
-  std::list<Cached> cache_;  // most recent first
+  std::unordered_map<std::string, sqlite::Statement> control_;  // transaction control of ours
+  std::list<Cached> cache_;                                     // most recent first
   std::unordered_map<std::string_view, std::list<Cached>::iterator> by_text_;
   std::array<std::size_t, 512> seen_{};  // hashes of texts that came lately
   Deadline deadline_ = Deadline::max();

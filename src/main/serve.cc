@@ -1,4 +1,6 @@
 // offprint serve: one node.
+#include <malloc.h>
+
 #include <csignal>
 #include <cstdio>
 #include <memory>
@@ -95,6 +97,7 @@ int run(ServeOptions& options, Settings& settings) {
     return kExitUsage;
   }
   log::set_up(options.log_level);
+  ::mallopt(M_ARENA_MAX, 4);  // many threads that come and go must not each keep memory
   sigset_t signals = hold_back_signals();
   std::uint64_t files = server::raise_file_limit();
   if (files != 0 && files < options.http.connections_max + 1000) {
