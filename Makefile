@@ -11,6 +11,10 @@ BUDGET_S ?= 600
 FUZZ_S ?= 60
 TEST_TIMEOUT_S ?= 900
 
+# What was compiled in one checkout serves the others.
+export CCACHE_BASEDIR := $(CURDIR)
+export CCACHE_NOHASHDIR := 1
+
 SOURCES = $(shell git ls-files --cached --others --exclude-standard -- '*.h' '*.cc')
 CLANG_FORMAT = build/tools/lint/bin/clang-format
 
