@@ -165,7 +165,8 @@ class ReplicaTest : public ::testing::Test {
     std::string found;
     for (Deadline end = in_seconds(120);
          SteadyClock::now() < end && sender.failure().empty() && follower.running();) {
-      if (sender.done() && (found = reader.query("SELECT n FROM generation")) == expected) return;
+      found = sender.done() ? reader.query("SELECT n FROM generation") : "less";
+      if (found == expected) return;
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     ADD_FAILURE() << "sent " << sender.generation() << " of " << round.generations

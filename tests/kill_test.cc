@@ -25,8 +25,7 @@ namespace {
 constexpr int kClients = 32;
 constexpr std::array kDatabases = {"kill/a", "kill/b", "kill/c"};
 constexpr const char* kSchema =
-    "CREATE TABLE w (client INT, seq INT, part INT, payload TEXT, PRIMARY KEY (client, seq, part)) "
-    "WITHOUT ROWID";
+    "CREATE TABLE w (client INT, seq INT, part INT, payload TEXT, PRIMARY KEY (client, seq, part))";
 
 const char* database_of(int client) {
   return kDatabases[static_cast<std::size_t>(client) % kDatabases.size()];

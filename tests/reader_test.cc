@@ -22,7 +22,8 @@ class ReaderTest : public ::testing::Test {
     std::string found;
     for (Deadline end = in_seconds(60); SteadyClock::now() < end;
          std::this_thread::sleep_for(std::chrono::milliseconds(5))) {
-      if ((found = reader.query(sql)) == expected) return;
+      found = reader.query(sql);
+      if (found == expected) return;
     }
     FAIL() << sql << " stays " << found << ", not " << expected << "\n" << server_.log();
   }

@@ -68,8 +68,11 @@ TEST_F(ScaleTest, ALargeImportNeedsLittleMemory) {
 TEST_F(ScaleTest, ALargeImportIsAllOrNothingUnderKill) {
   const int mebibytes = is_large() ? 300 : 40;
   std::string file = make_file(mebibytes);
+  Deadline start = SteadyClock::now();
+  ASSERT_EQ(server_.run({"db", "import", "whole", file}, {}, 120).exit_code, 0);
+  double whole_s = std::chrono::duration<double>(SteadyClock::now() - start).count();
   int found = 0;
-  const int rounds = 6;
+  const int rounds = 8;
   for (int round = 0; round < rounds; ++round) {
     std::string name = fmt::format("large{}", round);
     Process::Options options;
@@ -77,7 +80,7 @@ TEST_F(ScaleTest, ALargeImportIsAllOrNothingUnderKill) {
     options.stdout_path = options.stderr_path = folder_ / "import.log";
     Process import(options);
     // From before its first byte to after its end.
-    import.wait(in_seconds(0.05 + 0.35 * round * (is_large() ? 4 : 1)));
+    import.wait(in_seconds(whole_s * (round + 0.3) / (rounds - 1)));
     server_.kill();
     bool acknowledged = import.wait(in_seconds(30)) == 0;
     ASSERT_TRUE(server_.restart());

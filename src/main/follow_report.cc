@@ -102,8 +102,7 @@ void FollowText::caught_up(const Position& position) {
 
 void FollowText::verified(bool equal, const std::string& what) {
   differed_ |= !equal;
-  if (equal)
-    return say(fmt::format("verified: {} equals the primary at txid {}", file_, txid_.value));
+  if (equal) return say(fmt::format("verified: all of {} equals the primary", file_));
   say(fmt::format("verified: {} differs from the primary ({}); the pages that differ are fetched",
                   file_, what));
 }
