@@ -48,14 +48,15 @@ SessionBase::Lost BatchRunner::run_one(Request& request, WriterSession& session)
 }
 
 std::size_t BatchRunner::run_shared(Requests requests) {
-  auto commit_error = [this] { return files_.recorder().take_error(); };
+  TransactionRecorder& recorder = files_.recorder();
   if (auto begun = files_.begin(); !begun) {
-    auto why = commit_error();
+    auto why = recorder.take_error();
+    stop_if_journal_failed();
     reject(requests, why ? *why : begun.error());
     return requests.size();
   }
   for (std::size_t i = 0; i < requests.size(); ++i) {
-    WriterSession session(files_.writer(), WriterSession::Mode::kShared, commit_error);
+    WriterSession session(files_.writer(), WriterSession::Mode::kShared, recorder);
     auto lost = run_one(*requests[i], session);
     if (lost == SessionBase::Lost::kNo) continue;
     files_.rollback();
@@ -64,29 +65,30 @@ std::size_t BatchRunner::run_shared(Requests requests) {
     return i;
   }
   environment_.counters.batches.fetch_add(1, std::memory_order_relaxed);
-  TxId before = files_.recorder().state().position.txid;
+  TxId before = recorder.state().position.txid;
   auto committed = files_.commit();
-  bool decided = files_.recorder().state().position.txid != before;
+  bool decided = recorder.state().position.txid != before;
   if (committed ||
       decided) {  // decided, yet not published: the files are recovered, the answer stands
     finish_commit(requests);
     return requests.size();
   }
-  auto why = commit_error();
+  auto why = recorder.take_error();
   files_.rollback();
-  if (files_.recorder().outcome_unknown()) environment_.fatal(*why);
+  stop_if_journal_failed();
   reject(requests, why ? *why : committed.error());
   return requests.size();
 }
 
 bool BatchRunner::run_alone(std::unique_ptr<Request>& request) {
-  auto session = std::make_unique<WriterSession>(files_.writer(), WriterSession::Mode::kAlone,
-                                                 [this] { return files_.recorder().take_error(); });
+  TransactionRecorder& recorder = files_.recorder();
+  auto session =
+      std::make_unique<WriterSession>(files_.writer(), WriterSession::Mode::kAlone, recorder);
   run_one(*request, *session);
-  if (files_.recorder().outcome_unknown())
-    environment_.fatal(Error(Code::kUnknown, "the journal failed"));
+  stop_if_journal_failed();
+  if (recorder.broken_error()) host_.files_broken();
   host_.became_visible();
-  Outcome outcome;
+  Outcome outcome = recorder.outcome();
   outcome.bookmark = host_.bookmark();
   bool stays_open = !session->autocommit();
   if (stays_open) outcome.held = host_.hold(std::move(session));
@@ -95,7 +97,13 @@ bool BatchRunner::run_alone(std::unique_ptr<Request>& request) {
   return stays_open;
 }
 
+// The process stops here (StoreOptions::on_fatal): nothing may be answered that is not sure.
+void BatchRunner::stop_if_journal_failed() {
+  if (auto error = files_.recorder().journal_error()) environment_.fatal(*error);
+}
+
 void BatchRunner::finish_commit(Requests requests) {
+  if (files_.recorder().broken_error()) host_.files_broken();
   host_.became_visible();
   Bookmark bookmark = host_.bookmark();
   for (auto& request : requests) {

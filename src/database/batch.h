@@ -20,8 +20,9 @@ class HeldTransaction {
   std::shared_ptr<class HostedDatabase> database;
   std::vector<std::unique_ptr<Request>> pending;
   Deadline expires;
-  bool running = false;
-  std::optional<Error> ended;  // why no further request is taken
+  bool running = false;         // a request of a reader is on a helper
+  std::optional<Error> ending;  // why it is to end when that request is done
+  std::optional<Error> ended;   // why no further request is taken
 
   // Used by whoever runs it:
   std::shared_ptr<OpenFiles> files;
@@ -38,6 +39,7 @@ class BatchRunner {
   struct Host {
     std::function<Bookmark()> bookmark;    // of the newest visible transaction
     std::function<void()> became_visible;  // transactions were published
+    std::function<void()> files_broken;    // nothing may be read from them any more
     // A request's transaction stays open: its session is handed over.
     std::function<std::shared_ptr<HeldTransaction>(std::unique_ptr<WriterSession>)> hold;
   };
@@ -59,6 +61,7 @@ class BatchRunner {
   SessionBase::Lost run_one(Request& request, WriterSession& session);
   void finish_commit(Requests requests);
   void reject(Requests requests, const Error& error);
+  void stop_if_journal_failed();
 
   Environment& environment_;
   OpenFiles& files_;

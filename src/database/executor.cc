@@ -11,7 +11,12 @@ ThreadPool::~ThreadPool() {
   std::unique_lock lock(mutex_);
   stopping_ = true;
   work_or_stop_.notify_all();
-  thread_ended_.wait(lock, [this] { return threads_ == 0; });
+  thread_rests_.wait(lock, [this] { return threads_ == 0; });
+}
+
+void ThreadPool::drain() {
+  std::unique_lock lock(mutex_);
+  thread_rests_.wait(lock, [this] { return work_.empty() && threads_ == idle_; });
 }
 
 void ThreadPool::post(std::function<void()> work) {
@@ -36,6 +41,7 @@ void ThreadPool::run() {
     if (work_.empty()) {
       if (stopping_) break;
       ++idle_;
+      thread_rests_.notify_all();
       bool woken = work_or_stop_.wait_for(lock, kIdleThreadLife,
                                           [this] { return stopping_ || !work_.empty(); });
       --idle_;
@@ -50,16 +56,17 @@ void ThreadPool::run() {
     lock.lock();
   }
   --threads_;
-  thread_ended_.notify_all();
+  thread_rests_.notify_all();
 }
 
-Timers::~Timers() {
+void Timers::stop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
     changed_.notify_all();
   }
   if (thread_.joinable()) thread_.join();
+  calls_.clear();
 }
 
 void Timers::at(Deadline when, std::function<void()> call) {

@@ -22,6 +22,8 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   void post(std::function<void()> work);
+  // Waits until there is nothing to do. Not from a thread of the pool.
+  void drain();
   // Work waits for a thread: who has more to do should let others go first.
   bool has_waiting();
 
@@ -31,7 +33,7 @@ class ThreadPool {
   const int threads_max_;
   std::mutex mutex_;
   std::condition_variable work_or_stop_;
-  std::condition_variable thread_ended_;
+  std::condition_variable thread_rests_;  // it ended, or waits for work
   std::deque<std::function<void()>> work_;
   int threads_ = 0;
   int idle_ = 0;
@@ -43,12 +45,13 @@ class ThreadPool {
 class Timers {
  public:
   Timers() = default;
-  // Drops what has not been called.
-  ~Timers();
+  ~Timers() { stop(); }
   Timers(const Timers&) = delete;
   Timers& operator=(const Timers&) = delete;
 
   void at(Deadline when, std::function<void()> call);
+  // Nothing is called any more; what was not called is dropped.
+  void stop();
 
  private:
   void run();

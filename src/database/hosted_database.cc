@@ -281,6 +281,7 @@ void HostedDatabase::run_batch(std::vector<std::unique_ptr<Request>> requests) {
   BatchRunner::Host host;
   host.bookmark = [this] { return bookmark(); };
   host.became_visible = [this] { became_visible(); };
+  host.files_broken = [this] { lose_files(); };
   host.hold = [this, &files](std::unique_ptr<WriterSession> session) {
     return hold(*files, std::move(session), nullptr, nullptr);
   };
@@ -297,10 +298,8 @@ void HostedDatabase::run_batch(std::vector<std::unique_ptr<Request>> requests) {
       queue_.push_front(std::move(*request));
   }
   if (recorder.broken_error()) {
-    needs_recovery_ = true;
     files->reset();
-    close_files();
-    return;
+    return lose_files();
   }
   start_checkpoint_if_due();
 }

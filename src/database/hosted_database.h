@@ -89,7 +89,8 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   void take_turns();
   bool take_one_turn();
   void run_held(std::shared_ptr<HeldTransaction> held, std::unique_ptr<Request> request);
-  void end_held(const std::shared_ptr<HeldTransaction>& held, const Error& reason);
+  void end_held(const std::shared_ptr<HeldTransaction>& held, const Error& reason,
+                bool by_runner = false);
   void run_batch(std::vector<std::unique_ptr<Request>> requests);
   // Runs a task at this database's turn and waits for it.
   void run_task_and_wait(Task task);
@@ -101,6 +102,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   std::vector<journal::Location> records_above_checkpoint();
   Result<> append_images_again();
   void close_files();
+  void lose_files();
   void close_if_idle();
   void arm_idle_timer(Deadline when);
   void record_checkpoint(TxId covered, bool durable, bool closing = false);

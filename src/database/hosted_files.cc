@@ -1,5 +1,7 @@
 // The files of a hosted database: opened when needed, recovered, checkpointed, closed; snapshots
 // and imports.
+#include <malloc.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <set>
@@ -13,6 +15,11 @@
 #include "ltx/checksum.h"
 
 namespace offprint::database {
+namespace {
+
+constexpr std::uint64_t kTrimEvery = 32;  // closed databases
+
+}  // namespace
 
 // At this database's turn.
 Result<std::shared_ptr<OpenFiles>> HostedDatabase::open_files() {
@@ -120,6 +127,8 @@ void HostedDatabase::record_checkpoint(TxId covered, bool durable, bool closing)
     if (auto synced = environment_.journal->wait_durable(*location); !synced)
       return environment_.fatal(synced.error());
   }
+  if (!location && location.error().code() == Code::kIo)
+    return environment_.fatal(location.error());
   if (!location)
     return log::warn("database '{}': checkpoint not recorded: {}", identity_.name,
                      location.error().message());
@@ -192,7 +201,17 @@ void HostedDatabase::close_files() {
     files = std::move(files_);
     files_.reset();
   }
-  if (files) environment_.counters.open_databases.fetch_sub(1, std::memory_order_relaxed);
+  if (!files) return;
+  files.reset();
+  std::uint64_t open =
+      environment_.counters.open_databases.fetch_sub(1, std::memory_order_relaxed) - 1;
+  if (open % kTrimEvery == 0) ::malloc_trim(0);  // what they used goes back to the system
+}
+
+// At this database's turn: they hold less than was committed. Who comes next recovers them.
+void HostedDatabase::lose_files() {
+  needs_recovery_ = true;
+  close_files();
 }
 
 void HostedDatabase::arm_idle_timer(Deadline when) {
@@ -263,7 +282,7 @@ void HostedDatabase::shut_down(const Error& reason, bool dropped) {
     for (auto& request : waiting) answer_error(*request, reason);
     if (held) end_held(held, reason);
     for (auto& weak : readers) {
-      if (auto reader = weak.lock(); reader && !reader->running) end_held(reader, reason);
+      if (auto reader = weak.lock()) end_held(reader, reason);
     }
     wake_waiting();
     if (!dropped) checkpoint(true, true);
@@ -514,8 +533,7 @@ Result<Bookmark> HostedDatabase::import_at_turn(const std::string& path) {
                       [this](const DatabaseState& next, const sqlite::WalPoint& point,
                              const LogEntry& entry) { on_decided(next, point, entry); }));
   auto copied = copy_database(source, files->writer().connection());
-  if (files->recorder().outcome_unknown())
-    environment_.fatal(Error(Code::kUnknown, "the journal failed"));
+  if (auto error = files->recorder().journal_error()) environment_.fatal(*error);
   auto why = files->recorder().take_error();
   files.reset();  // connections of other users start from the new schema
   if (!copied) return fail(why ? *why : copied.error());

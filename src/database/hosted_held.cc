@@ -96,16 +96,21 @@ void HostedDatabase::run_held_read(const std::shared_ptr<HeldTransaction>& held,
   if (held->reader->seen) outcome.bookmark.txid = *held->reader->seen;
   bool stays = !held->reader->lost() && request->keep_transaction() && !held->reader->autocommit();
   bool answered = held->reader->lost();
+  Error reason(Code::kInvalid, "the transaction has ended");
   {
     std::lock_guard lock(mutex_);
-    held->running = false;
+    if (held->ending) {
+      reason = *held->ending;
+      stays = false;
+    }
+    if (stays) held->running = false;
     held->expires =
         SteadyClock::now() + std::chrono::milliseconds(environment_.options.transaction_idle_ms);
   }
   if (stays) {
     outcome.held = held;
   } else {
-    end_held(held, Error(Code::kInvalid, "the transaction has ended"));
+    end_held(held, reason, true);
   }
   if (!answered) request->done(std::move(outcome));
 }
@@ -120,11 +125,12 @@ void HostedDatabase::run_held(std::shared_ptr<HeldTransaction> held,
   request->run(*held->writer);
   writer.set_deadline(Deadline::max());
   writer.clear_timed_out();
-  bool stays = !writer.autocommit() && request->keep_transaction();
-  if (held->files->recorder().outcome_unknown())
-    environment_.fatal(Error(Code::kUnknown, "the journal failed"));
+  auto files = held->files;
+  TransactionRecorder& recorder = files->recorder();
+  if (auto error = recorder.journal_error()) environment_.fatal(*error);
+  bool stays = !writer.autocommit() && request->keep_transaction() && !recorder.broken_error();
   became_visible();
-  Outcome outcome;
+  Outcome outcome = recorder.outcome();
   if (stays) {
     std::lock_guard lock(mutex_);
     held->expires =
@@ -133,17 +139,24 @@ void HostedDatabase::run_held(std::shared_ptr<HeldTransaction> held,
   } else {
     end_held(held, Error(Code::kInvalid, "the transaction has ended"));
   }
+  if (recorder.broken_error()) lose_files();
   outcome.bookmark = bookmark();
   request->done(std::move(outcome));
 }
 
 // At this database's turn (writers) or by whoever runs it (readers): rolls back and refuses what
-// still comes.
-void HostedDatabase::end_held(const std::shared_ptr<HeldTransaction>& held, const Error& reason) {
+// still comes. While a reader's request runs, that one will end it.
+void HostedDatabase::end_held(const std::shared_ptr<HeldTransaction>& held, const Error& reason,
+                              bool by_runner) {
   std::vector<std::unique_ptr<Request>> pending;
   {
     std::lock_guard lock(mutex_);
     if (held->ended) return;
+    if (held->running && !by_runner) {
+      held->ending = reason;
+      return;
+    }
+    held->running = false;
     held->ended = reason;
     pending = std::move(held->pending);
     held->pending.clear();

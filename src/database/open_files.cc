@@ -15,10 +15,9 @@ Result<> OpenFiles::create_file(const Options& options) {
   raw.vfs = options.vfs;
   raw.busy_timeout_ms = 5'000;
   OFFPRINT_TRY_ASSIGN(auto connection, sqlite::Connection::open(options.path, raw));
-  OFFPRINT_TRY(connection.execute(
-      fmt::format("PRAGMA page_size={}; PRAGMA auto_vacuum={}; PRAGMA encoding='{}'",
-                  options.create.page_size, options.create.auto_vacuum, options.create.encoding)
-          .c_str()));
+  OFFPRINT_TRY(connection.execute(fmt::format("PRAGMA page_size={}; PRAGMA auto_vacuum={}",
+                                              options.create.page_size, options.create.auto_vacuum)
+                                      .c_str()));
   OFFPRINT_TRY_ASSIGN(std::string mode, connection.query_text("PRAGMA journal_mode=WAL"));
   if (mode != "wal")
     return fail(Code::kIo,
@@ -32,7 +31,8 @@ Result<std::shared_ptr<OpenFiles>> OpenFiles::open(const Options& options,
                                                    TransactionRecorder::Decided decided) {
   if (state.position.txid.value == 0) OFFPRINT_TRY(create_file(options));
   std::shared_ptr<OpenFiles> files(new OpenFiles(options));
-  OFFPRINT_TRY_ASSIGN(auto old_pages, PageReader::open(options.path, options.vfs));
+  OFFPRINT_TRY_ASSIGN(auto old_pages,
+                      PageReader::open(options.path, options.vfs, options.create.encoding));
   files->old_pages_ = std::make_unique<PageReader>(std::move(old_pages));
   files->recorder_ =
       std::make_unique<TransactionRecorder>(options.database_id, journal, options.payload_bytes_max,
@@ -40,6 +40,7 @@ Result<std::shared_ptr<OpenFiles>> OpenFiles::open(const Options& options,
   UserConnection::Options user;
   user.vfs = options.vfs;
   user.foreign_keys = options.create.foreign_keys;
+  user.encoding = options.create.encoding;
   OFFPRINT_TRY_ASSIGN(files->writer_, UserConnection::open(options.path, user));
   OFFPRINT_TRY_ASSIGN(std::string mode,
                       files->writer_->connection().query_text("PRAGMA journal_mode"));
@@ -72,6 +73,7 @@ Result<std::unique_ptr<UserConnection>> OpenFiles::take_reader() {
   UserConnection::Options user;
   user.vfs = options_.vfs;
   user.foreign_keys = options_.create.foreign_keys;
+  user.encoding = options_.create.encoding;
   user.reads_only = true;
   return UserConnection::open(options_.path, user);
 }

@@ -16,11 +16,13 @@ constexpr std::size_t kKnownChecksumsMax = 1 << 16;
 
 }  // namespace
 
-Result<PageReader> PageReader::open(const std::string& path, const char* vfs) {
+Result<PageReader> PageReader::open(const std::string& path, const char* vfs,
+                                    const std::string& encoding) {
   sqlite::Connection::Options options;
   options.vfs = vfs;
   options.busy_timeout_ms = 5'000;
   OFFPRINT_TRY_ASSIGN(auto connection, sqlite::Connection::open(path, options));
+  OFFPRINT_TRY(connection.execute(fmt::format("PRAGMA encoding='{}'", encoding).c_str()));
   OFFPRINT_TRY(connection.execute(
       "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL; PRAGMA cache_size=-256"));
   OFFPRINT_TRY_ASSIGN(auto select,
@@ -56,6 +58,14 @@ TransactionRecorder::TransactionRecorder(std::uint64_t database_id, journal::Jou
 
 std::optional<Error> TransactionRecorder::take_error() {
   return std::exchange(error_, std::nullopt);
+}
+
+Outcome TransactionRecorder::outcome() const {
+  Outcome outcome;
+  if (!outcome_unknown_) return outcome;
+  outcome.state = Outcome::State::kUnknown;
+  outcome.error = journal_error_;
+  return outcome;
 }
 
 Result<> TransactionRecorder::commit(sqlite::CapturedTransaction& transaction) {

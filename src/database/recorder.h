@@ -16,7 +16,9 @@ namespace offprint::database {
 // Reads pages of a file as its newest visible transaction has them, through SQLite.
 class PageReader {
  public:
-  static Result<PageReader> open(const std::string& path, const char* vfs);
+  // `encoding`: of a database that has no tables yet.
+  static Result<PageReader> open(const std::string& path, const char* vfs,
+                                 const std::string& encoding = "UTF-8");
   // A read transaction: what follows sees one state until end().
   Result<> begin();
   void end();
@@ -63,6 +65,8 @@ class TransactionRecorder final : public sqlite::CommitGate {
   const std::optional<Error>& stopped_error() const { return stopped_; }
   // The journal failed while a commit was being decided: nobody knows whether it survives.
   bool outcome_unknown() const { return outcome_unknown_; }
+  // Of a request whose statements have their own answers: kUnknown, or as it is at first.
+  Outcome outcome() const;
   // The journal failed for good (it was not merely full): the process has to stop and recover.
   const std::optional<Error>& journal_error() const { return journal_error_; }
   const DatabaseState& state() const { return state_; }

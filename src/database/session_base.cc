@@ -103,7 +103,7 @@ Result<StatementResult> SessionBase::drive(PreparedStatement& prepared, RowSink&
       break;
     }
   }
-  if (code != SQLITE_DONE && !refused) {
+  if (code != SQLITE_DONE && !refused && !is_committed_all_the_same()) {
     Error error = connection_.error(sqlite3_extended_errcode(db));
     sqlite3_reset(statement);
     return fail(std::move(error));

@@ -33,6 +33,8 @@ class SessionBase : public Session {
 
   // Runs a statement that is ready (bound); `lease` is reset afterwards.
   virtual Result<StatementResult> run(UserConnection::Lease& lease, RowSink& sink) = 0;
+  // SQLite failed the statement, but what it did is committed.
+  virtual bool is_committed_all_the_same() const { return false; }
 
   // Steps to the end, giving rows to the sink. The statement is reset, its result is what it did.
   Result<StatementResult> drive(PreparedStatement& prepared, RowSink& sink);

@@ -47,11 +47,12 @@ std::string lower(std::string_view text) {
 
 void SqlPolicy::attach(sqlite3* db) { sqlite3_set_authorizer(db, &SqlPolicy::authorize, this); }
 
-int SqlPolicy::authorize(void* self, int action, const char* first, const char* second, const char*,
-                         const char*) {
+int SqlPolicy::authorize(void* self, int action, const char* first, const char* second,
+                         const char* schema, const char*) {
   auto* policy = static_cast<SqlPolicy*>(self);
   if (policy->internal_) return SQLITE_OK;
-  return policy->check(action, first == nullptr ? "" : first, second);
+  return policy->check(action, first == nullptr ? "" : first, second,
+                       schema == nullptr ? "" : schema);
 }
 
 int SqlPolicy::refuse(std::string reason) {
@@ -59,7 +60,8 @@ int SqlPolicy::refuse(std::string reason) {
   return SQLITE_DENY;
 }
 
-int SqlPolicy::check(int action, std::string_view first, const char* second) {
+int SqlPolicy::check(int action, std::string_view first, const char* second,
+                     std::string_view schema) {
   switch (action) {
     case SQLITE_TRANSACTION:
       observed_.kind = first == "BEGIN"    ? StatementKind::kBegin
@@ -83,6 +85,9 @@ int SqlPolicy::check(int action, std::string_view first, const char* second) {
     case SQLITE_DETACH:
       if (vacuuming_) return SQLITE_OK;
       return refuse("DETACH is not available on a hosted database");
+    case SQLITE_INSERT:  // CREATE TABLE temp.t is no SQLITE_CREATE_TEMP_TABLE
+      if (schema != "temp") return SQLITE_OK;
+      [[fallthrough]];
     case SQLITE_CREATE_TEMP_INDEX:
     case SQLITE_CREATE_TEMP_TABLE:
     case SQLITE_CREATE_TEMP_TRIGGER:

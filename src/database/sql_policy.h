@@ -44,7 +44,7 @@ class SqlPolicy {
  private:
   static int authorize(void* self, int action, const char* first, const char* second,
                        const char* schema, const char* trigger);
-  int check(int action, std::string_view first, const char* second);
+  int check(int action, std::string_view first, const char* second, std::string_view schema);
   int check_pragma(std::string_view name, const char* argument);
   int refuse(std::string reason);
 

@@ -174,6 +174,12 @@ StoreImpl::~StoreImpl() {
   Error reason(Code::kUnavailable, "the server is stopping");
   for (const auto& database : all()) database->shut_down(reason, false);
   if (catalog_database_) catalog_database_->shut_down(reason, false);
+  // Work that is still under way uses this object; helpers give work to writers and the reverse.
+  environment_->timers.stop();
+  for (int i = 0; i < 2; ++i) {
+    environment_->helpers.drain();
+    environment_->writers.drain();
+  }
 }
 
 std::vector<std::shared_ptr<HostedDatabase>> StoreImpl::all() {

@@ -80,6 +80,7 @@ Result<std::unique_ptr<UserConnection>> UserConnection::open(const std::string& 
   sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, nullptr);
   sqlite3_progress_handler(db, kProgressSteps, &UserConnection::on_progress, user.get());
   user->policy_.attach(db);
+  OFFPRINT_TRY(user->run_internal(fmt::format("PRAGMA encoding='{}'", options.encoding).c_str()));
   OFFPRINT_TRY(user->run_internal(
       "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-2000"));
   if (options.reads_only) OFFPRINT_TRY(user->run_internal("PRAGMA query_only=ON"));

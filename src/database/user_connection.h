@@ -32,6 +32,8 @@ class UserConnection {
   struct Options {
     const char* vfs = nullptr;
     bool foreign_keys = true;
+    // Of the database while it has no tables; SQLite keeps it in the connection until then.
+    std::string encoding = "UTF-8";
     bool reads_only = false;  // what would write fails with SQLITE_READONLY
     int busy_timeout_ms = 5'000;
   };

@@ -23,9 +23,8 @@ std::unexpected<Error> foreign_key_failed() {
 
 }  // namespace
 
-WriterSession::WriterSession(UserConnection& connection, Mode mode,
-                             std::function<std::optional<Error>()> commit_error)
-    : SessionBase(connection), mode_(mode), commit_error_(std::move(commit_error)) {
+WriterSession::WriterSession(UserConnection& connection, Mode mode, TransactionRecorder& recorder)
+    : SessionBase(connection), mode_(mode), recorder_(recorder) {
   connection.forget_changes();
 }
 
@@ -77,14 +76,22 @@ Result<StatementResult> WriterSession::run_alone(PreparedStatement& prepared, Ro
   // ROLLBACK TO a as a connection's first statements make it take the database for an empty one.
   if (prepared.kind == StatementKind::kBegin && !connection_.autocommit())
     return nested_transaction();
+  txid_before_ = recorder_.state().position.txid;
   connection_.policy().set_vacuuming(prepared.kind == StatementKind::kVacuum);
   auto result = drive(prepared, sink);
   connection_.policy().set_vacuuming(false);
   if (prepared.sets_defer_foreign_keys) defers_foreign_keys_ = true;
   if (!result && result.error().sqlite_code() == SQLITE_IOERR_FSYNC) {
-    if (auto why = commit_error_()) return fail(*std::move(why));
+    if (auto why = recorder_.take_error()) return fail(*std::move(why));
   }
   return result;
+}
+
+// Its transaction is durable, and only the -wal could not be completed: the files are recovered
+// from the journal, and the transaction stands.
+bool WriterSession::is_committed_all_the_same() const {
+  return mode_ == Mode::kAlone && recorder_.broken_error() &&
+         recorder_.state().position.txid != txid_before_;
 }
 
 // After an autocommit statement nothing may be left over for the next request: no violation of a

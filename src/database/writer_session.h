@@ -1,7 +1,6 @@
 #pragma once
 
-#include <functional>
-
+#include "database/recorder.h"
 #include "database/session_base.h"
 
 namespace offprint::database {
@@ -12,9 +11,8 @@ namespace offprint::database {
 class WriterSession final : public SessionBase {
  public:
   enum class Mode { kShared, kAlone };
-  // `commit_error` tells why the last commit was refused.
-  WriterSession(UserConnection& connection, Mode mode,
-                std::function<std::optional<Error>()> commit_error);
+  // `recorder` decides the connection's commits.
+  WriterSession(UserConnection& connection, Mode mode, TransactionRecorder& recorder);
 
   bool autocommit() const override;
   // A further request of the same open transaction.
@@ -25,6 +23,7 @@ class WriterSession final : public SessionBase {
 
  protected:
   Result<StatementResult> run(UserConnection::Lease& lease, RowSink& sink) override;
+  bool is_committed_all_the_same() const override;
 
  private:
   Result<StatementResult> run_plain(PreparedStatement& prepared, RowSink& sink);
@@ -43,7 +42,8 @@ class WriterSession final : public SessionBase {
   Result<> run_internal(const char* sql);
 
   Mode mode_;
-  std::function<std::optional<Error>()> commit_error_;
+  TransactionRecorder& recorder_;
+  TxId txid_before_;             // when the statement began
   bool in_transaction_ = false;  // of this request, when shared
   bool opened_by_savepoint_ = false;
   SavepointStack savepoints_;
