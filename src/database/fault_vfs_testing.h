@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -37,6 +38,8 @@ class FaultVfs {
   // survive a machine.
   void use(FileSystem* files) {
     std::lock_guard lock(mutex_);
+    for (const auto& [path, inode] : inodes_)
+      std::fprintf(stderr, "%s is open %d times\n", path.c_str(), inode.users);
     OFFPRINT_ASSERT(inodes_.empty());
     files_ = files;
   }

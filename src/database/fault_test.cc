@@ -1,0 +1,635 @@
+// What was acknowledged is there, what was refused is not, and nothing is there in part: whatever
+// the disk does, and whenever the power goes.
+#include <algorithm>
+#include <cstdlib>
+#include <deque>
+#include <random>
+#include <thread>
+
+#include "base/log.h"
+#include "database/fault_world_testing.h"
+
+namespace offprint::database::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using Dice = std::mt19937_64;
+
+constexpr auto kAnswerMax = 60s;
+
+int pick(Dice& dice, int below) { return static_cast<int>(dice() % static_cast<unsigned>(below)); }
+
+// A store on a machine, its clients, and everything they noticed that must not be.
+class World {
+ public:
+  explicit World(Mutant mutant = Mutant::kNone) {
+    machine.mutant = mutant;
+    options.directory = "data";
+    options.files = &machine;
+    options.base_vfs = FaultVfs::kName;
+    options.journal.segment_size = 64 << 10;
+    if (mutant != Mutant::kNone) options.journal.spare_segments = 0;  // made anew, see Machine
+    options.log_bytes_max = 192 << 10;
+    options.checkpoint_frames = 24;
+    options.idle_close_ms = 0;
+    options.on_fatal = [this](const Error&) { failed = true; };
+  }
+  ~World() { stop_store(); }
+
+  Machine machine;
+  StoreOptions options;
+  std::unique_ptr<Store> store;
+  std::atomic<bool> failed{false};  // the store asked to be ended
+  std::vector<std::string> violations;
+  int writes_done = 0;
+
+  // --- the process
+
+  bool start_store() {
+    machine.starting = true;
+    auto opened = Store::open(options);
+    machine.starting = false;
+    if (opened) {
+      store = *std::move(opened);
+    } else if (!machine.stopped()) {
+      start_error = opened.error().message();
+    }
+    return store != nullptr;
+  }
+  void stop_store() {
+    settle();
+    store.reset();
+    failed = false;
+  }
+  std::string start_error;
+
+  // --- clients
+
+  static DatabaseName name(const std::string& text) { return DatabaseName::parse(text).value(); }
+
+  std::vector<std::string> names() const {
+    std::vector<std::string> result;
+    for (const auto& [text, database] : known) result.push_back(text);
+    return result;
+  }
+
+  void create(const std::string& text, const CreateOptions& create_options) {
+    auto made = store->create(name(text), create_options);
+    if (!made || machine.stopped()) {
+      maybe_created.insert(text);
+      return;
+    }
+    KnownDatabase database;
+    database.id = made->id;
+    database.lineage = made->bookmark.lineage;
+    known[text] = database;
+    write(text, {0}, workload_schema());
+    settle();
+  }
+
+  void drop(const std::string& text) {
+    settle();
+    auto dropped = store->drop(name(text));
+    if (dropped && !machine.stopped()) {
+      known.erase(text);
+    } else {
+      known[text].maybe_dropped = true;
+    }
+  }
+
+  // Without waiting for the answer.
+  void write(const std::string& text, const std::vector<int>& numbers,
+             std::vector<std::string> statements) {
+    for (int number : numbers) known[text].writes[number] = {};
+    auto request = std::make_unique<WorkRequest>(machine, std::move(statements), false);
+    pending.push_back({text, numbers, request->future()});
+    store->submit(name(text), std::move(request));
+  }
+
+  Reply run(const std::string& text, std::vector<std::string> statements, bool keep = false) {
+    auto request = std::make_unique<WorkRequest>(machine, std::move(statements), keep);
+    auto future = request->future();
+    store->submit(name(text), std::move(request));
+    return wait(future);
+  }
+
+  // A transaction in two requests; sometimes its client goes away between them.
+  void write_in_steps(const std::string& text, int number, bool leave) {
+    known[text].writes[number] = {};
+    Reply begun = run(text, {"BEGIN IMMEDIATE", write_sql(number, 2, 100, 0)}, true);
+    if (!begun.outcome.held) return take(text, {number}, begun);
+    if (leave) {
+      store->release(begun.outcome.held);
+      begun.succeeded = false;
+      return take(text, {number}, begun);
+    }
+    auto request = std::make_unique<WorkRequest>(
+        machine, std::vector<std::string>{"SELECT count(*) FROM log", "COMMIT"}, true);
+    auto future = request->future();
+    store->submit(begun.outcome.held, std::move(request));
+    take(text, {number}, wait(future));
+  }
+
+  // Everything acknowledged before it is there.
+  void read(const std::string& text) {
+    KnownDatabase& database = known[text];
+    if (database.maybe_dropped) return;
+    auto before = database.writes;
+    Reply reply = run(text, {"SELECT id FROM log"});
+    if (!reply.succeeded || reply.after_stop) return;
+    std::set<int> there = {0};
+    for (const std::string& row : reply.rows) there.insert(std::stoi(row));
+    for (const auto& [number, write] : before) {
+      if (write.told == Told::kDone && !there.contains(number))
+        violation(text, fmt::format("write {} was acknowledged, but not read", number));
+      if (write.told == Told::kRefused && there.contains(number))
+        violation(text, fmt::format("write {} was refused, but was read", number));
+    }
+    database.seen.insert(there.begin(), there.end());
+  }
+
+  // Waits for all answers.
+  void settle() {
+    while (!pending.empty()) {
+      Pending next = std::move(pending.front());
+      pending.pop_front();
+      take(next.database, next.numbers, wait(next.reply));
+    }
+  }
+
+  // --- afterwards
+
+  // The files as any program finds them, before the store has recovered anything: older perhaps,
+  // but a state that was.
+  void check_plain_files() {
+    auto disk = machine.copy();
+    FaultVfs::instance().use(nullptr);
+    FaultVfs::instance().use(disk.get());
+    for (auto& [text, database] : known) {
+      std::string path = fmt::format("data/databases/{:016x}.db", database.id);
+      if (database.maybe_dropped || disk->content(path).empty()) continue;
+      sqlite::Connection::Options raw;
+      raw.vfs = FaultVfs::kName;
+      auto stock = sqlite::Connection::open(path, raw);
+      auto found = stock ? read_all(*stock) : Result<std::set<int>>(fail(stock.error()));
+      if (!found) {
+        violation(text, "plain file: " + found.error().message());
+        continue;
+      }
+      for (const std::string& what : database.contradictions(*found, false))
+        violation(text, "plain file: " + what);
+    }
+    FaultVfs::instance().use(&machine);
+  }
+
+  // Has every database opened, and recovered.
+  void touch_all() {
+    for (const DatabaseInfo& info : store->list("", "", 1000))
+      run(info.name, {"SELECT count(*) FROM sqlite_schema"});
+  }
+
+  // The store runs again: compares everything with what its clients know, and takes what is there
+  // for decided.
+  void check_store() {
+    std::map<std::string, DatabaseInfo> listed;
+    for (const DatabaseInfo& info : store->list("", "", 1000)) listed.emplace(info.name, info);
+    for (auto database = known.begin(); database != known.end();) {
+      auto found = listed.find(database->first);
+      bool gone =
+          found == listed.end() || found->second.bookmark.lineage != database->second.lineage;
+      if (gone && !database->second.maybe_dropped)
+        violation(database->first, "the database is not there any more");
+      database = gone ? known.erase(database) : std::next(database);
+    }
+    for (const auto& [text, info] : listed) {
+      if (!known.contains(text)) {
+        if (!maybe_created.contains(text)) violation(text, "was dropped, but is there");
+        KnownDatabase& found = known[text];
+        found.id = info.id;
+        found.lineage = info.bookmark.lineage;
+        found.writes[0] = {};
+      }
+      known[text].maybe_dropped = false;
+      check_database(text);
+    }
+    maybe_created.clear();
+    if (machine.disk().content("data/databases/0000000000000000.db").empty())
+      violations.push_back("the catalog has no file");
+  }
+
+  void check_database(const std::string& text) {
+    KnownDatabase& database = known[text];
+    std::set<int> there;
+    Reply has_log = run(text, {"SELECT 1 FROM sqlite_schema WHERE name = 'log'"});
+    if (!has_log.succeeded) return violation(text, "is not served: " + has_log.error + files());
+    if (!has_log.rows.empty()) {
+      Reply all = run(text, {"SELECT id FROM log"});
+      Reply broken = run(text, {kBrokenWrites, "PRAGMA integrity_check"});
+      if (!all.succeeded || !broken.succeeded)
+        return violation(text, "cannot be read: " + all.error + broken.error);
+      there.insert(0);
+      for (const std::string& row : all.rows) there.insert(std::stoi(row));
+      if (broken.rows != std::vector<std::string>{"ok"})
+        violation(text, fmt::format("{}", fmt::join(broken.rows, "; ")));
+    }
+    for (const std::string& what : database.contradictions(there, true)) violation(text, what);
+    for (auto& [number, write] : database.writes)
+      write.told = there.contains(number) ? Told::kDone : Told::kRefused;
+    check_checksum(text);
+  }
+
+  std::string files() {
+    std::string text;
+    auto listed = machine.list("data/databases");
+    for (const std::string& file : listed ? *listed : std::vector<std::string>())
+      text += fmt::format("\n  {}: {} bytes", file,
+                          machine.disk().content("data/databases/" + file).size());
+    for (const DatabaseInfo& info : store->list("", "", 100))
+      text += fmt::format("\n  {:x} '{}' txid {}", info.id, info.name, info.bookmark.txid.value);
+    return text;
+  }
+
+  void violation(const std::string& text, const std::string& what) {
+    violations.push_back(fmt::format("database '{}': {}", text, what));
+  }
+
+  std::map<std::string, KnownDatabase> known;
+  std::set<std::string> maybe_created;
+
+ private:
+  struct Pending {
+    std::string database;
+    std::vector<int> numbers;
+    std::future<Reply> reply;
+  };
+
+  Reply wait(std::future<Reply>& future) {
+    if (future.wait_for(kAnswerMax) == std::future_status::ready) return future.get();
+    log::error("a request is never answered");
+    std::abort();  // its request refers to this object
+  }
+
+  void take(const std::string& text, const std::vector<int>& numbers, const Reply& reply) {
+    Told told = Told::kDone;
+    if (!reply.succeeded) told = Told::kRefused;
+    if (reply.outcome.state == Outcome::State::kRejected) told = Told::kRefused;
+    if (reply.outcome.state == Outcome::State::kUnknown || reply.after_stop) told = Told::kUnknown;
+    for (int number : numbers)
+      known[text].writes[number] = {told, reply.outcome.bookmark.txid.value};
+    if (told == Told::kDone) ++writes_done;
+  }
+
+  static Result<std::set<int>> read_all(sqlite::Connection& stock) {
+    OFFPRINT_TRY_ASSIGN(std::string sound, stock.query_text("PRAGMA integrity_check"));
+    if (sound != "ok") return fail(Code::kCorrupt, sound);
+    OFFPRINT_TRY_ASSIGN(auto has_log,
+                        stock.query_int("SELECT count(*) FROM sqlite_schema WHERE name = 'log'"));
+    std::set<int> there;
+    if (has_log == 0) return there;
+    there.insert(0);
+    auto broken = stock.query_text(kBrokenWrites);
+    if (broken) return fail(Code::kCorrupt, *broken);
+    OFFPRINT_TRY_ASSIGN(auto select, stock.prepare("SELECT id FROM log"));
+    for (;;) {
+      OFFPRINT_TRY_ASSIGN(bool row, select.step());
+      if (!row) return there;
+      there.insert(static_cast<int>(select.column_int(0)));
+    }
+  }
+
+  void check_checksum(const std::string& text) {
+    auto snapshot = store->snapshot(name(text));
+    if (!snapshot) return violation(text, "no snapshot: " + snapshot.error().message());
+    Checksum sum = ltx::kEmptyDatabase;
+    for (PageNo page = 1; page <= (*snapshot)->page_count(); ++page) {
+      auto image = (*snapshot)->page(page);
+      if (!image) return violation(text, "snapshot: " + image.error().message());
+      sum = ltx::toggle(sum, ltx::page_checksum(page, *image));
+    }
+    if (sum != (*snapshot)->position().checksum)
+      violation(text, "the rolling checksum is not that of the pages");
+  }
+
+  std::deque<Pending> pending;
+};
+
+// Random work of several clients, until the machine stops or `operations` are done.
+class RandomWork {
+ public:
+  RandomWork(World& world, Dice& dice) : world_(world), dice_(dice) {}
+
+  void run(int operations) {
+    for (int i = 0; i < operations && !world_.machine.stopped() && !world_.failed; ++i) {
+      one();
+      if (is_full_ && pick(dice_, 6) == 0) make_room();
+    }
+    world_.settle();
+    make_room();
+    if (world_.failed && !world_.machine.stopped())
+      world_.violations.push_back("a full disk ended the store");
+  }
+
+ private:
+  void one() {
+    std::vector<std::string> names = world_.names();
+    if (names.size() < 2 || (names.size() < 4 && pick(dice_, 25) == 0)) return create();
+    const std::string& name =
+        names[static_cast<std::size_t>(pick(dice_, static_cast<int>(names.size())))];
+    switch (pick(dice_, 40)) {
+      case 0:
+        return world_.drop(name);
+      case 1:
+        return world_.write(name, {}, {"VACUUM"});
+      case 2:
+        world_.write_in_steps(name, next_++, pick(dice_, 3) == 0);
+        return;
+      case 3: {  // more than the journal takes in one record, more than the capture keeps in memory
+        int number = next_++;
+        return world_.write(name, {number}, {write_sql(number, 200, 6'000, victim(name))});
+      }
+      case 4:
+        return world_.write(name, {},
+                            {fmt::format("CREATE TABLE t{}(a, b)", pick(dice_, 9)),
+                             fmt::format("DROP TABLE t{}", pick(dice_, 9))});
+      case 5:
+      case 6:
+        world_.settle();
+        return world_.read(name);
+      case 7:
+        return world_.settle();
+      case 8: {  // refused: nothing of it may stay
+        int number = next_;
+        std::string first = small(name);
+        return world_.write(
+            name, {number},
+            {"BEGIN", first, fmt::format("INSERT OR ROLLBACK INTO log(id) VALUES({})", number)});
+      }
+      case 9:  // the disk is full for a while
+        world_.machine.disk().set_capacity(world_.machine.disk().used_bytes() + dice_() % 100'000);
+        is_full_ = true;
+        return;
+      case 10:
+        make_room();
+        world_.stop_store();
+        world_.start_store();
+        if (world_.store == nullptr) world_.machine.stop();
+        return;
+      default:
+        break;
+    }
+    if (pick(dice_, 3) != 0) {
+      int number = next_;
+      return world_.write(name, {number}, {small(name)});
+    }
+    std::vector<int> numbers = {next_, next_ + 1};
+    std::string first = small(name);
+    std::string second = small(name);
+    world_.write(name, numbers, {"BEGIN", first, second, "COMMIT"});
+  }
+
+  void make_room() {
+    world_.machine.disk().set_capacity(UINT64_MAX);
+    is_full_ = false;
+  }
+
+  void create() {
+    CreateOptions options;
+    options.page_size = 1024u << pick(dice_, 4);
+    options.auto_vacuum = pick(dice_, 3);
+    for (const char* name : {"a", "b", "c", "d"}) {
+      if (!world_.known.contains(name)) return world_.create(name, options);
+    }
+  }
+
+  std::string small(const std::string& name) {
+    return write_sql(next_++, 1 + pick(dice_, 6), 10 + pick(dice_, 900), victim(name));
+  }
+  int victim(const std::string& name) {
+    const auto& writes = world_.known[name].writes;
+    if (writes.empty()) return 0;
+    auto chosen = std::next(writes.begin(), pick(dice_, static_cast<int>(writes.size())));
+    return chosen->first;
+  }
+
+  World& world_;
+  Dice& dice_;
+  bool is_full_ = false;
+  static inline int next_ = 1;
+};
+
+int rounds(int normal) {
+  const char* text = std::getenv("OFFPRINT_TEST_ROUNDS");
+  return text == nullptr ? normal : std::atoi(text);
+}
+std::uint64_t seed() {
+  const char* text = std::getenv("OFFPRINT_TEST_SEED");
+  return text == nullptr ? 1 : std::strtoull(text, nullptr, 10);
+}
+
+// Machines that stop at random moments, after which the power was lost or only the process died.
+// Returns what is wrong; ends early when something is.
+std::vector<std::string> crash_at_random(Mutant mutant, int round_count, std::uint64_t first_seed) {
+  constexpr int kRoundsOfOneWorld = 10;
+  std::uint64_t acknowledged = 0;
+  std::unique_ptr<World> world;
+  Dice dice(first_seed);
+  for (int round = 0; round < round_count; ++round) {
+    if (round % kRoundsOfOneWorld == 0) {
+      if (world) acknowledged += static_cast<std::uint64_t>(world->writes_done);
+      world.reset();  // one machine at a time
+      world = std::make_unique<World>(mutant);
+      world->start_store();
+    }
+    bool at_once = pick(dice, 5) == 0;  // what a recovery has served is lost before anything else
+    world->machine.stop_after(dice() % 3'000);
+    RandomWork(*world, dice).run(at_once ? 0 : 10 + pick(dice, 60));
+    bool in_order = pick(dice, 8) == 0;
+    if (in_order) world->stop_store();
+    world->machine.stop();
+    world->stop_store();
+    bool power = false;
+    for (bool again = true; again;) {
+      power = pick(dice, 3) != 0;
+      if (power) {
+        world->machine.lose_power(dice());
+      } else {
+        world->machine.start_again();
+      }
+      world->check_plain_files();
+      again = pick(dice, 4) == 0;  // it stops again while it recovers
+      if (again) world->machine.stop_after(dice() % 400);
+      if (!world->start_store()) {
+        again = again && world->machine.stopped();
+        if (!again) world->violations.push_back("the store does not start: " + world->start_error);
+      }
+      if (!again) break;
+      if (world->store) world->touch_all();
+      world->machine.stop();
+      world->stop_store();
+    }
+    if (world->store) world->check_store();
+    for (std::string& what : world->violations)
+      what = fmt::format("round {} ({}): {}", round, power ? "power lost" : "killed", what);
+    if (!world->violations.empty()) return world->violations;
+  }
+  fmt::print("{} rounds, {} writes acknowledged\n", round_count,
+             acknowledged + static_cast<std::uint64_t>(world->writes_done));
+  return {};
+}
+
+// A little of everything, one thing after the other. False: the process had to end on the way.
+bool scripted_work(World& world) {
+  int next = 1;
+  auto lives = [&] { return world.store != nullptr && !world.failed; };
+  auto write = [&](const char* name, int size, int n = 3) {
+    if (!lives() || !world.known.contains(name)) return;
+    world.write(name, {next}, {write_sql(next, n, size, next - 2)});
+    world.settle();
+    ++next;
+  };
+  CreateOptions small_pages;
+  small_pages.page_size = 1024;
+  small_pages.auto_vacuum = 1;
+  if (lives()) world.create("a", {});
+  for (int i = 0; i < 4; ++i) write("a", 100);
+  if (lives()) world.create("b", small_pages);
+  write("b", 500);
+  write("a", 6'000, 200);
+  if (lives() && world.known.contains("a")) world.write_in_steps("a", next++, false);
+  if (lives() && world.known.contains("a")) world.read("a");
+  if (lives() && world.known.contains("b")) world.write("b", {}, {"VACUUM"});
+  for (int i = 0; i < 8; ++i) write("b", 3'000);
+  if (lives() && world.known.contains("b")) world.drop("b");
+  if (lives()) world.create("b", small_pages);
+  write("b", 100);
+  for (int i = 0; i < 4; ++i) write("a", 2'000);
+  if (lives()) {
+    world.stop_store();
+    world.start_store();
+  }
+  write("a", 100);
+  write("b", 100);
+  if (lives() && world.known.contains("a")) world.read("a");
+  return lives();
+}
+
+// After a fault that has passed, every database takes writes again.
+void expect_alive(World& world) {
+  int next = 100'000;
+  for (const std::string& name : world.names()) {
+    KnownDatabase& database = world.known[name];
+    if (database.maybe_dropped || database.writes[0].told != Told::kDone) continue;
+    for (int attempt = 0;; ++attempt, ++next) {
+      world.write(name, {next}, {write_sql(next, 2, 50, 0)});
+      world.settle();
+      if (database.writes[next++].told == Told::kDone) break;
+      if (attempt == 2) return world.violation(name, "takes no writes though the fault has passed");
+    }
+  }
+}
+
+// Runs the script with one fault; the fault hits when `arm` says so. Answers whether it did.
+struct Fault {
+  std::optional<FaultFileSystem::Operation> operation;  // none: whatever changes or syncs
+  int error_number;
+};
+std::vector<std::string> script_with_fault(const Fault& fault, std::uint64_t n, bool& hit) {
+  World world;
+  auto count = [&] {
+    return fault.operation ? world.machine.disk().call_count(*fault.operation)
+                           : world.machine.changes_.load();
+  };
+  if (fault.operation) {
+    world.machine.disk().fail(*fault.operation, n, fault.error_number);
+  } else {
+    world.machine.disk().fail_mutation(n, fault.error_number);
+  }
+  bool lives = world.start_store() && scripted_work(world);
+  hit = count() > n;
+  if (!lives) {  // as its supervisor would
+    world.stop_store();
+    world.machine.start_again();
+    if (!world.start_store()) return {"the store does not start: " + world.start_error};
+    world.check_store();
+  }
+  if (hit) expect_alive(world);
+  if (n % 3 == 0) {
+    world.machine.stop();
+    world.stop_store();
+    world.machine.lose_power(n);
+    world.check_plain_files();
+  } else if (n % 3 == 1) {
+    world.machine.stop();
+    world.stop_store();
+    world.machine.start_again();
+  } else {
+    world.stop_store();
+    world.machine.start_again();
+  }
+  if (!world.start_store()) return {"the store does not start again: " + world.start_error};
+  world.check_store();
+  return world.violations;
+}
+
+// One fault at each point of the script; in a normal run at `normal` points of it.
+void fail_everywhere(const Fault& fault, int normal) {
+  const bool everywhere = std::getenv("OFFPRINT_TEST_ROUNDS") != nullptr;
+  Dice dice(seed());
+  int points = 0;
+  std::uint64_t n = 0;
+  bool hit = true;
+  while (hit) {
+    std::vector<std::string> wrong = script_with_fault(fault, n, hit);
+    ASSERT_TRUE(wrong.empty()) << "fault " << fault.error_number << " at point " << n << ":\n"
+                               << fmt::format("{}", fmt::join(wrong, "\n"));
+    ++points;
+    n += everywhere ? 1 : 1 + dice() % (2 * 1'500 / static_cast<std::uint64_t>(normal));
+  }
+  fmt::print("{} points up to {}\n", points, n);
+}
+
+class FaultTest : public ::testing::Test {
+ protected:
+  void SetUp() override { spdlog::set_level(spdlog::level::critical); }
+  void TearDown() override { spdlog::set_level(spdlog::level::info); }
+};
+
+TEST_F(FaultTest, NoAcknowledgedWriteIsLostUnderPowerLoss) {
+  std::vector<std::string> wrong = crash_at_random(Mutant::kNone, rounds(200), seed());
+  EXPECT_TRUE(wrong.empty()) << fmt::format("{}", fmt::join(wrong, "\n"));
+}
+
+TEST_F(FaultTest, AnInputOutputErrorAtAnyPointLosesNothing) {
+  fail_everywhere({std::nullopt, EIO}, 60);
+}
+
+TEST_F(FaultTest, AFullDiskAtAnyPointLosesNothing) { fail_everywhere({std::nullopt, ENOSPC}, 60); }
+
+TEST_F(FaultTest, AFailedReadLosesNothing) {
+  fail_everywhere({FaultFileSystem::Operation::kRead, EIO}, 60);
+}
+
+TEST_F(FaultTest, AFailedOpenLosesNothing) {
+  fail_everywhere({FaultFileSystem::Operation::kOpen, EIO}, 200);
+}
+
+void expect_noticed(Mutant mutant) {
+  std::vector<std::string> noticed = crash_at_random(mutant, 1'000, seed());
+  ASSERT_FALSE(noticed.empty());
+  fmt::print("noticed: {}\n", noticed.front());
+}
+
+TEST_F(FaultTest, TheTestNoticesCommitsThatAreNotSynced) {
+  expect_noticed(Mutant::kCommitsNotSynced);
+}
+
+TEST_F(FaultTest, TheTestNoticesATailThatIsServedBeforeItIsSynced) {
+  expect_noticed(Mutant::kTailNotSynced);
+}
+
+TEST_F(FaultTest, TheTestNoticesCheckpointsThatAreNotSynced) {
+  expect_noticed(Mutant::kCheckpointsNotSynced);
+}
+
+}  // namespace
+}  // namespace offprint::database::testing
