@@ -114,7 +114,8 @@ TEST_F(StoreTest, AReadWaitsForItsBookmark) {
   create("b");
   Bookmark now = run("b", {"CREATE TABLE t(a)"}).outcome.bookmark;
   auto later = [&](Deadline deadline) {
-    auto request = std::make_unique<TextRequest>(std::vector<std::string>{"SELECT count(*) FROM t"}, false);
+    auto request =
+        std::make_unique<TextRequest>(std::vector<std::string>{"SELECT count(*) FROM t"}, false);
     request->at_least = Bookmark{now.epoch, now.txid.next(), now.lineage};
     request->deadline = deadline;
     auto future = request->future();
