@@ -12,20 +12,22 @@
 #include "base/bytes.h"
 #include "base/result.h"
 
-// Thin RAII over sqlite3: the only code that sees raw handles. One connection belongs to one thread at a time
-// (SQLITE_THREADSAFE=2: it may move between threads, with a lock or queue between).
+// Thin RAII over sqlite3: the only code that sees raw handles. One connection belongs to one thread
+// at a time (SQLITE_THREADSAFE=2: it may move between threads, with a lock or queue between).
 namespace offprint::sqlite {
 
 using Value = std::variant<std::monostate, std::int64_t, double, std::string, Bytes>;
 
-// An SQLite result code as an Error of Code::kSql (kCorrupt, kIo, kFull, kBusy where that is what it means), with the
-// connection's message when `db` is given. SQLITE_MISUSE is a bug and ends the process.
+// An SQLite result code as an Error of Code::kSql (kCorrupt, kIo, kFull, kBusy where that is what
+// it means), with the connection's message when `db` is given. SQLITE_MISUSE is a bug and ends the
+// process.
 Error sqlite_error(int code, sqlite3* db = nullptr);
 // "SQLITE_CONSTRAINT_UNIQUE" for 2067; base_name: "SQLITE_CONSTRAINT".
 std::string_view extended_name(int code);
 std::string_view base_name(int code);
 
-// A prepared statement. Movable. Text and blobs that a column method returns are valid until the next step or reset.
+// A prepared statement. Movable. Text and blobs that a column method returns are valid until the
+// next step or reset.
 class Statement {
  public:
   Statement() = default;
@@ -34,8 +36,8 @@ class Statement {
   sqlite3_stmt* handle() const { return handle_.get(); }
   explicit operator bool() const { return handle_ != nullptr; }
 
-  // Binds by 1-based index; text and blobs are copied unless the _borrowed form is used (then `value` must live until
-  // reset or the next bind).
+  // Binds by 1-based index; text and blobs are copied unless the _borrowed form is used (then
+  // `value` must live until reset or the next bind).
   void bind(int index, std::int64_t value) { sqlite3_bind_int64(handle(), index, value); }
   void bind_text(int index, std::string_view value);
   void bind_blob_borrowed(int index, ByteView value);
@@ -90,8 +92,8 @@ class Connection {
   std::unique_ptr<sqlite3, Close> handle_;
 };
 
-// Ends the process with a message when the linked SQLite is older than 3.51.3 (the WAL-reset race), and sets what is
-// per process. Call once, before the first connection.
+// Ends the process with a message when the linked SQLite is older than 3.51.3 (the WAL-reset race),
+// and sets what is per process. Call once, before the first connection.
 void initialize();
 
 }  // namespace offprint::sqlite
