@@ -98,7 +98,7 @@ class World {
              std::vector<std::string> statements) {
     for (int number : numbers) known[text].writes[number] = {};
     auto request = std::make_unique<WorkRequest>(machine, std::move(statements), false);
-    pending.push_back({text, numbers, request->future()});
+    pending_.push_back({text, numbers, request->future()});
     store->submit(name(text), std::move(request));
   }
 
@@ -146,9 +146,9 @@ class World {
 
   // Waits for all answers.
   void settle() {
-    while (!pending.empty()) {
-      Pending next = std::move(pending.front());
-      pending.pop_front();
+    while (!pending_.empty()) {
+      Pending next = std::move(pending_.front());
+      pending_.pop_front();
       take(next.database, next.numbers, wait(next.reply));
     }
   }
@@ -306,7 +306,7 @@ class World {
       violation(text, "the rolling checksum is not that of the pages");
   }
 
-  std::deque<Pending> pending;
+  std::deque<Pending> pending_;
 };
 
 }  // namespace offprint::database::testing

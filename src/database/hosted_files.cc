@@ -142,11 +142,13 @@ void HostedDatabase::record_checkpoint(TxId covered, bool durable, bool closing)
 void HostedDatabase::checkpoint(bool durable, bool closing) {
   std::shared_ptr<OpenFiles> files;
   std::uint64_t generation = 0;
+  bool generation_known = false;
   TxId newest;
   {
     std::lock_guard lock(mutex_);
     files = files_;
     generation = wal_map_.generation();
+    generation_known = wal_map_.has_commits();
     newest = wal_map_.newest();
   }
   if (!files) return;
@@ -157,10 +159,14 @@ void HostedDatabase::checkpoint(bool durable, bool closing) {
   std::optional<TxId> covered;
   {
     std::lock_guard lock(mutex_);
-    // A -wal starts anew only when all of it is in the file, fsynced.
-    bool started_anew = wal_map_.generation() != generation;
+    // A -wal starts anew only when all of it is in the file, fsynced. The first commit since the
+    // files were opened proves no new start: it may stand behind frames that were there.
     bool complete = result->done_frames == result->wal_frames;
-    covered = started_anew ? newest : wal_map_.covered(result->done_frames, complete);
+    if (wal_map_.generation() == generation) {
+      covered = wal_map_.covered(result->done_frames, complete);
+    } else if (generation_known || complete) {
+      covered = newest;
+    }
   }
   if (covered) record_checkpoint(*covered, durable, closing);
 }

@@ -28,13 +28,13 @@ class ScarceMemory {
 
   static thread_local int left;
   static sqlite3_mem_methods system;
-  static const bool installed;
+  static const bool kInstalled;
 };
 
 thread_local int ScarceMemory::left = -1;
 sqlite3_mem_methods ScarceMemory::system;
 // Before SQLite is used for the first time.
-const bool ScarceMemory::installed = [] {
+const bool ScarceMemory::kInstalled = [] {
   if (sqlite3_config(SQLITE_CONFIG_GETMALLOC, &system) != SQLITE_OK) return false;
   sqlite3_mem_methods scarce = system;
   scarce.xMalloc = allocate;

@@ -26,7 +26,10 @@ class WalMap {
   // nothing.
   std::optional<TxId> covered(std::uint32_t frames, bool all) const;
   TxId newest() const { return newest_; }
-  // Counts generations that began since reset.
+  // A commit was added since reset. Before that nothing is known of the -wal's generation: it may
+  // have frames.
+  bool has_commits() const { return has_commits_; }
+  // Counts the times that the -wal surely started anew since reset.
   std::uint64_t generation() const { return generation_; }
   // Frames of the newest commit in the current generation.
   std::uint32_t frames() const;
