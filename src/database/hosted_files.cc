@@ -419,8 +419,8 @@ std::vector<journal::Location> HostedDatabase::records_above_checkpoint() {
 
 class HostedSnapshot final : public Snapshot {
  public:
-  HostedSnapshot(std::shared_ptr<OpenFiles> files, PageReader reader, DatabaseState state)
-      : files_(std::move(files)), reader_(std::move(reader)), state_(std::move(state)) {}
+  HostedSnapshot(std::shared_ptr<OpenFiles> files, PageReader reader, const DatabaseState& state)
+      : files_(std::move(files)), reader_(std::move(reader)), state_(state) {}
   ~HostedSnapshot() override { reader_.end(); }
 
   Position position() const override { return state_.position; }

@@ -52,7 +52,7 @@ TransactionRecorder::TransactionRecorder(std::uint64_t database_id, journal::Jou
     : database_id_(database_id),
       journal_(journal),
       payload_bytes_max_(payload_bytes_max),
-      state_(std::move(state)),
+      state_(state),
       old_pages_(old_pages),
       decided_(std::move(decided)) {}
 
