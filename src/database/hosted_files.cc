@@ -141,32 +141,22 @@ void HostedDatabase::record_checkpoint(TxId covered, bool durable, bool closing)
 
 void HostedDatabase::checkpoint(bool durable, bool closing) {
   std::shared_ptr<OpenFiles> files;
-  std::uint64_t generation = 0;
-  bool generation_known = false;
-  TxId newest;
+  WalMap::Stage before;
   {
     std::lock_guard lock(mutex_);
     files = files_;
-    generation = wal_map_.generation();
-    generation_known = wal_map_.has_commits();
-    newest = wal_map_.newest();
+    before = wal_map_.stage();
   }
   if (!files) return;
   auto result = files->checkpoint();
   environment_.counters.checkpoints.fetch_add(1, std::memory_order_relaxed);
   if (!result)
     return log::warn("database '{}': checkpoint: {}", identity_.name, result.error().message());
+  if (result->busy && result->wal_frames == 0) return;  // it did not even start
   std::optional<TxId> covered;
   {
     std::lock_guard lock(mutex_);
-    // A -wal starts anew only when all of it is in the file, fsynced. The first commit since the
-    // files were opened proves no new start: it may stand behind frames that were there.
-    bool complete = result->done_frames == result->wal_frames;
-    if (wal_map_.generation() == generation) {
-      covered = wal_map_.covered(result->done_frames, complete);
-    } else if (generation_known || complete) {
-      covered = newest;
-    }
+    covered = wal_map_.covered_since(before, result->done_frames, result->wal_frames);
   }
   if (covered) record_checkpoint(*covered, durable, closing);
 }

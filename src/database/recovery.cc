@@ -55,7 +55,7 @@ Result<bool> recover_file(const std::string& path, const char* vfs, const Databa
   }
   OFFPRINT_TRY(applier->commit(state.page_count));
   OFFPRINT_TRY_ASSIGN(auto checkpoint, applier->checkpoint(SQLITE_CHECKPOINT_PASSIVE));
-  return checkpoint.done_frames == checkpoint.wal_frames;
+  return !checkpoint.busy && checkpoint.done_frames == checkpoint.wal_frames;
 }
 
 }  // namespace offprint::database

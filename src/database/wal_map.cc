@@ -14,6 +14,7 @@ void WalMap::reset(TxId opened_at) {
   generations_.push_back({{}, opened_at, {}});  // a -wal without a header
   newest_ = opened_at;
   has_commits_ = false;
+  ++opened_;
 }
 
 void WalMap::add(const sqlite::WalPoint& point, TxId txid) {
@@ -47,6 +48,19 @@ std::optional<TxId> WalMap::find(const sqlite::WalPoint& point) const {
   return std::nullopt;
 }
 
+std::optional<TxId> WalMap::covered_since(const Stage& before, std::uint32_t done,
+                                          std::uint32_t frames) const {
+  if (opened_ != before.opened) return std::nullopt;  // those files were left meanwhile
+  bool complete = done == frames;
+  if (generation_ == before.generation) return covered(done, complete);
+  // A -wal starts anew only when all of it is in the file, fsynced. The first commit since the
+  // files were opened proves no new start: it may stand behind frames that were there.
+  if (before.has_commits || complete) return before.newest;
+  return std::nullopt;
+}
+
+// The newest transaction whose commit is within the first `frames` of the current generation. None
+// is: the state at the generation's start when the whole -wal is meant (`all`), else nothing.
 std::optional<TxId> WalMap::covered(std::uint32_t frames, bool all) const {
   const Generation& current = generations_.back();
   std::optional<TxId> covered;

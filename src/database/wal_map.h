@@ -21,20 +21,26 @@ class WalMap {
   void add(const sqlite::WalPoint& point, TxId txid);
   // Nothing: not a state that this map knows (another program wrote the file).
   std::optional<TxId> find(const sqlite::WalPoint& point) const;
-  // The newest transaction whose commit is within the first `frames` of the current generation.
-  // None is: the state at the generation's start when the whole -wal is meant (`all`), else
-  // nothing.
-  std::optional<TxId> covered(std::uint32_t frames, bool all) const;
-  TxId newest() const { return newest_; }
-  // A commit was added since reset. Before that nothing is known of the -wal's generation: it may
-  // have frames.
-  bool has_commits() const { return has_commits_; }
-  // Counts the times that the -wal surely started anew since reset.
+  // To be taken before a checkpoint, which runs beside commits.
+  struct Stage {
+    std::uint64_t opened = 0;
+    std::uint64_t generation = 0;
+    bool has_commits = false;
+    TxId newest;
+  };
+  Stage stage() const { return {opened_, generation_, has_commits_, newest_}; }
+  // What a checkpoint that began at `before` has surely brought into the file, when it answered
+  // that `done` of the -wal's `frames` are there.
+  std::optional<TxId> covered_since(const Stage& before, std::uint32_t done,
+                                    std::uint32_t frames) const;
+  // Counts generations.
   std::uint64_t generation() const { return generation_; }
   // Frames of the newest commit in the current generation.
   std::uint32_t frames() const;
 
  private:
+  std::optional<TxId> covered(std::uint32_t frames, bool all) const;
+
   struct Entry {
     std::uint32_t frame;
     TxId txid;
@@ -48,6 +54,7 @@ class WalMap {
   TxId newest_;
   bool has_commits_ = false;  // since reset
   std::uint64_t generation_ = 0;
+  std::uint64_t opened_ = 0;  // counts resets
 };
 
 }  // namespace offprint::database

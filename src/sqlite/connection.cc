@@ -143,18 +143,29 @@ Result<Statement> Connection::prepare(std::string_view sql, unsigned flags) {
   return statement;
 }
 
+// What a statement does may fail at its very end only: PRAGMA journal_mode=WAL commits there.
+static Result<> end_statement(Statement& statement) {
+  int code = sqlite3_reset(statement.handle());
+  if (code != SQLITE_OK) return fail(sqlite_error(code, sqlite3_db_handle(statement.handle())));
+  return {};
+}
+
 Result<std::int64_t> Connection::query_int(const char* sql) {
   OFFPRINT_TRY_ASSIGN(Statement statement, prepare(sql));
   OFFPRINT_TRY_ASSIGN(bool row, statement.step());
   if (!row) return fail(Code::kNotFound, fmt::format("no row: {}", sql));
-  return statement.column_int(0);
+  std::int64_t value = statement.column_int(0);
+  OFFPRINT_TRY(end_statement(statement));
+  return value;
 }
 
 Result<std::string> Connection::query_text(const char* sql) {
   OFFPRINT_TRY_ASSIGN(Statement statement, prepare(sql));
   OFFPRINT_TRY_ASSIGN(bool row, statement.step());
   if (!row) return fail(Code::kNotFound, fmt::format("no row: {}", sql));
-  return std::string(statement.column_text(0));
+  std::string value(statement.column_text(0));
+  OFFPRINT_TRY(end_statement(statement));
+  return value;
 }
 
 void initialize() {
