@@ -308,7 +308,7 @@ TEST_F(HttpServerTest, ChunkedRequestBody) {
 
 TEST_F(HttpServerTest, RefusedRequestsCloseTheConnection) {
   start();
-  for (auto [request, status] : std::vector<std::pair<std::string, int>>{
+  for (const auto& [request, status] : std::vector<std::pair<std::string, int>>{
            {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: "
             "chunked\r\n\r\n0\r\n\r\n",
             400},
