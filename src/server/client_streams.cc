@@ -36,6 +36,12 @@ std::size_t stored_size(const hrana::StoredSql& stored) {
   return size;
 }
 
+std::uint64_t new_stream_id() {
+  std::array<std::uint8_t, 8> raw;
+  fill_random(raw);
+  return load_be<std::uint64_t>(raw.data()) | 1;  // never 0
+}
+
 }  // namespace
 
 Result<StreamKey> load_stream_key(FileSystem& files, const std::string& path) {
@@ -51,14 +57,6 @@ Result<StreamKey> load_stream_key(FileSystem& files, const std::string& path) {
     return fail(Code::kCorrupt, path + ": must be " + std::to_string(key.size()) + " bytes");
   std::copy(bytes.begin(), bytes.end(), key.begin());
   return key;
-}
-
-ClientStreams::Stream ClientStreams::open() {
-  Stream stream;
-  std::array<std::uint8_t, 8> raw;
-  fill_random(raw);
-  stream.id = load_be<std::uint64_t>(raw.data());
-  return stream;
 }
 
 std::string ClientStreams::sign(Kind kind, std::uint64_t id, std::uint32_t sequence,
@@ -109,6 +107,7 @@ Result<ClientStreams::Stream> ClientStreams::take(std::string_view baton,
 }
 
 Result<std::string> ClientStreams::put(Stream& stream, std::string_view database) {
+  if (stream.id == 0) stream.id = new_stream_id();
   if (stream.state.empty()) return sign(Kind::kStateless, stream.id, stream.sequence, database);
   Kind kind = stream.state.held ? Kind::kInTransaction : Kind::kPinned;
   std::size_t size = stored_size(stream.state.stored);
@@ -130,6 +129,7 @@ Result<std::string> ClientStreams::put(Stream& stream, std::string_view database
   entry.order = order_.insert(order_.end(), stream.id);
   stored_bytes_ += size;
   pinned_.emplace(stream.id, std::move(entry));
+  pinned_count_.store(pinned_.size(), std::memory_order_relaxed);
   return sign(kind, stream.id, stream.sequence, database);
 }
 
@@ -137,15 +137,12 @@ void ClientStreams::forget(std::unordered_map<std::uint64_t, Entry>::iterator en
   stored_bytes_ -= entry->second.stored_bytes;
   order_.erase(entry->second.order);
   pinned_.erase(entry);
-}
-
-std::size_t ClientStreams::pinned_count() const {
-  std::lock_guard lock(mutex_);
-  return pinned_.size();
+  pinned_count_.store(pinned_.size(), std::memory_order_relaxed);
 }
 
 std::vector<std::shared_ptr<database::HeldTransaction>> ClientStreams::expire(Deadline now) {
   std::vector<std::shared_ptr<database::HeldTransaction>> released;
+  if (pinned_count() == 0) return released;
   std::lock_guard lock(mutex_);
   while (!order_.empty()) {
     auto oldest = pinned_.find(order_.front());

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -43,14 +44,12 @@ class ClientStreams {
   };
   ClientStreams(const StreamKey& key, const Options& options) : key_(key), options_(options) {}
 
-  // A stream as a request finds it.
+  // A stream as a request finds it. A default one is new; it gets its id when it is first put.
   struct Stream {
     std::uint64_t id = 0;
     std::uint32_t sequence = 0;
     PinnedStream state;
   };
-  // Begins a stream.
-  Stream open();
   // Goes on with one; its state is taken out and waits for put(). kInvalid: no baton of ours, of
   // another database, or one that was used before. kNotFound: its state is gone (STREAM_EXPIRED, or
   // TRANSACTION_TIMEOUT when it had an open transaction).
@@ -59,7 +58,7 @@ class ClientStreams {
   // transaction in `stream` is then to be released by the caller).
   Result<std::string> put(Stream& stream, std::string_view database);
 
-  std::size_t pinned_count() const;
+  std::size_t pinned_count() const { return pinned_count_.load(std::memory_order_relaxed); }
   // Streams idle for longer than options.idle_ms are dropped; returns their transactions.
   std::vector<std::shared_ptr<database::HeldTransaction>> expire(Deadline now);
 
@@ -82,7 +81,8 @@ class ClientStreams {
   mutable std::mutex mutex_;
   std::unordered_map<std::uint64_t, Entry> pinned_;  // guarded by mutex_
   std::list<std::uint64_t> order_;                   // guarded by mutex_; oldest first
-  std::size_t stored_bytes_ = 0;                     // guarded by mutex_
+  std::atomic<std::size_t> pinned_count_{0};
+  std::size_t stored_bytes_ = 0;  // guarded by mutex_
 };
 
 }  // namespace offprint::server

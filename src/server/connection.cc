@@ -22,7 +22,8 @@ using boost::system::error_code;
 
 constexpr std::size_t kReadBufferSmall = 4 << 10;
 constexpr std::size_t kReadBufferLarge = 64 << 10;
-constexpr std::size_t kBodyPiece = 1 << 20;  // handed to a BodyReceiver at once
+constexpr std::size_t kBodyPiece = 1 << 20;    // handed to a BodyReceiver at once
+constexpr std::size_t kCopiedBody = 64 << 10;  // larger answers are not copied behind their head
 constexpr std::size_t kAnswersPerSend =
     256 << 10;  // pipelined answers are sent when this much has gathered
 constexpr int kLingerMs = 2'000;
@@ -86,6 +87,10 @@ Connection::Awaitable Connection::serve() {
       if (broken_) break;
       take_response();
       if (response_.stream) co_await send_stream();
+      if (!response_.body.empty()) {  // a large one: it is sent from where it is
+        if (!send_now()) co_await flush();
+        out_.swap(response_.body);
+      }
       if (out_.size() - out_begin_ > kAnswersPerSend && !send_now()) co_await flush();
       finish_request();
       if (keep_alive_) continue;
@@ -192,7 +197,7 @@ Connection::Awaitable Connection::wait_for_event() {
   co_await asio::async_initiate<Token, void()>(initiate, token);
 }
 
-// Puts the answer (or, for a stream, its head) into out_.
+// Puts the answer into out_; of a stream or a large body only the head.
 void Connection::take_response() {
   if (response_.close || stopping_) keep_alive_ = false;
   if (response_.status >= 500) {
@@ -208,7 +213,10 @@ void Connection::take_response() {
     return;
   }
   write_head(response_, response_.body.size());
-  if (!head_only_) out_ += response_.body;
+  if (head_only_ || response_.body.size() <= kCopiedBody) {
+    if (!head_only_) out_ += response_.body;
+    response_.body.clear();
+  }
 }
 
 void Connection::write_head(const Response& response, std::optional<std::uint64_t> length) {

@@ -338,7 +338,7 @@ TEST_F(HranaTest, AnswersCarryBookmarkAndServer) {
 TEST(ClientStreamsTest, ForgetsTheOldest) {
   ClientStreams streams(StreamKey{}, {.pinned_max = 2, .stored_bytes_max = 1000, .idle_ms = 10});
   auto pin = [&](const std::string& text) {
-    auto stream = streams.open();
+    ClientStreams::Stream stream;
     stream.state.stored[1] = text;
     return streams.put(stream, "d");
   };

@@ -2,8 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
-#include <condition_variable>
-#include <mutex>
+#include <future>
 #include <thread>
 
 #include <sys/resource.h>
@@ -92,6 +91,7 @@ void HttpServer::take(Connection::Socket socket, const std::shared_ptr<IoLoop>& 
   }
   auto connection =
       std::make_shared<Connection>(loop, std::move(socket), handler_, options_.limits);
+  loop->expect_connection();
   if (loop->is_current()) {
     connection->start();
   } else {
@@ -114,12 +114,15 @@ std::size_t HttpServer::connection_count() const {
 void HttpServer::stop() {
   if (stopping_.exchange(true)) return;
   if (!acceptor_) return;
-  asio::post(loops_[0]->context(), [this] {
+  std::promise<void> closed;
+  asio::post(loops_[0]->context(), [this, &closed] {
     error_code ignored;
     acceptor_->close(ignored);
     accept_pause_->cancel();
+    closed.set_value();
   });
-  // Asked again and again, because a connection may have been accepted meanwhile.
+  closed.get_future().wait();
+  // Asked again and again, because an accepted connection may still be on its way to its loop.
   auto close_all = [this](bool now, Deadline until) {
     do {
       for (auto& loop : loops_) {

@@ -122,6 +122,10 @@ class TestHandler final : public HttpHandler {
               Responder responder) override {
     Response response;
     response.content_type = "text/plain";
+    if (request.target == "/now/large") {
+      response.body.assign(5 << 20, 'L');
+      return responder.respond(std::move(response));
+    }
     response.body = std::string(request.target) + ":" + request.body;
     if (request.target.starts_with("/now")) return responder.respond(std::move(response));
     if (request.target == "/drop") return;
@@ -257,6 +261,17 @@ TEST_F(HttpServerTest, SplitAtEveryByte) {
     socket.send(request.substr(at));
     EXPECT_EQ(socket.read().body, "/later:0123456789") << at;
   }
+}
+
+TEST_F(HttpServerTest, LargeAnswers) {
+  start();
+  TestSocket socket = connect();
+  socket.send(get("/now/a") + get("/now/large") + "HEAD /now/large HTTP/1.1\r\nHost: x\r\n\r\n" +
+              get("/now/b"));
+  EXPECT_EQ(socket.read().body, "/now/a:");
+  EXPECT_EQ(socket.read().body, std::string(5 << 20, 'L'));
+  EXPECT_NE(socket.read(true).head.find("Content-Length: 5242880\r\n"), std::string::npos);
+  EXPECT_EQ(socket.read().body, "/now/b:");
 }
 
 TEST_F(HttpServerTest, HeadHasNoBody) {

@@ -81,7 +81,6 @@ void IoLoop::drain() {
 void IoLoop::add(Connection& connection) {
   connection.set_loop_index(connections_.size());
   connections_.push_back(&connection);
-  connection_count_.store(connections_.size(), std::memory_order_relaxed);
   if (!ticking_) {
     ticking_ = true;
     tick();
@@ -94,7 +93,7 @@ void IoLoop::remove(Connection& connection) {
   connections_[index] = connections_.back();
   connections_[index]->set_loop_index(index);
   connections_.pop_back();
-  connection_count_.store(connections_.size(), std::memory_order_relaxed);
+  connection_count_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 // Once a second while there are connections: an idle server has no timer.

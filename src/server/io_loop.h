@@ -54,11 +54,13 @@ class IoLoop : public std::enable_shared_from_this<IoLoop> {
   // Thread: any.
   void complete(std::shared_ptr<Completion> completion);
 
-  // Thread: this loop's, or any once it has ended.
+  // A connection is on its way to this loop: it counts from now on. Thread: any.
+  void expect_connection() { connection_count_.fetch_add(1, std::memory_order_relaxed); }
+  // Thread: this loop's. Each added connection was expected.
   void add(Connection& connection);
   void remove(Connection& connection);
   const std::vector<Connection*>& connections() const { return connections_; }
-  // Thread: any.
+  // Those expected, and not removed again. Thread: any.
   std::size_t connection_count() const { return connection_count_.load(std::memory_order_relaxed); }
 
   // Closes idle connections, lets busy ones finish their request (`now`: cuts them too). Thread:

@@ -88,7 +88,7 @@ Result<ClientStreams::Stream> stream_of(Service& service, const database::Databa
                                         const hrana::Pipeline& pipeline) {
   for (auto& held : service.streams.expire(SteadyClock::now())) service.store.release(held);
   if (pipeline.baton) return service.streams.take(*pipeline.baton, name.text());
-  return service.streams.open();
+  return ClientStreams::Stream();
 }
 
 }  // namespace

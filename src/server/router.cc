@@ -93,6 +93,7 @@ BodyPlan Router::plan_body(const HttpRequest& request) {
   BodyPlan plan;
   plan.limit = service_.options.body_bytes_max;
   std::string_view path = request.target.substr(0, request.target.find('?'));
+  while (path.ends_with('/')) path.remove_suffix(1);
   if (request.method == Method::kPost && path.starts_with("/db/") && path.ends_with("/import")) {
     plan.limit = service_.options.upload_bytes_max;
     plan.receiver = std::make_shared<SpooledUpload>(service_);
@@ -150,6 +151,9 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
   }
   if (action == "import") {
     if (!is_post) return responder.respond(method_not_allowed("POST"));
+    // plan_body() looks at the address as it was sent.
+    if (!receiver)
+      return responder.respond(not_found("an address with escapes; write /db/NAME/import"));
     return handle_import(service_, target.name, std::move(receiver), std::move(responder));
   }
   if (action == "stream") {

@@ -232,6 +232,8 @@ TEST_F(Routes, SnapshotAndImport) {
   post("/db/q/import", file, 409);
   post("/db/other/import", "this is no database", 400);
   post("/db/other2/import", "", 400);
+  post("/db/other3/import/", file);
+  post("/db/other4/%69mport", file, 404);
   // The helpers drop the uploads just after they answered.
   auto uploads = [&] {
     int count = 0;

@@ -13,9 +13,13 @@ Result<std::optional<Bookmark>> read_position(const HttpRequest& request) {
 }
 
 std::string answer_headers(const Service& service, const Bookmark& bookmark) {
-  std::string text = "Offprint-Bookmark: ";
-  text += bookmark.text();
-  text += "\r\nOffprint-Served-By: ";
+  std::string text;
+  if (bookmark.lineage != Lineage()) {  // of no database: it was not found
+    text += "Offprint-Bookmark: ";
+    text += bookmark.text();
+    text += "\r\n";
+  }
+  text += "Offprint-Served-By: ";
   text += service.options.node_name;
   text += "\r\n";
   return text;
