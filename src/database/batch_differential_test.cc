@@ -431,6 +431,7 @@ class BatchDifferentialTest : public StoreTest {
   }
 
   FaultFileSystem disk_;
+  std::atomic<bool> is_full_{false};
   std::unique_ptr<Reference> reference_;
   Dice dice_;
 };
@@ -467,11 +468,11 @@ TEST_F(BatchDifferentialTest, EachRequestGetsWhatItAloneWouldHaveGot) {
 }
 
 TEST_F(BatchDifferentialTest, RefusedCommitsLeaveNothingAndLaterOnesWork) {
-  std::atomic<bool> full{false};
-  disk_.set_hook([&](const FaultFileSystem::Call& call) {
+  disk_.set_hook([this](const FaultFileSystem::Call& call) {
     bool new_segment = call.path.ends_with("/journal/new.tmp");
-    return full && new_segment && call.operation == FaultFileSystem::Operation::kAllocate ? ENOSPC
-                                                                                          : 0;
+    return is_full_ && new_segment && call.operation == FaultFileSystem::Operation::kAllocate
+               ? ENOSPC
+               : 0;
   });
   int refused = 0;
   int committed = 0;
@@ -479,9 +480,9 @@ TEST_F(BatchDifferentialTest, RefusedCommitsLeaveNothingAndLaterOnesWork) {
   for (int batch = 0; batch < batches; ++batch) {
     std::vector<Script> scripts;
     for (int i = 1 + pick(dice_, 8); i > 0; --i) scripts.push_back(mild_script(dice_));
-    full = pick(dice_, 3) != 0;
+    is_full_ = pick(dice_, 3) != 0;
     std::vector<Answers> answers = run_together(scripts);
-    full = false;
+    is_full_ = false;
     for (std::size_t i = 0; i < scripts.size(); ++i) {
       const Outcome& outcome = answers[i].outcome;
       if (outcome.state == Outcome::State::kRejected) {

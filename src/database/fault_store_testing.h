@@ -270,8 +270,8 @@ class World {
     if (!reply.succeeded) told = Told::kRefused;
     if (reply.outcome.state == Outcome::State::kRejected) told = Told::kRefused;
     if (reply.outcome.state == Outcome::State::kUnknown || reply.after_stop) told = Told::kUnknown;
-    for (int number : numbers)
-      known[text].writes[number] = {told, reply.outcome.bookmark.txid.value};
+    std::uint64_t txid = told == Told::kDone ? reply.outcome.bookmark.txid.value : 0;
+    for (int number : numbers) known[text].writes[number] = {told, txid};
     if (told == Told::kDone) ++writes_done;
   }
 

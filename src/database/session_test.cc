@@ -169,6 +169,7 @@ TEST_F(SessionTest, AWriteErrorInMidTransactionEndsOnlyItsRequest) {
       "INSERT INTO t WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < "
       "1500) SELECT randomblob(4000) FROM c";
   EXPECT_EQ(code_of({large}), SQLITE_OK);  // the second time, alone
+  disk_.set_hook(nullptr);
   EXPECT_FALSE(armed);
   EXPECT_EQ(query("b", "SELECT count(*) FROM t"), "1500");
 }
