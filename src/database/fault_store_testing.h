@@ -83,6 +83,24 @@ class World {
     settle();
   }
 
+  // Creates it with the content of a file: more than the journal takes in one record.
+  void create_from_file(const std::string& text) {
+    auto made = store->create(name(text), {});
+    if (!made || machine.stopped()) {
+      maybe_created.insert(text);
+      return;
+    }
+    KnownDatabase& database = known[text] = {};
+    database.id = made->id;
+    database.lineage = made->bookmark.lineage;
+    auto imported = store->import_file(name(text), source_file());
+    Write write;
+    write.told = imported ? Told::kDone : Told::kRefused;
+    if (machine.stopped() || failed) write.told = Told::kUnknown;
+    if (write.told == Told::kDone) write.txid = imported->txid.value;
+    for (int number : {0, 1'000'001, 1'000'002, 1'000'003}) database.writes[number] = write;
+  }
+
   void drop(const std::string& text) {
     settle();
     auto dropped = store->drop(name(text));
@@ -258,6 +276,23 @@ class World {
     std::vector<int> numbers;
     std::future<Reply> reply;
   };
+
+  // On the machine's own disk.
+  static const std::string& source_file() {
+    static TemporaryFolder folder;
+    static const std::string path = [] {
+      std::string file = folder.path() + "/source.db";
+      sqlite::Connection::Options options;
+      options.create = true;
+      auto source = sqlite::Connection::open(file, options).value();
+      EXPECT_TRUE(source.execute("PRAGMA page_size=8192; PRAGMA auto_vacuum=2"));
+      for (const std::string& sql : workload_schema()) EXPECT_TRUE(source.execute(sql.c_str()));
+      for (int number : {1'000'001, 1'000'002, 1'000'003})
+        EXPECT_TRUE(source.execute(write_sql(number, 100, 4'000, 0).c_str()));
+      return file;
+    }();
+    return path;
+  }
 
   Reply wait(std::future<Reply>& future) {
     if (future.wait_for(std::chrono::seconds(60)) == std::future_status::ready) return future.get();

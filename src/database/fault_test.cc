@@ -99,7 +99,8 @@ class RandomWork {
     options.page_size = 1024u << pick(dice_, 4);
     options.auto_vacuum = pick(dice_, 3);
     for (const char* name : {"a", "b", "c", "d"}) {
-      if (!world_.known.contains(name)) return world_.create(name, options);
+      if (world_.known.contains(name)) continue;
+      return pick(dice_, 4) == 0 ? world_.create_from_file(name) : world_.create(name, options);
     }
   }
 
@@ -204,6 +205,8 @@ bool scripted_work(World& world) {
   if (lives() && world.known.contains("b")) world.drop("b");
   if (lives()) world.create("b", small_pages);
   write("b", 100);
+  if (lives()) world.create_from_file("c");
+  write("c", 100);
   for (int i = 0; i < 4; ++i) write("a", 2'000);
   if (lives()) {
     world.stop_store();
@@ -319,6 +322,40 @@ void expect_noticed(Mutant mutant) {
   std::vector<std::string> noticed = crash_at_random(mutant, 1'000, seed());
   ASSERT_FALSE(noticed.empty());
   fmt::print("noticed: {}\n", noticed.front());
+}
+
+// The catalog cannot be written while the DROP record can.
+TEST_F(FaultTest, ADroppedDatabaseStaysDroppedThoughTheCatalogIsFull) {
+  World world;
+  ASSERT_TRUE(world.start_store());
+  world.create("a", {});
+  world.create("b", {});
+  Lineage lineage = world.known["a"].lineage;
+  std::atomic<bool> full{true};
+  auto refuse = [&full](const FaultFileSystem::Call& call) {
+    bool catalog = call.path.ends_with("0000000000000000.db-wal");
+    return full && catalog && call.operation == FaultFileSystem::Operation::kWrite ? ENOSPC : 0;
+  };
+  world.machine.disk().set_hook(refuse);
+  EXPECT_TRUE(world.store->drop(World::name("a")));
+  EXPECT_EQ(world.store->info(World::name("a")).error().code(), Code::kNotFound);
+  EXPECT_FALSE(world.store->create(World::name("a"), {}));
+  for (int number = 1; number < 200; ++number)  // enough to free the segment with the record
+    world.write("b", {number}, {write_sql(number, 3, 3'000, number - 2)});
+  world.stop_store();
+  ASSERT_TRUE(world.start_store());
+  EXPECT_EQ(world.store->info(World::name("a")).error().code(), Code::kNotFound);
+  full = false;
+  auto again = world.store->create(World::name("a"), {});
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_NE(again->bookmark.lineage, lineage);
+  world.known.erase("a");
+  world.maybe_created.insert("a");
+  world.stop_store();
+  world.machine.start_again();
+  ASSERT_TRUE(world.start_store());
+  world.check_store();
+  EXPECT_TRUE(world.violations.empty()) << world.violations.front();
 }
 
 TEST_F(FaultTest, TheTestNoticesCommitsThatAreNotSynced) {

@@ -531,8 +531,10 @@ Result<Bookmark> HostedDatabase::import_at_turn(const std::string& path) {
   auto copied = copy_database(source, files->writer().connection());
   if (auto error = files->recorder().journal_error()) environment_.fatal(*error);
   auto why = files->recorder().take_error();
+  bool decided = files->recorder().state().position.txid.value != 0;
+  needs_recovery_ = files->recorder().broken_error().has_value();
   files.reset();  // connections of other users start from the new schema
-  if (!copied) return fail(why ? *why : copied.error());
+  if (!copied && !decided) return fail(why ? *why : copied.error());
   became_visible();
   return bookmark();
 }

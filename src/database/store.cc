@@ -74,6 +74,7 @@ class StoreImpl final : public Store {
   std::shared_ptr<HostedDatabase> host(const Catalog::Row& row, Replayed replayed);
   Result<> load_catalog(Replay& replay);
   Result<> sweep_orphans();
+  void finish_drops();
   void remove_files(const std::string& path);
   std::vector<std::shared_ptr<HostedDatabase>> all();
   void upkeep_if_due();
@@ -84,6 +85,16 @@ class StoreImpl final : public Store {
   std::unique_ptr<Catalog> catalog_;
   std::shared_mutex mutex_;
   std::map<std::string, std::shared_ptr<HostedDatabase>> databases_;  // guarded by mutex_
+  // Databases that nobody finds any more, but that the catalog still has. Without its DROP record
+  // in the journal such a database would be there again after a restart, and empty.
+  struct Dropping {
+    HostedDatabase::Identity identity;
+    Epoch epoch;
+    std::shared_ptr<HostedDatabase> database;  // until the record is durable
+    journal::Lsn recorded;                     // not before that
+  };
+  std::map<std::uint64_t, Dropping> dropping_;  // by id; guarded by mutex_
+  std::mutex finish_drops_mutex_;
   std::atomic<std::uint64_t> upkeep_at_{kNoUpkeep};  // journal position of the next upkeep
   std::mutex upkeep_mutex_;
   std::map<std::uint64_t, std::int64_t>
@@ -124,13 +135,16 @@ Result<> StoreImpl::load_catalog(Replay& replay) {
   OFFPRINT_TRY(catalog_->set_up());
   OFFPRINT_TRY_ASSIGN(auto rows, catalog_->rows());
   for (const Catalog::Row& row : rows) {
-    if (replay.is_dropped(row.id)) {  // stopped in the middle of a drop
-      OFFPRINT_TRY(catalog_->remove(row.id, row.name, row.epoch));
-      continue;
-    }
     auto initial = never_written(row.lineage, row.epoch, row.options.page_size);
-    databases_.emplace(row.name, host(row, replay.take(row.id, initial)));
+    bool dropped = replay.is_dropped(row.id);  // stopped in the middle of a drop
+    auto database = host(row, replay.take(row.id, initial));
+    if (dropped) {
+      dropping_[row.id] = {database->identity(), row.epoch, nullptr, journal::Lsn{0}};
+    } else {
+      databases_.emplace(row.name, std::move(database));
+    }
   }
+  finish_drops();
   return sweep_orphans();
 }
 
@@ -156,6 +170,7 @@ Result<> StoreImpl::sweep_orphans() {
   const std::string folder = environment_->options.directory + "/databases";
   std::vector<std::string> known = {file_of(environment_->options.directory, kCatalogId)};
   for (const auto& [name, database] : databases_) known.push_back(database->identity().path);
+  for (const auto& [id, dropping] : dropping_) known.push_back(dropping.identity.path);
   std::sort(known.begin(), known.end());
   OFFPRINT_TRY_ASSIGN(auto names, environment_->options.files->list(folder));
   for (const std::string& name : names) {
@@ -216,6 +231,7 @@ Result<DatabaseInfo> StoreImpl::create(const DatabaseName& name, const CreateOpt
       options.encoding != "UTF-16be") {
     return fail(Code::kInvalid, "encoding must be UTF-8, UTF-16le or UTF-16be");
   }
+  finish_drops();
   OFFPRINT_TRY_ASSIGN(Catalog::Row row, catalog_->add(name, options));
   Replayed fresh;
   fresh.state = never_written(row.lineage, row.epoch, options.page_size);
@@ -228,9 +244,7 @@ Result<DatabaseInfo> StoreImpl::create(const DatabaseName& name, const CreateOpt
 
 Result<> StoreImpl::drop(const DatabaseName& name) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
-  journal::Draft draft;
-  draft.kind = journal::Kind::kDrop;
-  draft.database_id = database->identity().id;
+  std::uint64_t id = database->identity().id;
   {
     std::unique_lock lock(mutex_);
     auto found = databases_.find(name.text());
@@ -238,17 +252,53 @@ Result<> StoreImpl::drop(const DatabaseName& name) {
       return fail(Code::kNotFound, fmt::format("no database '{}'", name.text()));
     }
     databases_.erase(found);
+    dropping_[id] = {database->identity(), {}, database, {}};
   }
-  if (auto recorded = environment_->journal->commit(std::move(draft)); !recorded) {
+  journal::Draft draft;
+  draft.kind = journal::Kind::kDrop;
+  draft.database_id = id;
+  auto recorded = environment_->journal->commit(std::move(draft));
+  if (!recorded) {
+    if (recorded.error().code() == Code::kIo) environment_->fatal(recorded.error());
     std::unique_lock lock(mutex_);
+    dropping_.erase(id);
     databases_.emplace(name.text(), database);
     return fail(std::move(recorded).error());
   }
   database->shut_down(Error(Code::kNotFound, fmt::format("database '{}' was dropped", name.text())),
                       true);
-  OFFPRINT_TRY(catalog_->remove(database->identity().id, name.text(), database->position().epoch));
-  remove_files(database->identity().path);
+  {
+    std::unique_lock lock(mutex_);
+    dropping_[id].epoch = database->position().epoch;
+    dropping_[id].recorded = recorded->lsn;
+    dropping_[id].database = nullptr;
+  }
+  finish_drops();
   return {};
+}
+
+// Takes dropped databases out of the catalog and removes their files. What fails (a full disk) is
+// tried again later: they are dropped.
+void StoreImpl::finish_drops() {
+  std::lock_guard one_at_a_time(finish_drops_mutex_);
+  std::vector<Dropping> due;
+  {
+    std::shared_lock lock(mutex_);
+    for (const auto& [id, dropping] : dropping_) {
+      if (dropping.database == nullptr) due.push_back(dropping);
+    }
+  }
+  for (const Dropping& dropping : due) {
+    const HostedDatabase::Identity& identity = dropping.identity;
+    if (auto removed = catalog_->remove(identity.id, identity.name, dropping.epoch); !removed) {
+      log::warn("database '{}' was dropped, but is still in the catalog: {}", identity.name,
+                removed.error().message());
+      continue;
+    }
+    remove_files(identity.path);
+    std::unique_lock lock(mutex_);
+    dropping_.erase(identity.id);
+  }
 }
 
 Result<DatabaseInfo> StoreImpl::info(const DatabaseName& name) {
@@ -387,8 +437,19 @@ void StoreImpl::free_segments() {
     if (too_much || too_old) target = segments[i + 1].begin;
   }
   if (target == segments.front().begin) return;
+  finish_drops();
   auto databases = all();
   databases.push_back(catalog_database_);
+  {
+    std::shared_lock lock(mutex_);
+    for (const auto& [id, dropping] : dropping_) {
+      if (dropping.database != nullptr) {
+        databases.push_back(dropping.database);
+      } else {
+        target = std::min(target, dropping.recorded);
+      }
+    }
+  }
   for (const auto& database : databases) database->let_go_of(target);
   for (const auto& database : databases) {
     if (auto needed = database->needed_from()) target = std::min(target, *needed);

@@ -303,7 +303,11 @@ Result<> JournalImpl::wait_durable(const Location& location) {
 
 Result<> JournalImpl::wait_until(Lock& lock, Lsn target) {
   while (durable_ < target) {
-    OFFPRINT_TRY(failure_->check());
+    if (auto sound = failure_->check(); !sound) {
+      // Whoever was woken to lead goes away instead: the others must not wait for a leader.
+      for (std::condition_variable& done : batch_done_) done.notify_all();
+      return sound;
+    }
     if (!flushing_) return lead(lock);
     bool in_this_batch = target <= flushing_end_;
     batch_done_[(generation_ + (in_this_batch ? 0 : 1)) % 2].wait(lock);

@@ -1,4 +1,5 @@
 #include <atomic>
+#include <cerrno>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -96,6 +97,49 @@ TEST(JournalThreads, WhoComesDuringASyncSharesTheNextOne) {
   EXPECT_EQ(failures, 0);
   EXPECT_EQ(journal.sync_count(), before + 2);
   files.set_hook(nullptr);
+}
+
+// Something else fails while a batch is being synced: who was to lead the next batch must not leave
+// the others asleep.
+TEST(JournalThreads, AFailureWakesAllWhoWait) {
+  for (int round = 0; round < 30; ++round) {
+    FaultFileSystem files;
+    auto opened = open_journal(files);
+    OFFPRINT_ASSERT_OK(opened);
+    Journal& journal = *opened->journal;
+    std::atomic<bool> in_sync{false};
+    std::atomic<bool> go_on{false};
+    files.set_hook([&](const FaultFileSystem::Call& call) {
+      if (call.operation == FaultFileSystem::Operation::kWrite &&
+          call.path.find("/large/") != std::string::npos) {
+        return EIO;
+      }
+      if (call.operation == FaultFileSystem::Operation::kSync) {
+        in_sync = true;
+        while (!go_on) std::this_thread::yield();
+      }
+      return 0;
+    });
+    std::atomic<int> answered{0};
+    std::vector<std::thread> threads;
+    auto commit = [&] {
+      auto done = journal.commit(test_draft(Bytes(100)));
+      answered += done || done.error().code() == Code::kIo ? 1 : 100;
+    };
+    threads.emplace_back(commit);
+    while (!in_sync) std::this_thread::yield();
+    Lsn end = journal.end_lsn();
+    for (int i = 0; i < 8; ++i) threads.emplace_back(commit);
+    while (journal.end_lsn().value < end.value + std::uint64_t{8} * 176) std::this_thread::yield();
+    auto large = journal.create_large_payload();
+    OFFPRINT_ASSERT_OK(large);
+    OFFPRINT_EXPECT_CODE((*large)->write(Bytes(100'000)), Code::kIo);
+    go_on = true;
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(answered, 9);
+    large->reset();
+    files.set_hook(nullptr);
+  }
 }
 
 TEST(JournalThreads, ReadersAndRemovalAndRecyclingAtOnce) {
