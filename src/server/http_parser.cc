@@ -15,6 +15,9 @@ using boost::system::error_code;
 // Reserved at once for a body of known length, at most: a client's word alone must not take memory.
 constexpr std::uint64_t kBodyReserveMax = 1 << 20;
 constexpr std::size_t kJsonPadding = 64;
+// A chunked body ends with at least "0", CRLF, CRLF. Beast must not see less than that of its last
+// chunk.
+constexpr std::size_t kChunkedEndSize = 5;
 
 // Beast's idea of a body: a string that grows with what really arrives.
 struct GrowingBody {
@@ -106,6 +109,7 @@ std::size_t HttpParser::feed(std::string_view bytes) {
   auto& parser = *beast_->parser;
   std::size_t used = 0;
   while (used < bytes.size() && (state_ == State::kHead || state_ == State::kBody)) {
+    if (state_ == State::kBody && request_.chunked && bytes.size() - used < kChunkedEndSize) break;
     error_code error;
     std::size_t taken =
         parser.put(boost::asio::const_buffer(bytes.data() + used, bytes.size() - used), error);

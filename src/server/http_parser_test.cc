@@ -52,6 +52,8 @@ TEST(HttpParser, SameResultHoweverItIsSplit) {
   const std::string chunked =
       "POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
       "chunked\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\nT: 1\r\n\r\n";
+  const std::string empty =
+      "POST /e HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
   for (std::size_t step = 1; step <= 120; ++step) {
     Parsed one = parse(simple + "GET ", step);
     EXPECT_EQ(one.state, State::kDone);
@@ -63,6 +65,9 @@ TEST(HttpParser, SameResultHoweverItIsSplit) {
     Parsed three = parse(chunked + "GET ", step);
     EXPECT_EQ(three.body, "abcdefg");
     EXPECT_EQ(three.used, chunked.size());
+    Parsed four = parse(empty + "GET ", step);
+    EXPECT_EQ(four.body, "");
+    EXPECT_EQ(four.used, empty.size());
   }
 }
 
