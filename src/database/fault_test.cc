@@ -318,6 +318,34 @@ TEST_F(FaultTest, AFailedOpenLosesNothing) {
   fail_everywhere({FaultFileSystem::Operation::kOpen, EIO}, 200);
 }
 
+// A database that nothing was written to yet has a file as soon as it is opened. However often the
+// machine stops while it is made, the next opening goes on from what is there.
+TEST_F(FaultTest, AFirstOpeningThatStopsAnywhereIsDoneAgain) {
+  Dice dice(seed());
+  CreateOptions options;
+  options.page_size = 2048;
+  options.auto_vacuum = 1;
+  for (int i = 0; i < rounds(600); ++i) {
+    World world;
+    ASSERT_TRUE(world.start_store());
+    ASSERT_TRUE(world.store->create(World::name("a"), options));
+    for (int stops = 0; stops < 4; ++stops) {
+      world.machine.stop_after(dice() % 25);
+      world.run("a", {"SELECT 1 FROM sqlite_schema"});
+      world.machine.stop();
+      world.stop_store();
+      if (pick(dice, 3) == 0) {
+        world.machine.start_again();
+      } else {
+        world.machine.lose_power(dice());
+      }
+      ASSERT_TRUE(world.start_store());
+    }
+    Reply reply = world.run("a", {"CREATE TABLE t(a)"});
+    ASSERT_TRUE(reply.succeeded) << "round " << i << ": " << reply.error;
+  }
+}
+
 void expect_noticed(Mutant mutant) {
   std::vector<std::string> noticed = crash_at_random(mutant, 1'000, seed());
   ASSERT_FALSE(noticed.empty());

@@ -15,9 +15,12 @@ Result<> OpenFiles::create_file(const Options& options) {
   raw.vfs = options.vfs;
   raw.busy_timeout_ms = 5'000;
   OFFPRINT_TRY_ASSIGN(auto connection, sqlite::Connection::open(options.path, raw));
-  OFFPRINT_TRY(connection.execute(fmt::format("PRAGMA page_size={}; PRAGMA auto_vacuum={}",
-                                              options.create.page_size, options.create.auto_vacuum)
-                                      .c_str()));
+  // EXTRA: a power loss must not bring back the -journal that turned the file to WAL mode, SQLite
+  // would play it back next to a -wal.
+  OFFPRINT_TRY(connection.execute(
+      fmt::format("PRAGMA synchronous=EXTRA; PRAGMA page_size={}; PRAGMA auto_vacuum={}",
+                  options.create.page_size, options.create.auto_vacuum)
+          .c_str()));
   OFFPRINT_TRY_ASSIGN(std::string mode, connection.query_text("PRAGMA journal_mode=WAL"));
   if (mode != "wal")
     return fail(Code::kIo,

@@ -146,7 +146,9 @@ Result<> PageApplierImpl::prepare_file() {
       return fail(Code::kInvalid,
                   fmt::format("{} has pages of {} bytes, not {}", path_, page_size, page_size_));
     }
-    // Also when it is a WAL file already: somebody may have turned it back meanwhile.
+    // Also when it is a WAL file already: somebody may have turned it back meanwhile. EXTRA: a
+    // power loss must not bring back the -journal of this change.
+    OFFPRINT_TRY(db_->execute("PRAGMA r.synchronous=EXTRA"));
     OFFPRINT_TRY_ASSIGN(std::string mode, db_->query_text("PRAGMA r.journal_mode=WAL"));
     if (mode != "wal") {
       return fail(Code::kBusy,
