@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <deque>
 #include <future>
@@ -85,20 +86,16 @@ class World {
 
   // Creates it with the content of a file: more than the journal takes in one record.
   void create_from_file(const std::string& text) {
-    auto made = store->create(name(text), {});
-    if (!made || machine.stopped()) {
+    auto imported = store->import_file(name(text), source_file());
+    if (!imported || machine.stopped() || failed) {
       maybe_created.insert(text);
       return;
     }
     KnownDatabase& database = known[text] = {};
-    database.id = made->id;
-    database.lineage = made->bookmark.lineage;
-    auto imported = store->import_file(name(text), source_file());
-    Write write;
-    write.told = imported ? Told::kDone : Told::kRefused;
-    if (machine.stopped() || failed) write.told = Told::kUnknown;
-    if (write.told == Told::kDone) write.txid = imported->txid.value;
-    for (int number : {0, 1'000'001, 1'000'002, 1'000'003}) database.writes[number] = write;
+    database.id = store->info(name(text))->id;
+    database.lineage = imported->lineage;
+    Write write{Told::kDone, imported->txid.value};
+    for (int number : kImported) database.writes[number] = write;
   }
 
   void drop(const std::string& text) {
@@ -221,7 +218,7 @@ class World {
         KnownDatabase& found = known[text];
         found.id = info.id;
         found.lineage = info.bookmark.lineage;
-        found.writes[0] = {};
+        for (int number : kImported) found.writes[number] = {};
       }
       known[text].maybe_dropped = false;
       check_database(text);
@@ -277,6 +274,8 @@ class World {
     std::future<Reply> reply;
   };
 
+  // What the imported file has: a schema, which is write 0, and three writes.
+  static constexpr std::array kImported = {0, 1'000'001, 1'000'002, 1'000'003};
   // On the machine's own disk.
   static const std::string& source_file() {
     static TemporaryFolder folder;
@@ -287,8 +286,8 @@ class World {
       auto source = sqlite::Connection::open(file, options).value();
       EXPECT_TRUE(source.execute("PRAGMA page_size=8192; PRAGMA auto_vacuum=2"));
       for (const std::string& sql : workload_schema()) EXPECT_TRUE(source.execute(sql.c_str()));
-      for (int number : {1'000'001, 1'000'002, 1'000'003})
-        EXPECT_TRUE(source.execute(write_sql(number, 100, 4'000, 0).c_str()));
+      for (int number : kImported)
+        if (number > 0) EXPECT_TRUE(source.execute(write_sql(number, 100, 4'000, 0).c_str()));
       return file;
     }();
     return path;

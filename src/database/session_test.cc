@@ -318,7 +318,41 @@ TEST_F(ForeignKeyTest, DroppingAParentChecksItsChildren) {
   EXPECT_EQ(query("b", "SELECT (SELECT count(*) FROM p), (SELECT count(*) FROM c)"), "1|1");
 }
 
-TEST_F(ForeignKeyTest, CanBeOffForADatabaseButNotForARequest) {
+// What migrations send: a table that others refer to is made anew.
+TEST_F(ForeignKeyTest, AreOffForTheRequestThatSwitchesThemOff) {
+  make({"CREATE TABLE k(p REFERENCES p(id) ON DELETE CASCADE)", "INSERT INTO p VALUES(1)",
+        "INSERT INTO k VALUES(1)"});
+  const Texts rebuild = {"PRAGMA foreign_keys=off",
+                         "PRAGMA foreign_keys",
+                         "BEGIN",
+                         "CREATE TABLE p2(id INTEGER PRIMARY KEY, more TEXT)",
+                         "INSERT INTO p2(id) SELECT id FROM p",
+                         "PRAGMA foreign_keys=on",  // nothing, as in SQLite
+                         "DROP TABLE p",
+                         "ALTER TABLE p2 RENAME TO p",
+                         "COMMIT"};
+  auto answers = together(
+      {rebuild, {"INSERT INTO ci VALUES(99)"}, {"PRAGMA foreign_keys=0", "DELETE FROM nowhere"}});
+  for (const Answer& answer : answers[0].statements) EXPECT_EQ(answer.message, "");
+  EXPECT_EQ(answers[0].statements[1].rows.at(0), "0");
+  EXPECT_EQ(answers[1].statements[0].code, SQLITE_CONSTRAINT_FOREIGNKEY);
+  EXPECT_EQ(query("b", "SELECT (SELECT count(*) FROM k), (SELECT count(*) FROM p)"), "1|1");
+  EXPECT_EQ(query("b", "PRAGMA foreign_keys"), "1");
+  EXPECT_EQ(code_of({"INSERT INTO ci VALUES(99)"}), SQLITE_CONSTRAINT_FOREIGNKEY);
+}
+
+TEST_F(ForeignKeyTest, AreOffUntilTheOpenTransactionEnds) {
+  make({"INSERT INTO p VALUES(1)", "INSERT INTO ci VALUES(1)"});
+  Answers begun = run("b", {"PRAGMA foreign_keys=off", "BEGIN", "DELETE FROM p"}, true);
+  ASSERT_TRUE(begun.outcome.held);
+  store_->release(begun.outcome.held);
+  EXPECT_EQ(code_of({"DELETE FROM p"}), SQLITE_CONSTRAINT_FOREIGNKEY);
+  Answers no_transaction = run("b", {"PRAGMA foreign_keys=off"}, true);
+  EXPECT_FALSE(no_transaction.outcome.held);
+  EXPECT_EQ(code_of({"DELETE FROM p"}), SQLITE_CONSTRAINT_FOREIGNKEY);
+}
+
+TEST_F(ForeignKeyTest, CanBeOffForADatabase) {
   CreateOptions off;
   off.foreign_keys = false;
   create("off", off);
@@ -328,8 +362,6 @@ TEST_F(ForeignKeyTest, CanBeOffForADatabaseButNotForARequest) {
   EXPECT_EQ(query("off", "PRAGMA foreign_keys"), "0");
   run("off", {"PRAGMA foreign_keys=ON"});
   EXPECT_EQ(query("off", "PRAGMA foreign_keys"), "0");
-  EXPECT_EQ(code_of({"PRAGMA foreign_keys=OFF", "INSERT INTO ci VALUES(1)"}),
-            SQLITE_CONSTRAINT_FOREIGNKEY);
 }
 
 TEST_F(SessionTest, CountersTellOfTheRequestsOwnRows) {

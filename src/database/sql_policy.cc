@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cstdlib>
 
 #include <fmt/format.h>
 
@@ -28,8 +29,8 @@ constexpr std::array<std::string_view, 15> kReadable = {
     "foreign_keys", "freelist_count", "journal_mode",   "locking_mode", "max_page_count",
     "page_count",   "page_size",      "schema_version", "synchronous",  "query_only"};
 // Settings of a connection that programs send by habit; accepted and without effect.
-constexpr std::array<std::string_view, 6> kIgnored = {
-    "foreign_keys", "busy_timeout", "cache_size", "temp_store", "analysis_limit", "mmap_size"};
+constexpr std::array<std::string_view, 5> kIgnored = {"busy_timeout", "cache_size", "temp_store",
+                                                      "analysis_limit", "mmap_size"};
 
 template <std::size_t N>
 bool contains(const std::array<std::string_view, N>& names, std::string_view name) {
@@ -41,6 +42,14 @@ std::string lower(std::string_view text) {
   std::transform(result.begin(), result.end(), result.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return result;
+}
+
+// As SQLite reads a boolean (pragma.c, getBoolean): anything else is false.
+bool boolean(std::string_view argument) {
+  std::string word = lower(argument);
+  bool is_number = !word.empty() && word[0] >= '0' && word[0] <= '9';
+  if (is_number) return std::strtol(word.c_str(), nullptr, 10) != 0;
+  return word == "on" || word == "yes" || word == "true";
 }
 
 }  // namespace
@@ -117,6 +126,10 @@ int SqlPolicy::check_pragma(std::string_view name_as_written, const char* argume
   }
   if (contains(kAllowed, name)) return SQLITE_OK;
   if (argument == nullptr && contains(kReadable, name)) return SQLITE_OK;
+  if (argument != nullptr && name == "foreign_keys") {
+    observed_.sets_foreign_keys = boolean(argument);
+    return SQLITE_IGNORE;
+  }
   if (argument != nullptr && contains(kIgnored, name)) return SQLITE_IGNORE;
   if (name == "journal_mode" && lower(argument == nullptr ? "" : argument) == "wal")
     return SQLITE_IGNORE;

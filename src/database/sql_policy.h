@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -28,7 +29,8 @@ class SqlPolicy {
     StatementKind kind = StatementKind::kPlain;
     std::string savepoint;  // its name, unquoted
     bool sets_defer_foreign_keys = false;
-    bool sets_pragma = false;            // any PRAGMA with an argument that changes something
+    std::optional<bool> sets_foreign_keys;  // it compiles to nothing; the session does it
+    bool sets_pragma = false;               // any PRAGMA with an argument that changes something
     bool reads_change_counters = false;  // calls changes(), total_changes() or last_insert_rowid()
     std::string refusal;                 // why it was refused; empty: it was not
   };

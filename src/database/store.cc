@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <mutex>
+#include <set>
 #include <shared_mutex>
 
 #include <fmt/format.h>
@@ -74,6 +75,9 @@ class StoreImpl final : public Store {
   std::shared_ptr<HostedDatabase> host(const Catalog::Row& row, Replayed replayed);
   Result<> load_catalog(Replay& replay);
   Result<> sweep_orphans();
+  Result<std::shared_ptr<HostedDatabase>> add(const DatabaseName& name,
+                                              const CreateOptions& options);
+  Result<> give_up(const std::shared_ptr<HostedDatabase>& database);
   void finish_drops();
   void remove_files(const std::string& path);
   std::vector<std::shared_ptr<HostedDatabase>> all();
@@ -85,6 +89,7 @@ class StoreImpl final : public Store {
   std::unique_ptr<Catalog> catalog_;
   std::shared_mutex mutex_;
   std::map<std::string, std::shared_ptr<HostedDatabase>> databases_;  // guarded by mutex_
+  std::set<std::shared_ptr<HostedDatabase>> importing_;  // not found by name yet; by mutex_
   // Databases that nobody finds any more, but that the catalog still has. Without its DROP record
   // in the journal such a database would be there again after a restart, and empty.
   struct Dropping {
@@ -200,8 +205,9 @@ StoreImpl::~StoreImpl() {
 std::vector<std::shared_ptr<HostedDatabase>> StoreImpl::all() {
   std::shared_lock lock(mutex_);
   std::vector<std::shared_ptr<HostedDatabase>> result;
-  result.reserve(databases_.size());
+  result.reserve(databases_.size() + importing_.size());
   for (const auto& [name, database] : databases_) result.push_back(database);
+  result.insert(result.end(), importing_.begin(), importing_.end());
   return result;
 }
 
@@ -220,7 +226,9 @@ Result<std::shared_ptr<HostedDatabase>> StoreImpl::get(const DatabaseName& name)
 // ----------------------------------------------------------------------------------------------------------
 // catalog
 
-Result<DatabaseInfo> StoreImpl::create(const DatabaseName& name, const CreateOptions& options) {
+// Into the catalog; nobody finds it by its name yet.
+Result<std::shared_ptr<HostedDatabase>> StoreImpl::add(const DatabaseName& name,
+                                                       const CreateOptions& options) {
   std::uint32_t size = options.page_size;
   if (size < 512 || size > 65536 || (size & (size - 1)) != 0) {
     return fail(Code::kInvalid, "page_size must be a power of two from 512 to 65536");
@@ -235,16 +243,20 @@ Result<DatabaseInfo> StoreImpl::create(const DatabaseName& name, const CreateOpt
   OFFPRINT_TRY_ASSIGN(Catalog::Row row, catalog_->add(name, options));
   Replayed fresh;
   fresh.state = never_written(row.lineage, row.epoch, options.page_size);
-  auto database = host(row, std::move(fresh));
-  std::unique_lock lock(mutex_);
-  databases_[name.text()] = database;
-  lock.unlock();
+  return host(row, std::move(fresh));
+}
+
+Result<DatabaseInfo> StoreImpl::create(const DatabaseName& name, const CreateOptions& options) {
+  OFFPRINT_TRY_ASSIGN(auto database, add(name, options));
+  {
+    std::unique_lock lock(mutex_);
+    databases_[name.text()] = database;
+  }
   return database->info();
 }
 
 Result<> StoreImpl::drop(const DatabaseName& name) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
-  std::uint64_t id = database->identity().id;
   {
     std::unique_lock lock(mutex_);
     auto found = databases_.find(name.text());
@@ -252,8 +264,15 @@ Result<> StoreImpl::drop(const DatabaseName& name) {
       return fail(Code::kNotFound, fmt::format("no database '{}'", name.text()));
     }
     databases_.erase(found);
-    dropping_[id] = {database->identity(), {}, database, {}};
+    dropping_[database->identity().id] = {database->identity(), {}, database, {}};
   }
+  return give_up(database);
+}
+
+// Drops what is in dropping_ already.
+Result<> StoreImpl::give_up(const std::shared_ptr<HostedDatabase>& database) {
+  const std::uint64_t id = database->identity().id;
+  const std::string& name = database->identity().name;
   journal::Draft draft;
   draft.kind = journal::Kind::kDrop;
   draft.database_id = id;
@@ -262,11 +281,10 @@ Result<> StoreImpl::drop(const DatabaseName& name) {
     if (recorded.error().code() == Code::kIo) environment_->fatal(recorded.error());
     std::unique_lock lock(mutex_);
     dropping_.erase(id);
-    databases_.emplace(name.text(), database);
+    databases_.emplace(name, database);
     return fail(std::move(recorded).error());
   }
-  database->shut_down(Error(Code::kNotFound, fmt::format("database '{}' was dropped", name.text())),
-                      true);
+  database->shut_down(Error(Code::kNotFound, fmt::format("database '{}' was dropped", name)), true);
   {
     std::unique_lock lock(mutex_);
     dropping_[id].epoch = database->position().epoch;
@@ -344,8 +362,24 @@ void StoreImpl::release(const std::shared_ptr<HeldTransaction>& held) {
 }
 
 Result<Bookmark> StoreImpl::import_file(const DatabaseName& name, const std::string& path) {
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
-  return database->import_file(path);
+  if (auto existing = find(name.text())) return existing->import_file(path);
+  OFFPRINT_TRY_ASSIGN(auto database, add(name, {}));  // its own settings come with the file
+  {
+    std::unique_lock lock(mutex_);
+    importing_.insert(database);
+  }
+  auto imported = database->import_file(path);
+  {
+    std::unique_lock lock(mutex_);
+    importing_.erase(database);
+    if (imported) {
+      databases_[name.text()] = database;
+    } else {
+      dropping_[database->identity().id] = {database->identity(), {}, database, {}};
+    }
+  }
+  if (!imported) (void)give_up(database);
+  return imported;
 }
 
 // ----------------------------------------------------------------------------------------------------------

@@ -121,9 +121,9 @@ class Store {
   // Rolls it back now (the client went away).
   virtual void release(const std::shared_ptr<HeldTransaction>& held) = 0;
 
-  // Replaces the whole content of an empty (never written) database by the pages of an SQLite file,
-  // as one transaction. Blocks. kConflict when it was written before, kInvalid when the file is no
-  // sound database.
+  // Creates a database with the content of an SQLite file, or gives an empty (never written) one
+  // that content, as one transaction: all of it or nothing. Blocks. kConflict when it was written
+  // before, kInvalid when the file is no sound database.
   virtual Result<Bookmark> import_file(const DatabaseName& name, const std::string& path) = 0;
 
   // Where the database stands: the newest visible transaction. From memory.

@@ -1,3 +1,4 @@
+#include <fstream>
 #include <random>
 #include <thread>
 
@@ -248,8 +249,23 @@ TEST_F(StoreTest, ImportIsOneTransaction) {
   EXPECT_EQ(store_->info(name("b"))->page_size, 8192u);
   expect_checksum(*store_, name("b"));
   EXPECT_EQ(store_->import_file(name("b"), file).error().code(), Code::kConflict);
+  ASSERT_TRUE(store_->import_file(name("made"), file));
+  EXPECT_EQ(query("made", "SELECT a, length(b) FROM t"), "1|100000");
   open();
   EXPECT_EQ(query("b", "SELECT a, length(b) FROM t"), "1|100000");
+}
+
+TEST_F(StoreTest, AnImportThatFailsLeavesNothing) {
+  std::string file = folder_.path() + "/text.db";
+  std::ofstream(file) << "this is no database, and longer than the header of one: " +
+                             std::string(200, 'x');
+  EXPECT_EQ(store_->import_file(name("b"), file).error().code(), Code::kInvalid);
+  EXPECT_FALSE(store_->import_file(name("b"), file + ".none"));
+  EXPECT_EQ(store_->info(name("b")).error().code(), Code::kNotFound);
+  EXPECT_TRUE(store_->list("", "", 10).empty());
+  open();
+  EXPECT_TRUE(store_->list("", "", 10).empty());
+  create("b");
 }
 
 TEST_F(StoreTest, SegmentsAreFreedAndOldPositionsSaySo) {

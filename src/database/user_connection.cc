@@ -76,9 +76,11 @@ Result<std::unique_ptr<UserConnection>> UserConnection::open(const std::string& 
   sqlite3* db = user->handle();
   sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
   sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 1, nullptr);
-  sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_FKEY, options.foreign_keys ? 1 : 0, nullptr);
   sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, nullptr);
   sqlite3_progress_handler(db, kProgressSteps, &UserConnection::on_progress, user.get());
+  user->foreign_keys_option_ = options.foreign_keys;
+  user->foreign_keys_ = !options.foreign_keys;
+  user->reset_foreign_keys();
   user->policy_.attach(db);
   OFFPRINT_TRY(user->run_internal(fmt::format("PRAGMA encoding='{}'", options.encoding).c_str()));
   OFFPRINT_TRY(user->run_internal(
@@ -88,6 +90,12 @@ Result<std::unique_ptr<UserConnection>> UserConnection::open(const std::string& 
   sqlite3_create_function_v2(db, "total_changes", 0, SQLITE_UTF8 | SQLITE_INNOCUOUS, user.get(),
                              &UserConnection::total_changes, nullptr, nullptr, nullptr);
   return user;
+}
+
+void UserConnection::set_foreign_keys(bool enforced) {
+  if (enforced == foreign_keys_) return;
+  sqlite3_db_config(handle(), SQLITE_DBCONFIG_ENABLE_FKEY, enforced ? 1 : 0, nullptr);
+  foreign_keys_ = enforced;
 }
 
 void UserConnection::total_changes(sqlite3_context* context, int, sqlite3_value**) {
@@ -161,6 +169,7 @@ Result<UserConnection::Lease> UserConnection::prepare(std::string_view sql,
     prepared->kind = explain ? StatementKind::kPlain : vacuum ? StatementKind::kVacuum : seen.kind;
     prepared->savepoint = seen.savepoint;
     prepared->sets_defer_foreign_keys = seen.sets_defer_foreign_keys && !explain;
+    if (!explain) prepared->sets_foreign_keys = seen.sets_foreign_keys;
     prepared->sets_pragma = seen.sets_pragma && !explain;
     prepared->reads_change_counters = seen.reads_change_counters;
     prepared->read_only = sqlite3_stmt_readonly(raw) != 0;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -21,6 +22,7 @@ struct PreparedStatement {
   StatementKind kind = StatementKind::kPlain;
   std::string savepoint;
   bool sets_defer_foreign_keys = false;
+  std::optional<bool> sets_foreign_keys;
   bool sets_pragma = false;
   bool reads_change_counters = false;
   bool read_only = false;
@@ -83,6 +85,12 @@ class UserConnection {
   // Rows changed since forget_changes().
   std::int64_t changed_rows() const;
 
+  // Whether foreign keys are enforced here, and as the database's options say it. A change counts
+  // from the next statement on; inside a transaction nothing may be changed.
+  bool foreign_keys() const { return foreign_keys_; }
+  void set_foreign_keys(bool enforced);
+  void reset_foreign_keys() { set_foreign_keys(foreign_keys_option_); }
+
   // The error that `code` means here: refused by policy, deadline, or SQLite's own.
   Error error(int code) const;
 
@@ -111,6 +119,8 @@ class UserConnection {
   std::array<std::size_t, 512> seen_{};  // hashes of texts that came lately
   Deadline deadline_ = Deadline::max();
   bool timed_out_ = false;
+  bool foreign_keys_option_ = true;
+  bool foreign_keys_ = true;
   std::int64_t changes_before_ = 0;  // the connection's total when the request began
 };
 

@@ -38,6 +38,10 @@ Result<StatementResult> WriterSession::run(UserConnection::Lease& lease, RowSink
   if (prepared.reads_change_counters && connection_.changed_rows() == 0)
     connection_.reset_changes();
   if (mode_ == Mode::kAlone) return run_alone(prepared, sink);
+  if (prepared.sets_foreign_keys && !in_transaction_ &&
+      *prepared.sets_foreign_keys != connection_.foreign_keys()) {
+    return lose(Lost::kMustRunAlone);
+  }
   switch (prepared.kind) {
     case StatementKind::kPlain:
       return run_plain(prepared, sink);
@@ -76,6 +80,8 @@ Result<StatementResult> WriterSession::run_alone(PreparedStatement& prepared, Ro
   // ROLLBACK TO a as a connection's first statements make it take the database for an empty one.
   if (prepared.kind == StatementKind::kBegin && !connection_.autocommit())
     return nested_transaction();
+  if (prepared.sets_foreign_keys && connection_.autocommit())
+    connection_.set_foreign_keys(*prepared.sets_foreign_keys);
   txid_before_ = recorder_.state().position.txid;
   connection_.policy().set_vacuuming(prepared.kind == StatementKind::kVacuum);
   auto result = drive(prepared, sink);
@@ -190,9 +196,10 @@ Result<> WriterSession::release(const std::string& name) {
 
 void WriterSession::finish(bool keep_transaction) {
   if (mode_ == Mode::kAlone) {
-    if (keep_transaction) return;
+    if (keep_transaction && !connection_.autocommit()) return;
     if (!connection_.autocommit()) (void)connection_.run_internal("ROLLBACK");
     if (defers_foreign_keys_) reset_defer_foreign_keys();
+    connection_.reset_foreign_keys();
     return;
   }
   if (lost()) return;

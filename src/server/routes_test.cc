@@ -231,6 +231,7 @@ TEST_F(Routes, SnapshotAndImport) {
   EXPECT_EQ(results(post("/db/copy/query", sum)), results(post("/db/q/query", sum)));
   post("/db/q/import", file, 409);
   post("/db/other/import", "this is no database", 400);
+  EXPECT_EQ(ask("GET", "/v1/databases/other").status, 404);  // nothing is left of it
   post("/db/other2/import", "", 400);
   post("/db/other3/import/", file);
   post("/db/other4/%69mport", file, 404);

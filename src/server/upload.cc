@@ -65,12 +65,6 @@ void handle_import(Service& service, const database::DatabaseName& name,
   respond_from_helper(service, std::move(responder), [&service, name, upload] {
     Result<std::string> path = upload->path();
     if (!path) return structured_error(path.error());
-    if (!service.store.info(name)) {
-      // Its own page size and settings come with the file.
-      Result<database::DatabaseInfo> created = service.store.create(name, {});
-      if (!created && created.error().code() != Code::kConflict)
-        return structured_error(created.error());
-    }
     Result<Bookmark> bookmark = service.store.import_file(name, *path);
     if (!bookmark) return structured_error(bookmark.error());
     Response response;

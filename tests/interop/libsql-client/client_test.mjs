@@ -267,6 +267,17 @@ describe("migrate", () => {
     await assert.rejects(client.execute("INSERT INTO child VALUES (99)"), refused("SQLITE_CONSTRAINT"));
   });
 
+  it("makes a table anew that others refer to", async () => {
+    await client.migrate([
+      "CREATE TABLE parent_2 (id INTEGER PRIMARY KEY, new TEXT NOT NULL)",
+      "INSERT INTO parent_2 SELECT id, new FROM parent",
+      "DROP TABLE parent",
+      "ALTER TABLE parent_2 RENAME TO parent",
+    ]);
+    assert.deepEqual(plain(await client.execute("SELECT new FROM parent JOIN child ON parent = id")), [["x"]]);
+    await assert.rejects(client.execute("INSERT INTO child VALUES (99)"), refused("SQLITE_CONSTRAINT"));
+  });
+
   it("leaves nothing of a migration that failed", async () => {
     await assert.rejects(client.migrate(["CREATE TABLE half (a)", "ALTER TABLE nowhere ADD COLUMN b"]),
       refused("SQLITE_ERROR"));
