@@ -276,9 +276,10 @@ std::vector<std::string> script_with_fault(const Fault& fault, std::uint64_t n, 
   return world.violations;
 }
 
-// One fault at each point of the script; in a normal run at `normal` points of it.
+// One fault at about so many points of the script, or at each.
 void fail_everywhere(const Fault& fault, int normal) {
-  const bool everywhere = std::getenv("OFFPRINT_TEST_ROUNDS") != nullptr;
+  constexpr int kPoints = 1'500;  // that the script has, about
+  const auto gap = static_cast<std::uint64_t>(std::max(1, 2 * kPoints / rounds(normal)));
   Dice dice(seed());
   int points = 0;
   std::uint64_t n = 0;
@@ -288,7 +289,7 @@ void fail_everywhere(const Fault& fault, int normal) {
     ASSERT_TRUE(wrong.empty()) << "fault " << fault.error_number << " at point " << n << ":\n"
                                << fmt::format("{}", fmt::join(wrong, "\n"));
     ++points;
-    n += everywhere ? 1 : 1 + dice() % (2 * 1'500 / static_cast<std::uint64_t>(normal));
+    n += 1 + dice() % gap;
   }
   fmt::print("{} points up to {}\n", points, n);
 }

@@ -89,7 +89,8 @@ class Subscription {
 struct StoreMetrics {
   std::uint64_t databases = 0, open_databases = 0, requests_read = 0, requests_write = 0,
                 batches = 0, transactions = 0, rejected = 0, offenders = 0, journal_syncs = 0,
-                journal_bytes = 0, checkpoints = 0, recoveries = 0, queue_length = 0;
+                journal_bytes = 0, journal_disk_bytes = 0, checkpoints = 0, recoveries = 0,
+                queue_length = 0;
 };
 
 // Thread: any. Methods marked "blocks" may wait for the disk: not for I/O threads (use

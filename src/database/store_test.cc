@@ -281,9 +281,9 @@ TEST_F(StoreTest, SegmentsAreFreedAndOldPositionsSaySo) {
   for (int i = 0; i < 400; ++i)
     run("b", {"INSERT INTO t VALUES(randomblob(20000))", "DELETE FROM t WHERE rowid % 5 = 0"});
   Deadline deadline = SteadyClock::now() + 20s;
-  while (store_->metrics().journal_bytes > (6u << 20) && SteadyClock::now() < deadline)
+  while (store_->metrics().journal_disk_bytes > (6u << 20) && SteadyClock::now() < deadline)
     std::this_thread::sleep_for(20ms);
-  EXPECT_LE(store_->metrics().journal_bytes, 6u << 20);
+  EXPECT_LE(store_->metrics().journal_disk_bytes, 6u << 20);
   EXPECT_EQ(store_->log_after(name("b"), start.bookmark(), 1).error().code(), Code::kBehind);
   std::string count = query("b", "SELECT count(*) FROM t");
   open();

@@ -101,7 +101,7 @@ int run(ServeOptions& options, Settings& settings) {
   sigset_t signals = hold_back_signals();
   std::uint64_t files = server::raise_file_limit();
   if (files != 0 && files < options.http.connections_max + 1000) {
-    log::warn("the system allows {} open files: fewer than {} connections fit", files,
+    log::info("the system allows {} open files: fewer than {} connections fit", files,
               options.http.connections_max);
   }
   if (Result<> served = serve_until_signal(options, signals); !served)

@@ -93,6 +93,11 @@ Result<std::vector<std::pair<std::string, std::string>>> parse_parameters(std::s
 Result<DatabaseAddress> parse_database_address(const Address& address) {
   const auto& segments = address.segments;
   if (segments.size() < 2) return fail(Code::kNotFound, "the address of a database is /db/NAME");
+  if (database::is_route_word(segments[1])) {
+    return fail(Code::kNotFound,
+                "no database is named here; some clients drop the name when the URL that they are "
+                "given does not end with a slash: /db/NAME/");
+  }
   bool two = segments.size() > 2 && !database::is_route_word(segments[2]);
   std::string text = segments[1];
   if (two) text += "/" + segments[2];

@@ -46,7 +46,10 @@ std::string metrics_text(Service& service) {
   counter("offenders_total", "Requests that ended a shared transaction and ran again alone.",
           store.offenders);
   counter("journal_syncs_total", "fdatasync calls on the journal.", store.journal_syncs);
-  counter("journal_bytes_total", "Bytes appended to the journal.", store.journal_bytes);
+  counter("journal_bytes_total", "Bytes appended to the journal, without large payloads.",
+          store.journal_bytes);
+  gauge("journal_disk_bytes", "Size of the journal's segments, with the prepared ones.",
+        store.journal_disk_bytes);
   counter("checkpoints_total", "Checkpoints of databases.", store.checkpoints);
   counter("recoveries_total", "Databases recovered from the journal.", store.recoveries);
   gauge("queue_length", "Requests waiting for a writer.", store.queue_length);

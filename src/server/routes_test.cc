@@ -113,6 +113,9 @@ TEST_F(Routes, QueryRefusals) {
   }
   EXPECT_EQ(ask("GET", "/db/q/query").status, 405);
   EXPECT_EQ(ask("POST", "/db/nope/query", R"_({"sql":"SELECT 1"})_").status, 404);
+  Response nameless = ask("POST", "/db/v2/pipeline", R"_({"requests":[]})_");
+  EXPECT_EQ(nameless.status, 404);
+  EXPECT_NE(nameless.body.find("/db/NAME/"), std::string::npos);
   EXPECT_EQ(ask("POST", "/db/q/query", R"_({"sql":"SELECT 1"})_", "Offprint-Read: bad\r\n").status,
             400);
 }
