@@ -2,6 +2,7 @@
 """replica_reader.py KIND FILE EXPECTED: a stock reader of a replica that checks each of its views.
 
 A view must have the hash that EXPECTED names for its generation, and no smaller generation than the view before.
+Before the first one the database may be empty.
 KIND: fresh opens FILE for each view; cached keeps one connection and its statements; hold keeps each view for some
 time and looks again; write opens FILE for writing, as most programs do, and reads only. Ends with its standard input;
 its last line is {"views": N, "generation": N}, or the first view that was wrong.
@@ -18,6 +19,9 @@ import urllib.parse
 from replica_oracle import content_hash
 
 
+EMPTY = -1  # older than every generation
+
+
 class Wrong(Exception):
     pass
 
@@ -30,9 +34,11 @@ def connect(path, mode):
 class Reader:
     def __init__(self, kind, path, expected):
         self.kind, self.path, self.expected = kind, path, expected
-        self.connection, self.views, self.generation = None, 0, 0
+        self.connection, self.views, self.generation = None, 0, EMPTY
 
     def look(self):
+        if not self.connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            return EMPTY
         generation = self.connection.execute("SELECT n FROM generation").fetchone()[0]
         found = content_hash(self.connection)
         if self.expected.get(str(generation)) != found:
