@@ -119,7 +119,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   ReadResult run_read(const std::shared_ptr<OpenFiles>& files, std::unique_ptr<Request>& request,
                       bool is_slice);
   void finish_read(const std::shared_ptr<OpenFiles>& files, std::unique_ptr<Request> request,
-                   std::unique_ptr<UserConnection> reader, std::unique_ptr<ReaderSession> session);
+                   LentReader reader, std::unique_ptr<ReaderSession> session);
   void read_on_helper(std::shared_ptr<OpenFiles> files, std::unique_ptr<Request> request);
   void run_held_read(const std::shared_ptr<HeldTransaction>& held,
                      std::unique_ptr<Request> request);

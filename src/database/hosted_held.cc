@@ -93,7 +93,7 @@ void HostedDatabase::run_held_read(const std::shared_ptr<HeldTransaction>& held,
   note_snapshot(connection, *held->reader);
   Outcome outcome;
   outcome.bookmark = bookmark();
-  if (held->reader->seen) outcome.bookmark.txid = *held->reader->seen;
+  if (held->reader->seen) outcome.bookmark.txid = held->reader->seen->txid;
   bool stays = !held->reader->lost() && request->keep_transaction() && !held->reader->autocommit();
   bool answered = held->reader->lost();
   Error reason(Code::kInvalid, "the transaction has ended");
@@ -169,7 +169,7 @@ void HostedDatabase::end_held(const std::shared_ptr<HeldTransaction>& held, cons
   if (held->reader) {
     held->reader->finish();
     held->reader.reset();
-    held->files->give_reader(std::move(held->reader_connection));
+    held->files->give_reader({std::move(held->reader_connection), {}, 0});
   }
   held->files.reset();
   std::lock_guard lock(mutex_);

@@ -82,8 +82,9 @@ HostedDatabase::ReadResult HostedDatabase::run_read(const std::shared_ptr<OpenFi
     answer_error(*request, reader.error());
     return ReadResult::kDone;
   }
-  UserConnection& connection = **reader;
+  UserConnection& connection = *reader->connection;
   auto session = std::make_unique<ReaderSession>(connection);
+  session->seen = reader->seen;
   Deadline slice =
       SteadyClock::now() + std::chrono::milliseconds(environment_.options.statement_inline_ms);
   bool sliced = is_slice && slice < request->deadline;
@@ -95,35 +96,33 @@ HostedDatabase::ReadResult HostedDatabase::run_read(const std::shared_ptr<OpenFi
   connection.clear_timed_out();
   if (session->lost()) {
     bool too_long = session->lost_reason() == SessionBase::Lost::kTooLong;
-    session->finish();
-    files->give_reader(std::move(*reader));
+    files->give_reader(*std::move(reader));
     return too_long ? ReadResult::kTooLong : ReadResult::kNeedsWriter;
   }
-  finish_read(files, std::move(request), std::move(*reader), std::move(session));
+  finish_read(files, std::move(request), *std::move(reader), std::move(session));
   return ReadResult::kDone;
 }
 
 void HostedDatabase::note_snapshot(UserConnection& reader, ReaderSession& session) {
   if (session.seen || reader.autocommit()) return;
-  auto point = sqlite::snapshot_point(reader.connection());
-  if (!point) return;
+  auto snapshot = sqlite::ReadSnapshot::of(reader.connection());
+  if (!snapshot) return;
   std::lock_guard lock(mutex_);
-  session.seen = wal_map_.find(*point);
+  if (auto txid = wal_map_.find(snapshot->point())) session.seen = {*snapshot, *txid};
 }
 
 void HostedDatabase::finish_read(const std::shared_ptr<OpenFiles>& files,
-                                 std::unique_ptr<Request> request,
-                                 std::unique_ptr<UserConnection> reader,
+                                 std::unique_ptr<Request> request, LentReader reader,
                                  std::unique_ptr<ReaderSession> session) {
   environment_.counters.requests_read.fetch_add(1, std::memory_order_relaxed);
-  note_snapshot(*reader, *session);
+  note_snapshot(*reader.connection, *session);
   Outcome outcome;
   outcome.bookmark = bookmark();
-  if (session->seen) outcome.bookmark.txid = *session->seen;
+  if (session->seen) outcome.bookmark.txid = session->seen->txid;
   if (request->keep_transaction() && !session->autocommit()) {
-    outcome.held = hold(files, nullptr, std::move(reader), std::move(session));
+    outcome.held = hold(files, nullptr, std::move(reader.connection), std::move(session));
   } else {
-    session->finish();
+    reader.seen = session->seen;
     files->give_reader(std::move(reader));
   }
   request->done(std::move(outcome));

@@ -64,28 +64,51 @@ void OpenFiles::rollback() {
   if (!writer_->autocommit()) (void)writer_->run_internal("ROLLBACK");
 }
 
-Result<std::unique_ptr<UserConnection>> OpenFiles::take_reader() {
+Result<LentReader> OpenFiles::take_reader() {
+  LentReader reader;
   {
     std::lock_guard lock(mutex_);
     if (!free_readers_.empty()) {
-      auto reader = std::move(free_readers_.back());
+      reader = std::move(free_readers_.back());
       free_readers_.pop_back();
-      return reader;
     }
+    if (!reader.seen) reader.checkpoints = checkpoints_;
+  }
+  if (reader.connection) {
+    if (reader.seen && !reader.seen->snapshot.is_newest()) {
+      end_snapshot(reader);
+      std::lock_guard lock(mutex_);
+      reader.checkpoints = checkpoints_;
+    }
+    return reader;
   }
   UserConnection::Options user;
   user.vfs = options_.vfs;
   user.foreign_keys = options_.create.foreign_keys;
   user.encoding = options_.create.encoding;
   user.reads_only = true;
-  return UserConnection::open(options_.path, user);
+  OFFPRINT_TRY_ASSIGN(reader.connection, UserConnection::open(options_.path, user));
+  return reader;
 }
 
-void OpenFiles::give_reader(std::unique_ptr<UserConnection> reader) {
-  reader->set_deadline(Deadline::max());
-  if (!reader->autocommit()) (void)reader->run_internal("ROLLBACK");
+void OpenFiles::give_reader(LentReader reader) {
+  reader.connection->set_deadline(Deadline::max());
+  if (!reader.seen || reader.connection->autocommit()) end_snapshot(reader);
   std::lock_guard lock(mutex_);
+  // A transaction from before a checkpoint would keep the -wal from starting again.
+  if (reader.checkpoints != checkpoints_) end_snapshot(reader);
   if (free_readers_.size() < kFreeReadersMax) free_readers_.push_back(std::move(reader));
+}
+
+void OpenFiles::end_snapshot(LentReader& reader) {
+  reader.seen.reset();
+  if (!reader.connection->autocommit()) (void)reader.connection->run_internal("ROLLBACK");
+}
+
+void OpenFiles::end_free_snapshots() {
+  std::lock_guard lock(mutex_);
+  ++checkpoints_;
+  for (LentReader& reader : free_readers_) end_snapshot(reader);
 }
 
 Result<sqlite::CheckpointResult> OpenFiles::checkpoint() {
@@ -97,7 +120,10 @@ Result<sqlite::CheckpointResult> OpenFiles::checkpoint() {
     OFFPRINT_TRY(connection.execute("PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL"));
     checkpointer_ = std::make_unique<sqlite::Connection>(std::move(connection));
   }
-  return sqlite::checkpoint(*checkpointer_, SQLITE_CHECKPOINT_PASSIVE);
+  end_free_snapshots();  // they keep it from moving what is newer
+  auto result = sqlite::checkpoint(*checkpointer_, SQLITE_CHECKPOINT_PASSIVE);
+  end_free_snapshots();  // those that still need the -wal keep the writer from starting it again
+  return result;
 }
 
 }  // namespace offprint::database

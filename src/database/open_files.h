@@ -2,14 +2,29 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "database/recorder.h"
 #include "database/state.h"
 #include "database/user_connection.h"
+#include "sqlite/read_snapshot.h"
 
 namespace offprint::database {
+
+// The state that a reader's open read transaction sees.
+struct SeenState {
+  sqlite::ReadSnapshot snapshot;
+  TxId txid;
+};
+
+// A reader's connection, lent to one request or one interactive transaction.
+struct LentReader {
+  std::unique_ptr<UserConnection> connection;
+  std::optional<SeenState> seen;  // its read transaction is open
+  std::uint64_t checkpoints = 0;  // how many there were when the transaction began, at least
+};
 
 // The connections of one open database. The writer and what belongs to it are used by whoever has
 // the database's turn; readers are lent out.
@@ -33,8 +48,10 @@ class OpenFiles {
   Result<> commit() { return commit_.run(); }
   void rollback();
 
-  Result<std::unique_ptr<UserConnection>> take_reader();
-  void give_reader(std::unique_ptr<UserConnection> reader);
+  // A reader whose read transaction, if one is open, sees the newest state.
+  Result<LentReader> take_reader();
+  // Its transaction stays open for the next request when the state that it sees is known.
+  void give_reader(LentReader reader);
 
   // Moves what can be moved of the -wal into the file, fsynced. One at a time.
   Result<sqlite::CheckpointResult> checkpoint();
@@ -42,10 +59,13 @@ class OpenFiles {
  private:
   explicit OpenFiles(Options options) : options_(std::move(options)) {}
   static Result<> create_file(const Options& options);
+  static void end_snapshot(LentReader& reader);
+  void end_free_snapshots();
 
   const Options options_;
   std::mutex mutex_;
-  std::vector<std::unique_ptr<UserConnection>> free_readers_;  // guarded by mutex_
+  std::vector<LentReader> free_readers_;  // guarded by mutex_
+  std::uint64_t checkpoints_ = 0;         // begun and ended ones; guarded by mutex_
   std::mutex checkpoint_mutex_;
   std::unique_ptr<PageReader> old_pages_;
   std::unique_ptr<TransactionRecorder> recorder_;  // outlives writer_, whose commits it decides

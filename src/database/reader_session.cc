@@ -16,7 +16,10 @@ Result<StatementResult> ReaderSession::run(UserConnection::Lease& lease, RowSink
       prepared.kind == StatementKind::kVacuum) {
     return lose(Lost::kNeedsWriter);
   }
-  if (connection_.autocommit()) OFFPRINT_TRY(connection_.run_internal("BEGIN"));
+  if (connection_.autocommit()) {
+    seen.reset();
+    OFFPRINT_TRY(connection_.run_internal("BEGIN"));
+  }
   auto result = drive(prepared, sink);
   if (!result && result.error().code() == Code::kTimeout && is_slice_) return lose(Lost::kTooLong);
   // A reading statement may write all the same: SELECT * FROM pragma_optimize.
@@ -57,7 +60,6 @@ Result<StatementResult> ReaderSession::control(const PreparedStatement& prepared
 void ReaderSession::finish() {
   in_transaction_ = false;
   savepoints_.cut(0);
-  if (!connection_.autocommit()) (void)connection_.run_internal("COMMIT");
 }
 
 }  // namespace offprint::database

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "database/open_files.h"
 #include "database/session_base.h"
 
 namespace offprint::database {
@@ -16,10 +17,10 @@ class ReaderSession final : public SessionBase {
   void resume() { lost_ = Lost::kNo; }
   // The deadline that ended a statement was the caller's time slice, not the request's own.
   void set_time_slice(bool is_slice) { is_slice_ = is_slice; }
-  // Ends the snapshot.
+  // Ends the request's transaction. That of the connection stays: see OpenFiles::give_reader().
   void finish();
-  // The state that its snapshot is, once known.
-  std::optional<TxId> seen;
+  // Which state its statements see, once known.
+  std::optional<SeenState> seen;
 
  protected:
   Result<StatementResult> run(UserConnection::Lease& lease, RowSink& sink) override;

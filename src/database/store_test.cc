@@ -255,6 +255,42 @@ TEST_F(StoreTest, ImportIsOneTransaction) {
   EXPECT_EQ(query("b", "SELECT a, length(b) FROM t"), "1|100000");
 }
 
+// A reader's connection keeps its read transaction for the next request.
+TEST_F(StoreTest, ReadsSeeEveryCommitAtOnce) {
+  create("b");
+  run("b", {"CREATE TABLE t(a)", "INSERT INTO t VALUES(0)"});
+  for (int i = 1; i <= 200; ++i) {
+    run("b", {fmt::format("UPDATE t SET a = {}", i)});
+    for (int again = 0; again < 2; ++again) {
+      Answers read = run("b", {"SELECT a FROM t"});
+      ASSERT_EQ(read.statements[0].rows.at(0), std::to_string(i));
+      ASSERT_EQ(read.outcome.bookmark.txid, store_->position(name("b"))->txid);
+    }
+  }
+  run("b", {"ALTER TABLE t ADD COLUMN more DEFAULT 'x'"});
+  EXPECT_EQ(query("b", "SELECT * FROM t"), "200|x");
+  EXPECT_FALSE(run("b", {"SELECT nothing FROM t"}).statements[0].message.empty());
+  EXPECT_EQ(query("b", "SELECT * FROM t"), "200|x");
+  // What another program commits, too.
+  auto stock = sqlite::Connection::open(file_of("b"), {}).value();
+  ASSERT_TRUE(stock.execute("UPDATE t SET a = 'foreign'"));
+  EXPECT_EQ(query("b", "SELECT a FROM t"), "foreign");
+}
+
+TEST_F(StoreTest, ReadersDoNotKeepTheWalFromStartingAgain) {
+  options_.checkpoint_frames = 20;
+  open();
+  create("b");
+  run("b", {"CREATE TABLE t(a)", "INSERT INTO t VALUES(0)"});
+  std::uintmax_t longest = 0;
+  for (int i = 0; i < 1'000; ++i) {
+    run("b", {"UPDATE t SET a = a + 1"});
+    if (i < 500) query("b", "SELECT a FROM t");
+    longest = std::max(longest, std::filesystem::file_size(file_of("b") + "-wal"));
+  }
+  EXPECT_LT(longest, 500u * 4120);  // checkpoints run beside the commits
+}
+
 TEST_F(StoreTest, AnImportThatFailsLeavesNothing) {
   std::string file = folder_.path() + "/text.db";
   std::ofstream(file) << "this is no database, and longer than the header of one: " +
@@ -296,11 +332,8 @@ TEST_F(StoreTest, SegmentsAreFreedAndOldPositionsSaySo) {
 TEST_F(StoreTest, AForeignWriteIsCaptured) {
   create("b");
   run("b", {"CREATE TABLE t(a)"});
-  std::uint64_t id = store_->info(name("b"))->id;
   {
-    auto foreign =
-        sqlite::Connection::open(fmt::format("{}/databases/{:016x}.db", options_.directory, id), {})
-            .value();
+    auto foreign = sqlite::Connection::open(file_of("b"), {}).value();
     ASSERT_TRUE(foreign.execute("INSERT INTO t VALUES('foreign')"));
   }
   Answers own = run("b", {"INSERT INTO t VALUES('own')"});
@@ -315,10 +348,9 @@ TEST_F(StoreTest, AForeignWriteToAClosedFileStopsTheDatabase) {
   create("untouched");
   run("b", {"CREATE TABLE t(a)"});
   run("untouched", {"CREATE TABLE t(a)"});
-  std::uint64_t id = store_->info(name("b"))->id;
+  std::string path = file_of("b");
   store_.reset();
   {
-    auto path = fmt::format("{}/databases/{:016x}.db", options_.directory, id);
     auto foreign = sqlite::Connection::open(path, {}).value();
     ASSERT_TRUE(foreign.execute("INSERT INTO t VALUES('foreign')"));
   }

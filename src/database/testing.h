@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "database/session.h"
@@ -129,6 +130,10 @@ class StoreTest : public ::testing::Test {
   void create(const std::string& text, const CreateOptions& options = {}) {
     auto created = store_->create(name(text), options);
     ASSERT_TRUE(created) << created.error().message();
+  }
+  std::string file_of(const std::string& database) {
+    return fmt::format("{}/databases/{:016x}.db", options_.directory,
+                       store_->info(name(database))->id);
   }
   std::future<Answers> start(const std::string& database, std::vector<std::string> statements,
                              bool keep = false) {

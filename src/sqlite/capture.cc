@@ -45,23 +45,6 @@ Result<> set_commit_gate(Connection& connection, CommitGate* gate) {
   return {};
 }
 
-Result<WalPoint> snapshot_point(Connection& connection) {
-  sqlite3* db = connection.handle();
-  if (connection.autocommit() || sqlite3_txn_state(db, kMain) == SQLITE_TXN_WRITE) {
-    return fail(Code::kInvalid, "no read transaction is open");
-  }
-  struct Free {
-    void operator()(sqlite3_snapshot* snapshot) const { sqlite3_snapshot_free(snapshot); }
-  };
-  sqlite3_snapshot* made = nullptr;
-  int code = sqlite3_snapshot_get(db, kMain, &made);
-  std::unique_ptr<sqlite3_snapshot, Free> snapshot(made);
-  if (code == SQLITE_ERROR) return WalPoint{};  // no transaction was ever written to this -wal
-  if (code != SQLITE_OK) return fail(sqlite_error(code, db));
-  WalIndexHeader header = WalIndexHeader::decode(snapshot->hidden);
-  return WalPoint{header.salt1, header.salt2, header.last_frame};
-}
-
 Result<CheckpointResult> checkpoint(Connection& connection, int mode) {
   int wal_frames = 0;
   int done_frames = 0;

@@ -58,7 +58,8 @@ struct WalIndexHeader {
   // One copy, not validated.
   static WalIndexHeader decode(const std::uint8_t* from);
   // Both copies as they stand at the start of the wal-index; nothing unless they agree and their
-  // checksum fits. Call under the WRITE lock: nobody else changes it then.
+  // checksum fits. Under the WRITE lock nobody else changes it; without it this is the state of a
+  // moment ago.
   static std::optional<WalIndexHeader> read(const volatile void* wal_index);
 };
 
