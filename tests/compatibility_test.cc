@@ -1,0 +1,93 @@
+// Yesterday's files: what a server of an earlier version left behind, killed, is recovered and
+// served, and its replicas go on. tests/formats/make made the archives.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "tests/server_process.h"
+
+namespace offprint::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class CompatibilityTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    std::string archive = test_script("formats/" + GetParam() + ".tar.gz");
+    Finished extracted =
+        run_program({"tar", "-xzf", archive, "-C", folder_ / "", "--no-same-owner"}, {}, {}, 60);
+    ASSERT_EQ(extracted.exit_code, 0) << extracted.err;
+  }
+
+  TemporaryFolder folder_;
+  ServerProcess server_{folder_};
+};
+
+TEST_P(CompatibilityTest, AKilledServersFolderIsRecovered) {
+  ASSERT_TRUE(server_.start());
+  EXPECT_EQ(server_.query("shop/orders", "SELECT count(*), sum(amount) FROM orders"),
+            "[[1990,990721.5]]");
+  EXPECT_EQ(server_.query("shop/orders", "SELECT count(*), sum(id), max(v) FROM big"),
+            "[[80000,3200040000,\"value 9999 of the big table\"]]");
+  EXPECT_EQ(server_.query("shop/orders", "SELECT body FROM notes WHERE notes MATCH 'words'"),
+            "[[\"first words\"]]");
+  EXPECT_EQ(server_.query("shop/orders", "PRAGMA page_size"), "[[1024]]");
+  EXPECT_EQ(server_.query("shop/orders", "PRAGMA integrity_check"), "[[\"ok\"]]");
+  EXPECT_EQ(server_.query("plain", "SELECT group_concat(v) FROM t"), "[[\"one,two\"]]");
+  EXPECT_EQ(server_.request("GET", "/v1/databases/gone")->status, 404);
+  auto info = server_.request("GET", "/v1/databases/shop%2Forders");
+  EXPECT_THAT(info->body, HasSubstr("\"foreign_keys\":false"));
+  EXPECT_THAT(info->body, HasSubstr("\"auto_vacuum\":2"));
+  server_.query("shop/orders", "INSERT INTO orders VALUES (5000, 'new', 1)");
+}
+
+TEST_P(CompatibilityTest, AReplicaGoesOnWithoutACopy) {
+  ASSERT_TRUE(server_.start());
+  std::string replica = folder_ / "replica.db";
+  Finished followed =
+      server_.run({"follow", "shop/orders", replica, "--once", "--verify", "--json"});
+  EXPECT_EQ(followed.exit_code, 0) << followed.err;
+  EXPECT_THAT(followed.out, HasSubstr("\"event\":\"applied\""));
+  EXPECT_THAT(followed.out, HasSubstr("\"equal\":true"));
+  EXPECT_THAT(followed.out, Not(HasSubstr("\"event\":\"resync\"")));
+  EXPECT_THAT(followed.out, Not(HasSubstr("\"snapshot\":true")));
+  EXPECT_EQ(StockReader(replica).query("SELECT count(*) FROM big"), "[[80000]]");
+}
+
+// A folder of a later version is refused before anything in it is changed.
+TEST_P(CompatibilityTest, ANewerJournalIsRefused) {
+  std::string segment;
+  for (const auto& entry : std::filesystem::directory_iterator(server_.data() + "/journal")) {
+    if (entry.path().extension() == ".seg") segment = entry.path();
+  }
+  ASSERT_FALSE(segment.empty());
+  std::string head = file_text(segment).substr(0, 4096);
+  Finished refused;
+  bool newer = false;
+  for (std::size_t at = 0; at < 32 && !newer; ++at) {  // wherever the version stands
+    std::fstream file(segment, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(at));
+    file.put(static_cast<char>(head[at] + 1));
+    file.close();
+    refused = run_program({program(), "serve", "--data", server_.data(), "--listen", "127.0.0.1:0"},
+                          {}, {}, 20);
+    newer = refused.err.find("newer") != std::string::npos;
+    EXPECT_NE(refused.exit_code, 0);
+    file.open(segment, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(at));
+    file.put(head[at]);
+  }
+  EXPECT_TRUE(newer) << refused.err;
+  ASSERT_TRUE(server_.start());
+  EXPECT_EQ(server_.query("plain", "SELECT count(*) FROM t"), "[[2]]");
+}
+
+INSTANTIATE_TEST_SUITE_P(Versions, CompatibilityTest, ::testing::Values("0.1"),
+                         [](const auto&) { return std::string("of_0_1"); });
+
+}  // namespace
+}  // namespace offprint::testing
