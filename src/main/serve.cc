@@ -109,6 +109,11 @@ int run(ServeOptions& options, Settings& settings) {
   return kExitDone;
 }
 
+void add_timeout(Settings& settings, const std::string& key, int& value_ms,
+                 const std::string& help) {
+  settings.add(key, value_ms, help)->check(CLI::Range(1, 86'400'000));
+}
+
 }  // namespace
 
 void add_serve(CLI::App& app, int& exit_code) {
@@ -135,10 +140,17 @@ void add_serve(CLI::App& app, int& exit_code) {
                 "connections at once; beyond it 503");
   settings->add("body_bytes_max", options->service.body_bytes_max, "size of a request's body");
   settings->add("response_bytes_max", options->service.response_bytes_max, "size of a result");
-  settings
-      ->add("request_timeout_ms", options->service.request_timeout_ms,
-            "statements are interrupted after this")
-      ->check(CLI::Range(1, 86'400'000));
+  server::ConnectionLimits& limits = options->http.limits;
+  add_timeout(*settings, "request_timeout_ms", options->service.request_timeout_ms,
+              "statements are interrupted after this");
+  add_timeout(*settings, "idle_timeout_ms", limits.idle_timeout_ms,
+              "a connection without a request for so long is closed");
+  add_timeout(*settings, "head_timeout_ms", limits.head_timeout_ms,
+              "a request's head must arrive within this");
+  add_timeout(*settings, "body_timeout_ms", limits.body_timeout_ms,
+              "a request whose body stands still for so long is given up");
+  add_timeout(*settings, "write_timeout_ms", limits.write_timeout_ms,
+              "a client that takes nothing of its answer for so long is cut");
   settings->add("transaction_idle_ms", options->store.transaction_idle_ms,
                 "an interactive transaction without a request for so long is rolled back");
   settings->add("idle_close_ms", options->store.idle_close_ms,
