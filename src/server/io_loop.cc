@@ -1,5 +1,8 @@
 #include "server/io_loop.h"
 
+#include <malloc.h>
+
+#include <algorithm>
 #include <ctime>
 
 #include <boost/asio/post.hpp>
@@ -12,6 +15,8 @@ namespace offprint::server {
 namespace {
 
 thread_local const IoLoop* current_loop = nullptr;
+
+constexpr std::size_t kTrimAfter = 512;  // connections that went
 
 }  // namespace
 
@@ -81,6 +86,7 @@ void IoLoop::drain() {
 void IoLoop::add(Connection& connection) {
   connection.set_loop_index(connections_.size());
   connections_.push_back(&connection);
+  connections_peak_ = std::max(connections_peak_, connections_.size());
   if (!ticking_) {
     ticking_ = true;
     tick();
@@ -110,8 +116,16 @@ void IoLoop::tick() {
     all.reserve(connections_.size());
     for (Connection* connection : connections_) all.push_back(connection->shared());
     for (auto& connection : all) connection->tick(now);
+    give_memory_back();
     tick();
   });
+}
+
+// What a crowd used lies scattered in the heap when most of it has gone: free() alone keeps it.
+void IoLoop::give_memory_back() {
+  if (connections_peak_ < kTrimAfter + 2 * connections_.size()) return;
+  connections_peak_ = connections_.size();
+  ::malloc_trim(0);
 }
 
 void IoLoop::close_connections(bool now) {

@@ -74,12 +74,14 @@ class IoLoop : public std::enable_shared_from_this<IoLoop> {
  private:
   void drain();
   void tick();
+  void give_memory_back();
 
   boost::asio::io_context context_{1};
   boost::asio::executor_work_guard<Executor> work_{context_.get_executor()};
   boost::asio::steady_timer ticker_{context_};
   bool ticking_ = false;
   std::vector<Connection*> connections_;
+  std::size_t connections_peak_ = 0;  // since memory was given back
   std::atomic<std::size_t> connection_count_{0};
   std::vector<std::shared_ptr<Completion>> draining_;
   LoopCounters counters_;
