@@ -242,15 +242,10 @@ TEST_F(ReplicaTest, AFollowerThatWasAwayForLongFetchesOnlyWhatDiffers) {
   // One row of 200 (0.5 % of the pages), until the journal has left its first files behind.
   for (int i = 0; i < 800 && !HasFailure(); ++i)
     server_.query("shop", "UPDATE t SET b = randomblob(200000) WHERE id = 77");
-  auto sent = [&] {
-    auto answer = server_.request("GET", "/metrics");
-    std::size_t at =
-        answer ? answer->body.find("\noffprint_http_sent_bytes_total ") : std::string::npos;
-    return at == std::string::npos ? 0 : std::strtoull(answer->body.c_str() + at + 32, nullptr, 10);
-  };
-  unsigned long long before = sent();
+  std::uint64_t before = server_.metric("http_sent_bytes_total");
   Finished followed = server_.run({"follow", "shop", replica, "--once", "--json"});
-  unsigned long long wire = sent() - before, size = std::filesystem::file_size(replica);
+  std::uint64_t wire = server_.metric("http_sent_bytes_total") - before,
+                size = std::filesystem::file_size(replica);
   ASSERT_EQ(followed.exit_code, 0) << followed.out;
   EXPECT_NE(followed.out.find("\"event\":\"resync\""), std::string::npos) << followed.out;
   fmt::print("{} of {} bytes came over the wire\n", wire, size);

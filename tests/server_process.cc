@@ -68,6 +68,14 @@ std::string ServerProcess::query(const std::string& name, const std::string& sql
   return rows_of(answer->body);
 }
 
+std::uint64_t ServerProcess::metric(const std::string& name) {
+  auto answer = request("GET", "/metrics");
+  std::string line = "\noffprint_" + name + " ";
+  std::size_t at = answer ? answer->body.find(line) : std::string::npos;
+  if (at == std::string::npos) return 0;
+  return std::strtoull(answer->body.c_str() + at + line.size(), nullptr, 10);
+}
+
 std::string ServerProcess::file_with_table(const std::string& table) const {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(data_)) {
     if (entry.path().extension() != ".db") continue;

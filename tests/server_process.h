@@ -44,6 +44,8 @@ class ServerProcess {
   // Rows of a statement as JSON text; a failure of the test when it is refused.
   std::string query(const std::string& name, const std::string& sql,
                     const std::string& args = "[]");
+  // A number of GET /metrics by its name without "offprint_"; 0 when there is none.
+  std::uint64_t metric(const std::string& name);
   // Path of the hosted SQLite file that has such a table. Empty when there is none.
   std::string file_with_table(const std::string& table) const;
   // The program with arguments and OFFPRINT_SERVER set to this one.
