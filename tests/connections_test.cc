@@ -256,6 +256,28 @@ TEST_F(ConnectionsTest, BeyondTheLimitIsAClearRefusal) {
   expect_answers(all);
 }
 
+TEST_F(ConnectionsTest, DatabasesKeepTheirDescriptors) {
+  const std::size_t limit = 600, databases = 20;
+  server_.set_file_limit(limit);
+  start({"--idle-close-ms", "500"});
+  if (HasFailure()) return;
+  for (std::size_t i = 0; i < databases; ++i) {
+    std::string name = fmt::format("d{}", i);
+    server_.create(name);
+    server_.query(name, "CREATE TABLE t (a)");
+  }
+  wait_for("databases_open", 0);
+  std::vector<TestSocket> taken, refused;
+  connect(taken, limit / 2 - 1);
+  expect_answers(taken);
+  connect(refused, limit);
+  for (TestSocket& socket : refused) EXPECT_EQ(socket.read().status, 503);
+  for (std::size_t i = 0; i < databases; ++i) {
+    server_.query(fmt::format("d{}", i), "INSERT INTO t VALUES (randomblob(2000000))");
+  }
+  EXPECT_EQ(server_.log().find("Too many open files"), std::string::npos) << server_.log();
+}
+
 TEST_F(ConnectionsTest, IdleClientsAreClosedInTheEnd) {
   start({"--idle-timeout-ms", "1500"});
   if (HasFailure()) return;

@@ -17,6 +17,10 @@ bool ServerProcess::start() {
     options.arguments = {program(), "serve",    "--data",
                          data_,     "--listen", "127.0.0.1:" + std::to_string(port_)};
     options.arguments.insert(options.arguments.end(), options_.begin(), options_.end());
+    if (file_limit_ > 0) {
+      std::string shell = "ulimit -n " + std::to_string(file_limit_) + " && exec \"$0\" \"$@\"";
+      options.arguments.insert(options.arguments.begin(), {"sh", "-c", shell});
+    }
     options.stderr_path = log_;
     process_ = std::make_unique<Process>(options);
     std::optional<std::string> line = process_->read_line(in_seconds(60));

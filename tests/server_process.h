@@ -28,6 +28,9 @@ class ServerProcess {
   bool restart();
   void set_options(std::vector<std::string> options) { options_ = std::move(options); }
 
+  // Open files that the system allows it, from its next start on.
+  void set_file_limit(int count) { file_limit_ = count; }
+
   bool running() { return process_ && process_->running(); }
   pid_t pid() const { return process_->pid(); }
   std::uint16_t port() const { return port_; }
@@ -55,6 +58,7 @@ class ServerProcess {
  private:
   const std::string data_, log_;
   std::vector<std::string> options_;
+  int file_limit_ = 0;
   std::uint16_t port_ = 0;
   std::unique_ptr<Process> process_;
   std::unique_ptr<HttpConnection> connection_;

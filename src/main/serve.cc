@@ -1,6 +1,7 @@
 // offprint serve: one node.
 #include <malloc.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <memory>
@@ -17,6 +18,8 @@
 
 namespace offprint {
 namespace {
+
+constexpr std::uint64_t kDescriptorsReserved = 1000;
 
 struct ServeOptions {
   std::string data = "./data";
@@ -41,6 +44,15 @@ sigset_t hold_back_signals() {
   sigaddset(&set, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   return set;
+}
+
+// Connections never take the descriptors that databases and the journal need.
+void leave_descriptors(std::uint64_t files, std::size_t& connections_max) {
+  std::uint64_t most = files - std::min(kDescriptorsReserved, files / 2);
+  if (files == 0 || most >= connections_max) return;
+  log::info("the system allows {} open files: at most {} connections, not {}", files, most,
+            connections_max);
+  connections_max = most;
 }
 
 void wait_for_signal(const sigset_t& set) {
@@ -99,11 +111,7 @@ int run(ServeOptions& options, Settings& settings) {
   log::set_up(options.log_level);
   ::mallopt(M_ARENA_MAX, 4);  // many threads that come and go must not each keep memory
   sigset_t signals = hold_back_signals();
-  std::uint64_t files = server::raise_file_limit();
-  if (files != 0 && files < options.http.connections_max + 1000) {
-    log::info("the system allows {} open files: fewer than {} connections fit", files,
-              options.http.connections_max);
-  }
+  leave_descriptors(server::raise_file_limit(), options.http.connections_max);
   if (Result<> served = serve_until_signal(options, signals); !served)
     return failed(served.error(), kExitFailed);
   return kExitDone;
