@@ -41,6 +41,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     feeds_.push_back(std::make_unique<StreamFeed>(service_.store, service_.payloads, name, number,
                                                   std::move(request)));
     subscriptions_.push_back(std::move(subscription));
+    is_active_.push_back(false);
     if (multiplexed_) names_to_tell_.push_back(index);
     known_.insert(name.text());
     ++live_;
@@ -68,20 +69,22 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     take_notified();
     while (!active_.empty() && to.size() < kFillTarget) {
       std::size_t index = active_.front();
-      StreamFeed& feed = *feeds_[index];
-      bool was_live = !feed.ended();
-      StreamFeed::State state = feed.produce(to, kFillTarget, may_block);
+      StreamFeed::State state = feeds_[index] ? feeds_[index]->produce(to, kFillTarget, may_block)
+                                              : StreamFeed::State::kIdle;
       if (state == StreamFeed::State::kNeedsHelper) return State::kNeedsHelper;
       active_.pop_front();
-      if (state == StreamFeed::State::kMore) active_.push_back(index);
-      if (state == StreamFeed::State::kEnded && was_live) forget(index);
+      is_active_[index] = false;
+      if (state == StreamFeed::State::kMore) activate(index);
+      if (state == StreamFeed::State::kEnded) forget(index);
     }
     if (live_ == 0 && !all_) return State::kEnded;
     return active_.empty() ? State::kIdle : State::kMore;
   }
 
   void say_goodbye(Bytes& to) {
-    for (auto& feed : feeds_) feed->append_shutdown(to);
+    for (auto& feed : feeds_) {
+      if (feed) feed->append_shutdown(to);
+    }
   }
 
   // A helper makes the next frames; wakes the client when they are there.
@@ -124,9 +127,14 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     std::lock_guard lock(mutex_);
     for (std::size_t index : notified_) {
       notified_flags_[index] = false;
-      active_.push_back(index);
+      activate(index);
     }
     notified_.clear();
+  }
+  void activate(std::size_t index) {
+    if (is_active_[index]) return;
+    is_active_[index] = true;
+    active_.push_back(index);
   }
 
   void tell_names(Bytes& to) {
@@ -141,7 +149,9 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     Deadline now = SteadyClock::now();
     if (now < next_beat_) return;
     next_beat_ = now + std::chrono::milliseconds(kHeartbeatMs - kTickSlackMs);
-    for (auto& feed : feeds_) feed->append_heartbeat(to);
+    for (auto& feed : feeds_) {
+      if (feed) feed->append_heartbeat(to);
+    }
     if (all_) look_for_new_databases();
   }
 
@@ -151,7 +161,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     database_count_ = count;
     beats_since_look_ = 0;
     for (const auto& info : service_.store.list("", "", kFeedsMax)) {
-      if (known_.contains(info.name) || feeds_.size() >= kFeedsMax) continue;
+      if (known_.contains(info.name) || live_ >= kFeedsMax) continue;
       auto name = database::DatabaseName::parse(info.name);
       if (name) (void)add(*name, {});  // dropped meanwhile: no matter
     }
@@ -160,17 +170,20 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
   void forget(std::size_t index) {
     --live_;
     known_.erase(feeds_[index]->name().text());  // a new one of that name gets a new number
+    database_count_ = 0;                         // and is looked for at the next heartbeat
     subscriptions_[index].reset();
+    feeds_[index].reset();
   }
 
   Service& service_;
   const bool multiplexed_;
   const bool all_;
   bool greeted_ = false;
-  std::vector<std::unique_ptr<StreamFeed>> feeds_;
+  std::vector<std::unique_ptr<StreamFeed>> feeds_;  // by number; null: it has ended
   std::vector<std::size_t> names_to_tell_;
   std::set<std::string> known_;
-  std::deque<std::size_t> active_;  // have something to tell
+  std::deque<std::size_t> active_;  // have something to tell, each once
+  std::vector<bool> is_active_;
   std::size_t live_ = 0;
   Deadline next_beat_{};
   std::uint64_t database_count_ = 0;
