@@ -112,7 +112,8 @@ Result<> StreamFeed::start(Bytes& to) {
 void StreamFeed::append_heartbeat(Bytes& to) {
   if (stage_ != Stage::kFollow) return;
   Result<Position> position = store_.position(name_);
-  if (!position) return;  // dropped: the next produce() says so
+  // Dropped, and perhaps made again: the next produce() says so.
+  if (!position || position->lineage != last_.lineage) return;
   replica::StreamPosition frame;
   frame.position = *position;
   frame.unix_ms = unix_time_ms();
