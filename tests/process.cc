@@ -186,6 +186,11 @@ Finished run_program(const std::vector<std::string>& arguments,
 }
 
 std::uint64_t process_memory_kib(pid_t pid, const std::string& field) {
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+  return 0;
+#endif
+#endif
   std::ifstream file("/proc/" + std::to_string(pid) + "/status");
   for (std::string line; std::getline(file, line);) {
     if (line.starts_with(field + ":"))

@@ -80,7 +80,8 @@ Finished run_program(const std::vector<std::string>& arguments,
                      const std::vector<std::pair<std::string, std::string>>& environment = {},
                      const std::string& input = {}, double seconds = 60);
 
-// A value of /proc/PID/status in KiB ("VmRSS", "VmHWM"); 0 when it is not there.
+// A value of /proc/PID/status in KiB ("VmRSS", "VmHWM"); 0 when it is not there, and under a
+// sanitizer, which needs far more memory than the program.
 std::uint64_t process_memory_kib(pid_t pid, const std::string& field);
 // User and system time so far.
 double process_cpu_seconds(pid_t pid);

@@ -6,6 +6,7 @@
 
 #include "database/executor.h"
 #include "database/store.h"
+#include "database/watchdog.h"
 #include "journal/journal.h"
 
 namespace offprint::database {
@@ -34,6 +35,7 @@ struct Environment {
   // is time.
   std::function<void()> upkeep;
   Timers timers;
+  Watchdog watchdog;
   ThreadPool writers;
   ThreadPool helpers;
 };

@@ -44,6 +44,7 @@ Result<std::shared_ptr<OpenFiles>> OpenFiles::open(const Options& options,
   user.vfs = options.vfs;
   user.foreign_keys = options.create.foreign_keys;
   user.encoding = options.create.encoding;
+  user.watchdog = options.watchdog;
   OFFPRINT_TRY_ASSIGN(files->writer_, UserConnection::open(options.path, user));
   OFFPRINT_TRY_ASSIGN(std::string mode,
                       files->writer_->connection().query_text("PRAGMA journal_mode"));
@@ -86,6 +87,7 @@ Result<LentReader> OpenFiles::take_reader() {
   user.vfs = options_.vfs;
   user.foreign_keys = options_.create.foreign_keys;
   user.encoding = options_.create.encoding;
+  user.watchdog = options_.watchdog;
   user.reads_only = true;
   OFFPRINT_TRY_ASSIGN(reader.connection, UserConnection::open(options_.path, user));
   return reader;

@@ -16,6 +16,7 @@ Result<StatementResult> ReaderSession::run(UserConnection::Lease& lease, RowSink
       prepared.kind == StatementKind::kVacuum) {
     return lose(Lost::kNeedsWriter);
   }
+  if (prepared.may_take_long && is_slice_) return lose(Lost::kTooLong);
   if (connection_.autocommit()) {
     seen.reset();
     OFFPRINT_TRY(connection_.run_internal("BEGIN"));

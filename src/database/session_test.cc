@@ -364,6 +364,38 @@ TEST_F(ForeignKeyTest, CanBeOffForADatabase) {
   EXPECT_EQ(query("off", "PRAGMA foreign_keys"), "0");
 }
 
+TEST_F(SessionTest, ATextWithAZeroByteIsRefused) {
+  for (const std::string& sql :
+       {std::string("SELECT 1\0", 9), std::string("SELECT 1;\0SELECT 2", 18)}) {
+    EXPECT_EQ(run("b", {sql}).statements[0].message.substr(0, 11), "SQL_HAS_NUL");
+    auto request = std::make_unique<CodeRequest>([&](Session& session) {
+      auto done = session.execute_script(sql);
+      EXPECT_EQ(done.error().code(), Code::kInvalid);
+    });
+    auto future = request->future();
+    store_->submit(name("b"), std::move(request));
+    EXPECT_EQ(future.get().state, Outcome::State::kCommitted);
+  }
+}
+
+// SQLite counts a table in one step, during which no progress is reported.
+TEST_F(SessionTest, TheWatchdogEndsWhatForgetsTheTime) {
+  make({"CREATE TABLE t(a)",
+        "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 1000000) "
+        "INSERT INTO t SELECT i FROM c"});
+  std::string sql = "SELECT count(*) FROM t";
+  for (int i = 0; i < 450; ++i) sql += " UNION ALL SELECT count(*) FROM t";
+  for (const std::string& statement : {sql, "CREATE TABLE copy AS " + sql}) {
+    auto request = std::make_unique<TextRequest>(Texts{statement}, false);
+    request->deadline = SteadyClock::now() + 1ms;
+    auto future = request->future();
+    store_->submit(name("b"), std::move(request));
+    Answers answers = future.get();
+    ASSERT_TRUE(answers.outcome.error || answers.statements.at(0).code == SQLITE_INTERRUPT);
+  }
+  EXPECT_EQ(query("b", "SELECT count(*) FROM t"), "1000000");
+}
+
 TEST_F(SessionTest, CountersTellOfTheRequestsOwnRows) {
   make({"CREATE TABLE t(a)"});
   const std::string counters = "SELECT changes(), total_changes(), last_insert_rowid()";

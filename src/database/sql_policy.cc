@@ -32,6 +32,11 @@ constexpr std::array<std::string_view, 15> kReadable = {
 constexpr std::array<std::string_view, 5> kIgnored = {"busy_timeout", "cache_size", "temp_store",
                                                       "analysis_limit", "mmap_size"};
 
+// Functions whose one step may take long: no time slice ends it.
+constexpr std::array<std::string_view, 13> kLong = {
+    "count",  "format", "glob",       "group_concat", "hex",        "instr",   "like",
+    "printf", "quote",  "randomblob", "replace",      "string_agg", "zeroblob"};
+
 template <std::size_t N>
 bool contains(const std::array<std::string_view, N>& names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
@@ -108,6 +113,7 @@ int SqlPolicy::check(int action, std::string_view first, const char* second,
       if (name == "changes" || name == "total_changes" || name == "last_insert_rowid") {
         observed_.reads_change_counters = true;
       }
+      if (contains(kLong, name)) observed_.may_take_long = true;
       return SQLITE_OK;
     }
     default:

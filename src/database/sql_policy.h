@@ -32,6 +32,7 @@ class SqlPolicy {
     std::optional<bool> sets_foreign_keys;  // it compiles to nothing; the session does it
     bool sets_pragma = false;               // any PRAGMA with an argument that changes something
     bool reads_change_counters = false;  // calls changes(), total_changes() or last_insert_rowid()
+    bool may_take_long = false;          // calls a function that can be long in one step
     std::string refusal;                 // why it was refused; empty: it was not
   };
 

@@ -12,6 +12,10 @@ namespace {
 constexpr int kProgressSteps =
     2'000;  // virtual machine steps between two looks at the clock: some tens of µs
 
+constexpr int kValueSizeMax = 256 << 20;  // bytes of a text, blob or row
+// A pattern is compared with the text in one step, in the worst case length by length.
+constexpr int kPatternLengthMax = 1'000;
+
 int parameter_by_name(sqlite3_stmt* statement, const std::string& name) {
   if (int index = sqlite3_bind_parameter_index(statement, name.c_str()); index > 0) return index;
   for (char prefix : {':', '@', '$'}) {
@@ -81,6 +85,8 @@ Result<std::unique_ptr<UserConnection>> UserConnection::open(const std::string& 
   user->foreign_keys_option_ = options.foreign_keys;
   user->foreign_keys_ = !options.foreign_keys;
   user->reset_foreign_keys();
+  sqlite3_limit(db, SQLITE_LIMIT_LENGTH, kValueSizeMax);
+  sqlite3_limit(db, SQLITE_LIMIT_LIKE_PATTERN_LENGTH, kPatternLengthMax);
   user->policy_.attach(db);
   OFFPRINT_TRY(user->run_internal(fmt::format("PRAGMA encoding='{}'", options.encoding).c_str()));
   OFFPRINT_TRY(user->run_internal(
@@ -89,7 +95,15 @@ Result<std::unique_ptr<UserConnection>> UserConnection::open(const std::string& 
   // SQLite's own counts since the connection was opened, whoever used it.
   sqlite3_create_function_v2(db, "total_changes", 0, SQLITE_UTF8 | SQLITE_INNOCUOUS, user.get(),
                              &UserConnection::total_changes, nullptr, nullptr, nullptr);
+  if (options.watchdog != nullptr) {
+    user->watchdog_ = options.watchdog;
+    options.watchdog->add(*user);
+  }
   return user;
+}
+
+UserConnection::~UserConnection() {
+  if (watchdog_ != nullptr) watchdog_->remove(*this);
 }
 
 void UserConnection::set_foreign_keys(bool enforced) {
@@ -113,6 +127,20 @@ void UserConnection::reset_changes() { (void)run_internal("DELETE FROM sqlite_db
 
 std::int64_t UserConnection::changed_rows() const {
   return sqlite3_total_changes64(handle()) - changes_before_;
+}
+
+void UserConnection::set_deadline(Deadline deadline) {
+  std::lock_guard lock(deadline_mutex_);
+  deadline_ = deadline;
+}
+
+// On the watchdog's thread: what on_progress() is never asked about. The statement answers
+// SQLITE_INTERRUPT; between two statements it means nothing.
+void UserConnection::look(Deadline now) {
+  std::lock_guard lock(deadline_mutex_);
+  if (now < deadline_) return;
+  timed_out_ = true;
+  sqlite3_interrupt(handle());
 }
 
 int UserConnection::on_progress(void* self) {
@@ -141,6 +169,8 @@ Result<UserConnection::Lease> UserConnection::prepare(std::string_view sql,
       return Lease(*this, std::move(cached.second), std::move(cached.first));
     }
   }
+  if (sql.find('\0') != std::string_view::npos)
+    return fail(Code::kInvalid, "SQL_HAS_NUL: the SQL text contains a zero byte");
   bool keep = whole && sql.size() <= kCachedTextMax && came_before(sql);
   policy_.reset();
   auto prepared = std::make_unique<PreparedStatement>();
@@ -172,6 +202,7 @@ Result<UserConnection::Lease> UserConnection::prepare(std::string_view sql,
     if (!explain) prepared->sets_foreign_keys = seen.sets_foreign_keys;
     prepared->sets_pragma = seen.sets_pragma && !explain;
     prepared->reads_change_counters = seen.reads_change_counters;
+    prepared->may_take_long = seen.may_take_long && !explain;
     prepared->read_only = sqlite3_stmt_readonly(raw) != 0;
   }
   return Lease(*this, std::move(prepared), keep ? std::string(sql) : std::string());
@@ -215,7 +246,7 @@ Result<sqlite::Statement> UserConnection::prepare_internal(const char* sql) {
 }
 
 Error UserConnection::error(int code) const {
-  if (timed_out_)
+  if (timed_out())
     return Error(Code::kTimeout, "the statement took longer than its time limit", SQLITE_INTERRUPT);
   if ((code & 0xff) == SQLITE_AUTH) {
     const std::string& reason = policy_.observed().refusal;

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,6 +14,7 @@
 #include "base/result.h"
 #include "database/request.h"
 #include "database/sql_policy.h"
+#include "database/watchdog.h"
 #include "sqlite/connection.h"
 
 namespace offprint::database {
@@ -25,11 +28,12 @@ struct PreparedStatement {
   std::optional<bool> sets_foreign_keys;
   bool sets_pragma = false;
   bool reads_change_counters = false;
+  bool may_take_long = false;  // in one step, which no time slice ends
   bool read_only = false;
 };
 
 // A connection on which user SQL runs: policy, statement cache, deadline. Thread: one at a time.
-class UserConnection {
+class UserConnection final : private Watchdog::Watched {
  public:
   struct Options {
     const char* vfs = nullptr;
@@ -38,11 +42,13 @@ class UserConnection {
     std::string encoding = "UTF-8";
     bool reads_only = false;  // what would write fails with SQLITE_READONLY
     int busy_timeout_ms = 5'000;
+    Watchdog* watchdog = nullptr;  // must outlive the connection
   };
   static Result<std::unique_ptr<UserConnection>> open(const std::string& path,
                                                       const Options& options);
   UserConnection(const UserConnection&) = delete;
   UserConnection& operator=(const UserConnection&) = delete;
+  ~UserConnection();
 
   // Gives a statement back to its connection when it goes: reset, bindings cleared, kept if its
   // text came before.
@@ -73,9 +79,9 @@ class UserConnection {
   Result<sqlite::Statement> prepare_internal(const char* sql);
 
   // Statements are interrupted after this; the error is kTimeout. max(): never.
-  void set_deadline(Deadline deadline) { deadline_ = deadline; }
+  void set_deadline(Deadline deadline);
   // The deadline passed while the last statement ran.
-  bool timed_out() const { return timed_out_; }
+  bool timed_out() const { return timed_out_.load(std::memory_order_relaxed); }
   void clear_timed_out() { timed_out_ = false; }
 
   // A new request begins: changes(), total_changes() and last_insert_rowid() tell of its own rows
@@ -105,6 +111,7 @@ class UserConnection {
   bool came_before(std::string_view sql);
   Result<> step_internal(const char* sql);
   static int on_progress(void* self);
+  void look(Deadline now) override;
   static void total_changes(sqlite3_context* context, int, sqlite3_value**);
 
   using Cached = std::pair<std::string, std::unique_ptr<PreparedStatement>>;
@@ -117,8 +124,10 @@ class UserConnection {
   std::list<Cached> cache_;                                     // most recent first
   std::unordered_map<std::string_view, std::list<Cached>::iterator> by_text_;
   std::array<std::size_t, 512> seen_{};  // hashes of texts that came lately
+  Watchdog* watchdog_ = nullptr;
+  std::mutex deadline_mutex_;  // the user's thread changes it, the watchdog looks at it
   Deadline deadline_ = Deadline::max();
-  bool timed_out_ = false;
+  std::atomic<bool> timed_out_{false};
   bool foreign_keys_option_ = true;
   bool foreign_keys_ = true;
   std::int64_t changes_before_ = 0;  // the connection's total when the request began

@@ -2,9 +2,12 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
+#include <thread>
 
 #include <CLI/CLI.hpp>
 
@@ -20,6 +23,7 @@ namespace offprint {
 namespace {
 
 constexpr std::uint64_t kDescriptorsReserved = 1000;
+constexpr std::chrono::seconds kStopMax{14};  // requests have 10 s
 
 struct ServeOptions {
   std::string data = "./data";
@@ -62,6 +66,17 @@ void wait_for_signal(const sigset_t& set) {
   pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 }
 
+// What SQLite does in one step nobody can end. Leaving it is safe: after a crash, too, everything
+// acknowledged is there.
+void leave_what_does_not_end() {
+  std::thread([] {
+    std::this_thread::sleep_for(kStopMax);
+    log::warn("stopped without waiting for statements that do not end");
+    std::fflush(nullptr);
+    std::_Exit(kExitFailed);
+  }).detach();
+}
+
 // Uploads that an earlier run left behind.
 Result<> clean_directory(FileSystem& files, const std::string& directory) {
   OFFPRINT_TRY(files.create_directories(directory));
@@ -89,6 +104,7 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
               options.data.c_str());
   std::fflush(stdout);
   wait_for_signal(signals);
+  leave_what_does_not_end();
   http.stop();
   store.reset();  // answers what is left, while `http` can still be told
   log::info("stopped");
