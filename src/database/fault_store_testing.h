@@ -39,6 +39,7 @@ class World {
   std::atomic<bool> failed{false};  // the store asked to be ended
   std::vector<std::string> violations;
   int writes_done = 0;
+  std::string last_error;  // of the write answered last
 
   // --- the process
 
@@ -287,7 +288,7 @@ class World {
       EXPECT_TRUE(source.execute("PRAGMA page_size=8192; PRAGMA auto_vacuum=2"));
       for (const std::string& sql : workload_schema()) EXPECT_TRUE(source.execute(sql.c_str()));
       for (int number : kImported)
-        if (number > 0) EXPECT_TRUE(source.execute(write_sql(number, 100, 4'000, 0).c_str()));
+        if (number > 0) EXPECT_TRUE(source.execute(write_sql(number, 20, 2'000, 0).c_str()));
       return file;
     }();
     return path;
@@ -300,6 +301,7 @@ class World {
   }
 
   void take(const std::string& text, const std::vector<int>& numbers, const Reply& reply) {
+    last_error = reply.outcome.error ? reply.outcome.error->message() : reply.error;
     Told told = Told::kDone;
     if (!reply.succeeded) told = Told::kRefused;
     if (reply.outcome.state == Outcome::State::kRejected) told = Told::kRefused;

@@ -218,6 +218,15 @@ bool scripted_work(World& world) {
   return lives();
 }
 
+// As its supervisor does when it has ended itself.
+bool restart(World& world) {
+  world.stop_store();
+  world.machine.start_again();
+  if (world.start_store()) return true;
+  world.violations.push_back("the store does not start: " + world.start_error);
+  return false;
+}
+
 // After a fault that has passed, every database takes writes again.
 void expect_alive(World& world) {
   int next = 100'000;
@@ -228,7 +237,10 @@ void expect_alive(World& world) {
       world.write(name, {next}, {write_sql(next, 2, 50, 0)});
       world.settle();
       if (database.writes[next++].told == Told::kDone) break;
-      if (attempt == 2) return world.violation(name, "takes no writes though the fault has passed");
+      if (world.failed && !restart(world)) return;  // the fault came this late
+      if (attempt == 2)
+        return world.violation(name,
+                               "takes no writes though the fault has passed: " + world.last_error);
     }
   }
 }
@@ -251,10 +263,8 @@ std::vector<std::string> script_with_fault(const Fault& fault, std::uint64_t n, 
   }
   bool lives = world.start_store() && scripted_work(world);
   hit = count() > n;
-  if (!lives) {  // as its supervisor would
-    world.stop_store();
-    world.machine.start_again();
-    if (!world.start_store()) return {"the store does not start: " + world.start_error};
+  if (!lives) {
+    if (!restart(world)) return world.violations;
     world.check_store();
   }
   if (hit) expect_alive(world);

@@ -97,8 +97,11 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
 
   // --- files
   Result<std::shared_ptr<OpenFiles>> open_files();
-  Result<> recover();
-  Result<> check_for_foreign_change(OpenFiles& files);
+  Result<bool> recover();
+  Result<> check_for_foreign_change(OpenFiles& files, bool recovered);
+  Error refuse_if_damaged(const Error& error);
+  void stop_if_sync_failed(const Error& error);
+  bool settle_files();
   std::vector<journal::Location> records_above_checkpoint();
   Result<> append_images_again();
   void close_files();
@@ -107,7 +110,12 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   void arm_idle_timer(Deadline when);
   void record_checkpoint(TxId covered, bool durable, bool closing = false);
   void start_checkpoint_if_due();
-  void checkpoint(bool durable, bool closing = false);
+  struct CheckpointRun {
+    bool durable = false;     // wait until the journal knows of it
+    bool closing = false;     // the files are closed next, as they are
+    bool may_insist = false;  // at this database's turn, nobody holds the write lock
+  };
+  bool checkpoint(const CheckpointRun& run);
   void on_decided(const DatabaseState& state, const sqlite::WalPoint& point, const LogEntry& entry);
   void became_visible();
   Result<Bookmark> import_at_turn(const std::string& path);

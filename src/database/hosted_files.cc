@@ -18,6 +18,9 @@ namespace offprint::database {
 namespace {
 
 constexpr std::uint64_t kTrimEvery = 32;  // closed databases
+// Times the frames that start a checkpoint: from there on writers wait for readers, so that the
+// -wal does not grow without end under reads that overlap.
+constexpr std::uint32_t kInsistAfter = 4;
 
 }  // namespace
 
@@ -28,7 +31,14 @@ Result<std::shared_ptr<OpenFiles>> HostedDatabase::open_files() {
     if (files_) return files_;
     if (refused_) return fail(*refused_);
   }
-  if (needs_recovery_) OFFPRINT_TRY(recover());
+  bool recovered = std::exchange(needs_recovery_, false);
+  bool is_complete = false;
+  if (recovered) {
+    auto done = recover();
+    needs_recovery_ = !done;
+    if (!done) return fail(refuse_if_damaged(done.error()));
+    is_complete = *done;
+  }
   DatabaseState state;
   {
     std::lock_guard lock(mutex_);
@@ -45,9 +55,16 @@ Result<std::shared_ptr<OpenFiles>> HostedDatabase::open_files() {
   auto files = OpenFiles::open(options, *environment_.journal, state,
                                [this](const DatabaseState& next, const sqlite::WalPoint& point,
                                       const LogEntry& entry) { on_decided(next, point, entry); });
-  if (!files)
-    return fail(files.error().with_context(fmt::format("open database '{}'", identity_.name)));
-  OFFPRINT_TRY(check_for_foreign_change(**files));
+  if (!files) {
+    needs_recovery_ = recovered;
+    return fail(refuse_if_damaged(
+        files.error().with_context(fmt::format("open database '{}'", identity_.name))));
+  }
+  if (auto checked = check_for_foreign_change(**files, recovered); !checked) {
+    needs_recovery_ = recovered;
+    return fail(std::move(checked).error());
+  }
+  if (is_complete) record_checkpoint(state.position.txid, false);
   environment_.counters.open_databases.fetch_add(1, std::memory_order_relaxed);
   std::lock_guard lock(mutex_);
   files_ = *files;
@@ -59,10 +76,11 @@ Result<std::shared_ptr<OpenFiles>> HostedDatabase::open_files() {
   return files_;
 }
 
-// A program that wrote to the file while it was closed has left its mark; then, and only then, the
-// whole is read. What differs is not taken for ours: the database gives what it has, but takes no
-// more writes.
-Result<> HostedDatabase::check_for_foreign_change(OpenFiles& files) {
+// A program that wrote to the file while it was closed has left its mark; then, and after a crash,
+// the whole is read. What differs is not taken for ours: the database gives what it has, but takes
+// no more writes. What was recovered into a file that differed may be a mixture: nothing of it is
+// given.
+Result<> HostedDatabase::check_for_foreign_change(OpenFiles& files, bool recovered) {
   std::optional<FileFingerprint> left;
   DatabaseState state;
   {
@@ -70,12 +88,16 @@ Result<> HostedDatabase::check_for_foreign_change(OpenFiles& files) {
     left = std::exchange(closed_as_, std::nullopt);
     state = state_;
   }
+  if (state.position.txid.value == 0) return {};
   std::error_code absent;
   bool wal_has_content = std::filesystem::file_size(identity_.path + "-wal", absent) > 0 && !absent;
-  if (!left || (left == FileFingerprint::of(identity_.path) && !wal_has_content)) return {};
+  if (!recovered && left && left == FileFingerprint::of(identity_.path) && !wal_has_content)
+    return {};
   OFFPRINT_TRY_ASSIGN(auto reader, PageReader::open(identity_.path, environment_.vfs.c_str()));
   OFFPRINT_TRY_ASSIGN(Checksum found, scan_checksum(reader, state));
   if (found == state.position.checksum) return {};
+  if (recovered)
+    return fail(refuse_if_damaged(Error(Code::kCorrupt, "the pages have another checksum")));
   Error why(Code::kUnavailable,
             "another program changed the database file while it was closed; export it and import "
             "it under a new name");
@@ -86,7 +108,25 @@ Result<> HostedDatabase::check_for_foreign_change(OpenFiles& files) {
   return {};
 }
 
-Result<> HostedDatabase::recover() {
+// The error to answer. A file that another program has changed, or that is damaged, is not touched
+// any more until the next start.
+Error HostedDatabase::refuse_if_damaged(const Error& error) {
+  int code = error.sqlite_code() & 0xff;
+  if (error.code() != Code::kCorrupt && code != SQLITE_CORRUPT && code != SQLITE_NOTADB)
+    return error;
+  Error why(Code::kCorrupt,
+            fmt::format("the file of database '{}' is not what the journal says ({}): another "
+                        "program changed it, or it is damaged; import the database from a replica",
+                        identity_.name, error.message()));
+  log::error("{}", why.message());
+  std::lock_guard lock(mutex_);
+  refused_ = why;
+  stopped_ = why.message();
+  return why;
+}
+
+// Whether everything is in the database file now.
+Result<bool> HostedDatabase::recover() {
   DatabaseState state;
   {
     std::lock_guard lock(mutex_);
@@ -95,15 +135,20 @@ Result<> HostedDatabase::recover() {
   std::vector<journal::Location> records = records_above_checkpoint();
   auto complete =
       recover_file(identity_.path, environment_.vfs.c_str(), state, records, *environment_.journal);
-  if (!complete)
+  if (!complete) {
+    stop_if_sync_failed(complete.error());
     return fail(
         complete.error().with_context(fmt::format("recover database '{}'", identity_.name)));
-  environment_.counters.recoveries.fetch_add(1, std::memory_order_relaxed);
-  needs_recovery_ = false;
-  if (*complete) {
-    record_checkpoint(state.position.txid, false);
   }
-  return {};
+  environment_.counters.recoveries.fetch_add(1, std::memory_order_relaxed);
+  return *complete;
+}
+
+// What a failed fsync left unwritten counts as written from then on: only a new start, which
+// recovers from the journal, may go on.
+void HostedDatabase::stop_if_sync_failed(const Error& error) {
+  int code = error.sqlite_code();
+  if (code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_DIR_FSYNC) environment_.fatal(error);
 }
 
 // `covered` is in the database file, fsynced: the journal may let go of everything up to it.
@@ -111,15 +156,16 @@ void HostedDatabase::record_checkpoint(TxId covered, bool durable, bool closing)
   journal::Draft draft;
   draft.kind = journal::Kind::kCheckpointed;
   draft.database_id = identity_.id;
+  std::optional<FileFingerprint> fingerprint;
   {
     std::lock_guard lock(mutex_);
     if (covered < checkpointed_) return;
+    fingerprint = closed_as_;  // none while it is open
     draft.metadata.push_back({journal::MetadataType::kDatabaseState, state_.encode()});
   }
   Bytes txid;
   append_be<std::uint64_t>(txid, covered.value);
   draft.metadata.push_back({journal::MetadataType::kCheckpointedTxId, std::move(txid)});
-  std::optional<FileFingerprint> fingerprint;
   if (closing) fingerprint = FileFingerprint::of(identity_.path);
   if (fingerprint)
     draft.metadata.push_back({journal::MetadataType::kFileFingerprint, fingerprint->encode()});
@@ -140,26 +186,35 @@ void HostedDatabase::record_checkpoint(TxId covered, bool durable, bool closing)
   while (!unapplied_.empty() && unapplied_.front().txid <= checkpointed_) unapplied_.pop_front();
 }
 
-void HostedDatabase::checkpoint(bool durable, bool closing) {
+// Whether everything committed is in the database file.
+bool HostedDatabase::checkpoint(const CheckpointRun& run) {
   std::shared_ptr<OpenFiles> files;
   WalMap::Stage before;
+  bool insist = false;
   {
     std::lock_guard lock(mutex_);
     files = files_;
     before = wal_map_.stage();
+    insist =
+        run.may_insist && wal_map_.frames() > kInsistAfter * environment_.options.checkpoint_frames;
   }
-  if (!files) return;
-  auto result = files->checkpoint();
+  if (!files) return true;
+  auto result = files->checkpoint(insist);
   environment_.counters.checkpoints.fetch_add(1, std::memory_order_relaxed);
-  if (!result)
-    return log::warn("database '{}': checkpoint: {}", identity_.name, result.error().message());
-  if (result->busy && result->wal_frames == 0) return;  // it did not even start
+  if (!result) {
+    stop_if_sync_failed(result.error());
+    log::warn("database '{}': checkpoint: {}", identity_.name, result.error().message());
+    return false;
+  }
+  if (result->busy && result->wal_frames == 0) return false;  // it did not even start
   std::optional<TxId> covered;
   {
     std::lock_guard lock(mutex_);
     covered = wal_map_.covered_since(before, result->done_frames, result->wal_frames);
   }
-  if (covered) record_checkpoint(*covered, durable, closing);
+  if (covered) record_checkpoint(*covered, run.durable, run.closing);
+  std::lock_guard lock(mutex_);
+  return checkpointed_ == state_.position.txid;
 }
 
 // The bulk of a checkpoint runs beside the writer; when the -wal has grown on meanwhile, the rest
@@ -178,15 +233,38 @@ void HostedDatabase::start_checkpoint_if_due() {
     generation_at_checkpoint_ = wal_map_.generation();
   }
   environment_.helpers.post([self = shared_from_this()] {
-    self->checkpoint(false);
+    self->checkpoint({});
     std::unique_lock lock(self->mutex_);
     self->tasks_.push_back([self] {
-      self->checkpoint(false);
+      self->checkpoint({.may_insist = true});
       std::lock_guard inner(self->mutex_);
       self->checkpointing_ = false;
     });
     self->schedule(lock);
   });
+}
+
+// At this database's turn, before the files are closed: whether everything is in the database file.
+// Holds the write lock, under which nobody else can write, and what another program has written is
+// noticed.
+bool HostedDatabase::settle_files() {
+  std::shared_ptr<OpenFiles> files;
+  {
+    std::lock_guard lock(mutex_);
+    files = files_;
+  }
+  if (!files) return true;
+  TransactionRecorder& recorder = files->recorder();
+  bool is_alone = files->begin().has_value();
+  if (auto error = recorder.journal_error()) environment_.fatal(*error);
+  {
+    std::lock_guard lock(mutex_);
+    if (recorder.stopped_error()) stopped_ = recorder.stopped_error()->message();
+  }
+  became_visible();
+  bool all_in_file = checkpoint({.durable = true, .closing = is_alone && stopped_.empty()});
+  files->rollback();
+  return all_in_file;
 }
 
 // At this database's turn. Readers that are lent out keep their connections until they are given
@@ -249,8 +327,12 @@ void HostedDatabase::close_if_idle() {
     }
   }
   if (busy) return;
-  checkpoint(true, true);
-  close_files();
+  if (settle_files()) return close_files();
+  // A reader needs the -wal. Closed now, the file would have to be read whole at the next opening.
+  std::lock_guard lock(mutex_);
+  idle_timer_armed_ = true;
+  arm_idle_timer(SteadyClock::now() +
+                 std::chrono::milliseconds(environment_.options.idle_close_ms));
 }
 
 void HostedDatabase::shut_down(const Error& reason, bool dropped) {
@@ -282,7 +364,7 @@ void HostedDatabase::shut_down(const Error& reason, bool dropped) {
       if (auto reader = weak.lock()) end_held(reader, reason);
     }
     wake_waiting();
-    if (!dropped) checkpoint(true, true);
+    if (!dropped) settle_files();
     close_files();
     became_visible();
   });
@@ -328,7 +410,7 @@ void HostedDatabase::let_go_of(journal::Lsn lsn) {
     if (auto files = open_files(); !files) {
       return log::warn("database '{}': {}", identity_.name, files.error().message());
     }
-    checkpoint(true);
+    checkpoint({.durable = true});
     if (!is_needed()) return;
     if (auto written = append_images_again(); !written) {
       log::warn("database '{}' holds back the journal: {}", identity_.name,
@@ -345,6 +427,7 @@ Result<> HostedDatabase::append_images_again() {
   TxId from;
   {
     std::lock_guard lock(mutex_);
+    if (!stopped_.empty()) return fail(Code::kUnavailable, stopped_);  // not our images
     state = state_;
     from = checkpointed_;
   }

@@ -6,21 +6,25 @@ namespace offprint::database {
 namespace {
 
 constexpr std::size_t kFreeReadersMax = 8;
+constexpr int kInsistMs = 500;
 
 }  // namespace
 
-Result<> OpenFiles::create_file(const Options& options) {
+Result<> OpenFiles::enter_wal_mode(const Options& options, bool create) {
   sqlite::Connection::Options raw;
-  raw.create = true;
+  raw.create = create;
   raw.vfs = options.vfs;
   raw.busy_timeout_ms = 5'000;
   OFFPRINT_TRY_ASSIGN(auto connection, sqlite::Connection::open(options.path, raw));
   // EXTRA: a power loss must not bring back the -journal that turned the file to WAL mode, SQLite
   // would play it back next to a -wal.
-  OFFPRINT_TRY(connection.execute(
-      fmt::format("PRAGMA synchronous=EXTRA; PRAGMA page_size={}; PRAGMA auto_vacuum={}",
-                  options.create.page_size, options.create.auto_vacuum)
-          .c_str()));
+  OFFPRINT_TRY(connection.execute("PRAGMA synchronous=EXTRA"));
+  if (create) {
+    OFFPRINT_TRY(
+        connection.execute(fmt::format("PRAGMA page_size={}; PRAGMA auto_vacuum={}",
+                                       options.create.page_size, options.create.auto_vacuum)
+                               .c_str()));
+  }
   OFFPRINT_TRY_ASSIGN(std::string mode, connection.query_text("PRAGMA journal_mode=WAL"));
   if (mode != "wal")
     return fail(Code::kIo,
@@ -32,7 +36,7 @@ Result<std::shared_ptr<OpenFiles>> OpenFiles::open(const Options& options,
                                                    journal::Journal& journal,
                                                    const DatabaseState& state,
                                                    TransactionRecorder::Decided decided) {
-  if (state.position.txid.value == 0) OFFPRINT_TRY(create_file(options));
+  if (state.position.txid.value == 0) OFFPRINT_TRY(enter_wal_mode(options, true));
   std::shared_ptr<OpenFiles> files(new OpenFiles(options));
   OFFPRINT_TRY_ASSIGN(auto old_pages,
                       PageReader::open(options.path, options.vfs, options.create.encoding));
@@ -48,8 +52,10 @@ Result<std::shared_ptr<OpenFiles>> OpenFiles::open(const Options& options,
   OFFPRINT_TRY_ASSIGN(files->writer_, UserConnection::open(options.path, user));
   OFFPRINT_TRY_ASSIGN(std::string mode,
                       files->writer_->connection().query_text("PRAGMA journal_mode"));
-  if (mode != "wal")
-    return fail(Code::kCorrupt, fmt::format("{}: not in WAL mode but '{}'", options.path, mode));
+  if (mode != "wal") {  // another program has left it
+    OFFPRINT_TRY(enter_wal_mode(options, false));
+    OFFPRINT_TRY(files->writer_->run_internal("SELECT 1 FROM sqlite_schema LIMIT 1"));
+  }
   OFFPRINT_TRY(sqlite::set_commit_gate(files->writer_->connection(), files->recorder_.get()));
   OFFPRINT_TRY_ASSIGN(files->begin_, files->writer_->prepare_internal("BEGIN IMMEDIATE"));
   OFFPRINT_TRY_ASSIGN(files->commit_, files->writer_->prepare_internal("COMMIT"));
@@ -113,17 +119,19 @@ void OpenFiles::end_free_snapshots() {
   for (LentReader& reader : free_readers_) end_snapshot(reader);
 }
 
-Result<sqlite::CheckpointResult> OpenFiles::checkpoint() {
+Result<sqlite::CheckpointResult> OpenFiles::checkpoint(bool insist) {
   std::lock_guard lock(checkpoint_mutex_);
   if (checkpointer_ == nullptr) {
     sqlite::Connection::Options raw;
     raw.vfs = options_.vfs;
+    raw.busy_timeout_ms = kInsistMs;
     OFFPRINT_TRY_ASSIGN(auto connection, sqlite::Connection::open(options_.path, raw));
     OFFPRINT_TRY(connection.execute("PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL"));
     checkpointer_ = std::make_unique<sqlite::Connection>(std::move(connection));
   }
   end_free_snapshots();  // they keep it from moving what is newer
-  auto result = sqlite::checkpoint(*checkpointer_, SQLITE_CHECKPOINT_PASSIVE);
+  auto result = sqlite::checkpoint(*checkpointer_,
+                                   insist ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE);
   end_free_snapshots();  // those that still need the -wal keep the writer from starting it again
   return result;
 }

@@ -54,12 +54,13 @@ class OpenFiles {
   // Its transaction stays open for the next request when the state that it sees is known.
   void give_reader(LentReader reader);
 
-  // Moves what can be moved of the -wal into the file, fsynced. One at a time.
-  Result<sqlite::CheckpointResult> checkpoint();
+  // Moves what can be moved of the -wal into the file, fsynced. One at a time. `insist`: writers
+  // wait meanwhile, and it waits a little for readers, so that the -wal can start again.
+  Result<sqlite::CheckpointResult> checkpoint(bool insist);
 
  private:
   explicit OpenFiles(Options options) : options_(std::move(options)) {}
-  static Result<> create_file(const Options& options);
+  static Result<> enter_wal_mode(const Options& options, bool create);
   static void end_snapshot(LentReader& reader);
   void end_free_snapshots();
 

@@ -34,6 +34,24 @@ DatabaseState never_written(Lineage lineage, Epoch epoch, std::uint32_t page_siz
   return state;
 }
 
+// Databases without their journal would be taken for empty ones, and their followers would follow.
+Result<> check_journal_is_there(const StoreOptions& options) {
+  auto has = [&](const char* folder, const char* suffix) -> Result<bool> {
+    OFFPRINT_TRY_ASSIGN(bool there, options.files->exists(options.directory + folder));
+    if (!there) return false;
+    OFFPRINT_TRY_ASSIGN(auto names, options.files->list(options.directory + folder));
+    return std::any_of(names.begin(), names.end(),
+                       [&](const std::string& name) { return name.ends_with(suffix); });
+  };
+  OFFPRINT_TRY_ASSIGN(bool journal, has("/journal", ".seg"));
+  OFFPRINT_TRY_ASSIGN(bool databases, has("/databases", ".db"));
+  if (journal || !databases) return {};
+  return fail(Code::kCorrupt,
+              fmt::format("{0}/databases has databases, but {0}/journal is missing or empty: it "
+                          "belongs to them, and holds their newest transactions",
+                          options.directory));
+}
+
 class StoreImpl final : public Store {
  public:
   explicit StoreImpl(StoreOptions options)
@@ -118,6 +136,7 @@ Result<> StoreImpl::start() {
   std::string parent =
       std::filesystem::path(options.directory).lexically_normal().parent_path().string();
   OFFPRINT_TRY(options.files->sync_directory(parent.empty() ? "." : parent));
+  OFFPRINT_TRY(check_journal_is_there(options));
   Replay replay;
   OFFPRINT_TRY_ASSIGN(
       environment_->journal,

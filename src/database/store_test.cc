@@ -343,6 +343,88 @@ TEST_F(StoreTest, AForeignWriteIsCaptured) {
   expect_checksum(*store_, name("b"));
 }
 
+TEST_F(StoreTest, AForeignWriteIsCapturedBeforeTheFileIsClosed) {
+  options_.idle_close_ms = 100;
+  open();
+  create("b");
+  run("b", {"CREATE TABLE t(a)"});
+  auto write_foreign = [&] {
+    auto foreign = sqlite::Connection::open(file_of("b"), {}).value();
+    ASSERT_TRUE(foreign.execute("INSERT INTO t VALUES('foreign')"));
+  };
+  write_foreign();
+  for (Deadline end = SteadyClock::now() + 20s;
+       store_->info(name("b"))->open && SteadyClock::now() < end;)
+    std::this_thread::sleep_for(10ms);
+  EXPECT_EQ(store_->position(name("b"))->txid.value, 2u);
+  options_.idle_close_ms = 60'000;
+  open();
+  query("b", "SELECT 1 FROM t");
+  write_foreign();
+  open();  // an orderly end, too
+  EXPECT_EQ(store_->position(name("b"))->txid.value, 3u);
+  EXPECT_EQ(query("b", "SELECT count(*) FROM t"), "2");
+  EXPECT_EQ(store_->info(name("b"))->stopped, "");
+  expect_checksum(*store_, name("b"));
+}
+
+// What recovery finds is compared with what the journal says, page by page.
+TEST_F(StoreTest, AFileThatDiffersAfterACrashIsNotServed) {
+  create("b");
+  run("b", {"CREATE TABLE t(a)", "INSERT INTO t VALUES('ours')", "CREATE TABLE u(a)",
+            "INSERT INTO u VALUES('ours')"});
+  open();  // everything is in the file now
+  run("b", {"INSERT INTO t VALUES('ours')"});
+  const std::string directory = options_.directory;
+  for (const char* sql : {"", "INSERT INTO u VALUES('foreign')", "UPDATE u SET a = 'foreign'"}) {
+    // As a kill would leave it.
+    options_.directory = folder_.path() + "/killed";
+    std::filesystem::remove_all(options_.directory);
+    std::filesystem::copy(directory, options_.directory, std::filesystem::copy_options::recursive);
+    {
+      auto foreign = sqlite::Connection::open(file_of("b"), {}).value();
+      ASSERT_TRUE(foreign.execute(sql));
+    }
+    auto killed = std::move(store_);
+    open();
+    if (*sql == '\0') {
+      EXPECT_EQ(query("b", "SELECT count(*) FROM t"), "2");
+    } else {
+      Answers refused = run("b", {"SELECT count(*) FROM t"});
+      ASSERT_TRUE(refused.outcome.error);
+      EXPECT_EQ(refused.outcome.error->code(), Code::kCorrupt);
+      EXPECT_NE(store_->info(name("b"))->stopped, "");
+    }
+    store_ = std::move(killed);
+  }
+  options_.directory = directory;
+}
+
+TEST_F(StoreTest, DatabasesWithoutTheirJournalAreRefused) {
+  create("b");
+  run("b", {"CREATE TABLE t(a)"});
+  store_.reset();
+  std::filesystem::remove_all(options_.directory + "/journal");
+  auto opened = Store::open(options_);
+  ASSERT_FALSE(opened);
+  EXPECT_NE(opened.error().message().find("journal is missing"), std::string::npos);
+}
+
+TEST_F(StoreTest, AFileInAnotherJournalModeIsTurnedBack) {
+  create("b");
+  run("b", {"CREATE TABLE t(a)"});
+  std::string path = file_of("b");
+  store_.reset();
+  {
+    auto foreign = sqlite::Connection::open(path, {}).value();
+    ASSERT_TRUE(foreign.execute("PRAGMA journal_mode=DELETE"));
+  }
+  open();
+  EXPECT_EQ(query("b", "SELECT count(*) FROM t"), "0");
+  EXPECT_EQ(run("b", {"INSERT INTO t VALUES(1)"}).outcome.state, Outcome::State::kCommitted);
+  expect_checksum(*store_, name("b"));
+}
+
 TEST_F(StoreTest, AForeignWriteToAClosedFileStopsTheDatabase) {
   create("b");
   create("untouched");
