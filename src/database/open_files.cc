@@ -104,7 +104,7 @@ void OpenFiles::give_reader(LentReader reader) {
   if (!reader.seen || reader.connection->autocommit()) end_snapshot(reader);
   std::lock_guard lock(mutex_);
   // A transaction from before a checkpoint would keep the -wal from starting again.
-  if (reader.checkpoints != checkpoints_) end_snapshot(reader);
+  if (checkpointing_ || reader.checkpoints != checkpoints_) end_snapshot(reader);
   if (free_readers_.size() < kFreeReadersMax) free_readers_.push_back(std::move(reader));
 }
 
@@ -113,8 +113,9 @@ void OpenFiles::end_snapshot(LentReader& reader) {
   if (!reader.connection->autocommit()) (void)reader.connection->run_internal("ROLLBACK");
 }
 
-void OpenFiles::end_free_snapshots() {
+void OpenFiles::end_free_snapshots(bool checkpointing) {
   std::lock_guard lock(mutex_);
+  checkpointing_ = checkpointing;
   ++checkpoints_;
   for (LentReader& reader : free_readers_) end_snapshot(reader);
 }
@@ -129,10 +130,11 @@ Result<sqlite::CheckpointResult> OpenFiles::checkpoint(bool insist) {
     OFFPRINT_TRY(connection.execute("PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL"));
     checkpointer_ = std::make_unique<sqlite::Connection>(std::move(connection));
   }
-  end_free_snapshots();  // they keep it from moving what is newer
+  end_free_snapshots(true);  // they keep it from moving what is newer
   auto result = sqlite::checkpoint(*checkpointer_,
                                    insist ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE);
-  end_free_snapshots();  // those that still need the -wal keep the writer from starting it again
+  end_free_snapshots(
+      false);  // those that still need the -wal keep the writer from starting it again
   return result;
 }
 

@@ -62,12 +62,13 @@ class OpenFiles {
   explicit OpenFiles(Options options) : options_(std::move(options)) {}
   static Result<> enter_wal_mode(const Options& options, bool create);
   static void end_snapshot(LentReader& reader);
-  void end_free_snapshots();
+  void end_free_snapshots(bool checkpointing);
 
   const Options options_;
   std::mutex mutex_;
   std::vector<LentReader> free_readers_;  // guarded by mutex_
   std::uint64_t checkpoints_ = 0;         // begun and ended ones; guarded by mutex_
+  bool checkpointing_ = false;            // guarded by mutex_
   std::mutex checkpoint_mutex_;
   std::unique_ptr<PageReader> old_pages_;
   std::unique_ptr<TransactionRecorder> recorder_;  // outlives writer_, whose commits it decides

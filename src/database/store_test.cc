@@ -291,6 +291,32 @@ TEST_F(StoreTest, ReadersDoNotKeepTheWalFromStartingAgain) {
   EXPECT_LT(longest, 500u * 4120);  // checkpoints run beside the commits
 }
 
+TEST_F(StoreTest, NorDoLongReadsThatOverlap) {
+  options_.checkpoint_frames = 20;
+  open();
+  create("b");
+  run("b", {"CREATE TABLE t(a)", "INSERT INTO t VALUES(0)"});
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 2; ++i) {
+    readers.emplace_back([&] {
+      while (!stop) {
+        query("b",
+              "WITH RECURSIVE c(i) AS (SELECT a FROM t UNION ALL SELECT i + 1 FROM c WHERE i < "
+              "100000) SELECT max(i) FROM c");
+      }
+    });
+  }
+  std::uintmax_t longest = 0;
+  for (int i = 0; i < 3'000; ++i) {
+    run("b", {"UPDATE t SET a = a + 1"});
+    longest = std::max(longest, std::filesystem::file_size(file_of("b") + "-wal"));
+  }
+  stop = true;
+  for (std::thread& reader : readers) reader.join();
+  EXPECT_LT(longest, 1'000u * 4120);
+}
+
 TEST_F(StoreTest, AnImportThatFailsLeavesNothing) {
   std::string file = folder_.path() + "/text.db";
   std::ofstream(file) << "this is no database, and longer than the header of one: " +
