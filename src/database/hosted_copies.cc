@@ -1,0 +1,145 @@
+// Copies of a hosted database: snapshots out of it, imports into it.
+#include <fmt/format.h>
+
+#include "database/hosted_database.h"
+#include "database/recovery.h"
+#include "ltx/checksum.h"
+
+namespace offprint::database {
+
+// ------------------------------------------------------------------------------------------------------
+// snapshot
+
+class HostedSnapshot final : public Snapshot {
+ public:
+  HostedSnapshot(std::shared_ptr<OpenFiles> files, PageReader reader, const DatabaseState& state)
+      : files_(std::move(files)), reader_(std::move(reader)), state_(state) {}
+  ~HostedSnapshot() override { reader_.end(); }
+
+  Position position() const override { return state_.position; }
+  std::uint32_t page_size() const override { return state_.page_size; }
+  std::uint32_t page_count() const override { return state_.page_count; }
+
+  Result<ByteView> page(PageNo page) override {
+    if (page == ltx::lock_page(state_.page_size)) {
+      buffer_.assign(state_.page_size, 0);
+      return ByteView(buffer_);
+    }
+    OFFPRINT_TRY_ASSIGN(ByteView image, reader_.page(page));
+    if (page != 1) return image;
+    buffer_.assign(image.begin(), image.end());
+    std::copy(state_.header.begin(), state_.header.end(), buffer_.begin());
+    return ByteView(buffer_);
+  }
+
+ private:
+  std::shared_ptr<OpenFiles> files_;
+  PageReader reader_;
+  DatabaseState state_;
+  Bytes buffer_;
+};
+
+Result<std::unique_ptr<Snapshot>> HostedDatabase::snapshot() {
+  Result<std::unique_ptr<Snapshot>> result = fail(Code::kUnavailable, "not run");
+  // At this database's turn no commit can come between the state and the read transaction.
+  run_task_and_wait([&] {
+    result = [&]() -> Result<std::unique_ptr<Snapshot>> {
+      OFFPRINT_TRY_ASSIGN(auto files, open_files());
+      OFFPRINT_TRY_ASSIGN(auto reader, PageReader::open(identity_.path, environment_.vfs.c_str()));
+      OFFPRINT_TRY(reader.begin());
+      DatabaseState state;
+      {
+        std::lock_guard lock(mutex_);
+        state = state_;
+        last_used_ = SteadyClock::now();
+      }
+      if (state.page_count > 0) OFFPRINT_TRY(reader.page(1));  // the read transaction begins here
+      return std::make_unique<HostedSnapshot>(std::move(files), std::move(reader), state);
+    }();
+  });
+  return result;
+}
+
+// --------------------------------------------------------------------------------------------------------
+// import
+
+Result<Bookmark> HostedDatabase::import_file(const std::string& path) {
+  Result<Bookmark> result = fail(Code::kUnavailable, "not run");
+  run_task_and_wait([&] { result = import_at_turn(path); });
+  return result;
+}
+
+namespace {
+
+Result<> check_source(sqlite::Connection& source) {
+  auto verdict = source.query_text("PRAGMA quick_check(1)");
+  if (!verdict || *verdict != "ok") {
+    return fail(Code::kInvalid, fmt::format("the file is no sound SQLite database: {}",
+                                            verdict ? *verdict : verdict.error().message()));
+  }
+  return {};
+}
+
+Result<> copy_database(sqlite::Connection& source, sqlite::Connection& target) {
+  sqlite3_backup* backup = sqlite3_backup_init(target.handle(), "main", source.handle(), "main");
+  if (backup == nullptr)
+    return fail(sqlite::sqlite_error(sqlite3_errcode(target.handle()), target.handle()));
+  int stepped = sqlite3_backup_step(backup, -1);
+  int finished = sqlite3_backup_finish(backup);
+  if (stepped != SQLITE_DONE) return fail(sqlite::sqlite_error(stepped, target.handle()));
+  if (finished != SQLITE_OK) return fail(sqlite::sqlite_error(finished, target.handle()));
+  return {};
+}
+
+}  // namespace
+
+Result<Bookmark> HostedDatabase::import_at_turn(const std::string& path) {
+  {
+    std::lock_guard lock(mutex_);
+    if (refused_) return fail(*refused_);
+    if (state_.position.txid.value != 0) {
+      return fail(Code::kConflict,
+                  fmt::format("database '{}' is not empty; import into a new one", identity_.name));
+    }
+  }
+  sqlite::Connection::Options options;
+  options.read_only = true;
+  OFFPRINT_TRY_ASSIGN(auto source, sqlite::Connection::open(path, options));
+  OFFPRINT_TRY(check_source(source));
+  OpenFiles::Options create;
+  create.create = identity_.options;
+  OFFPRINT_TRY_ASSIGN(auto page_size, source.query_int("PRAGMA page_size"));
+  OFFPRINT_TRY_ASSIGN(auto auto_vacuum, source.query_int("PRAGMA auto_vacuum"));
+  OFFPRINT_TRY_ASSIGN(create.create.encoding, source.query_text("PRAGMA encoding"));
+  create.create.page_size = static_cast<std::uint32_t>(page_size);
+  create.create.auto_vacuum = static_cast<int>(auto_vacuum);
+  create.path = identity_.path;
+  create.vfs = environment_.vfs.c_str();
+  create.database_id = identity_.id;
+  create.payload_bytes_max = environment_.options.journal.segment_size / 4;
+  close_files();  // nothing was ever written: the file is made again with the source's page size
+  for (const char* suffix : {"-wal", "-shm", "-journal", ""})
+    OFFPRINT_TRY(environment_.options.files->remove(identity_.path + suffix));
+  DatabaseState empty;
+  {
+    std::lock_guard lock(mutex_);
+    empty = state_;
+    wal_map_.reset(TxId{0});
+  }
+  OFFPRINT_TRY_ASSIGN(
+      auto files,
+      OpenFiles::open(create, *environment_.journal, empty,
+                      [this](const DatabaseState& next, const sqlite::WalPoint& point,
+                             const LogEntry& entry) { on_decided(next, point, entry); }));
+  auto copied = copy_database(source, files->writer().connection());
+  if (auto error = files->recorder().journal_error()) environment_.fatal(*error);
+  auto why = files->recorder().take_error();
+  bool decided = files->recorder().state().position.txid.value != 0;
+  needs_recovery_ = files->recorder().broken_error().has_value();
+  files.reset();  // connections of other users start from the new schema
+  if (!copied && !decided) return fail(why ? *why : copied.error());
+  became_visible();
+  return bookmark();
+}
+
+}  // namespace offprint::database
