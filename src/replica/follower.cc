@@ -30,6 +30,12 @@ constexpr int kResyncsAtOnce = 2;
 // How a session ended without an error.
 enum class Next { kGoOn, kConnectAgain, kStopped, kCaughtUp, kDropped };
 
+// FILE is damaged: its pages are to be compared.
+bool is_damage(const Error& error) {
+  int code = error.sqlite_code() & 0xff;
+  return code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
+}
+
 // Trying again cannot mend it.
 bool is_final(const Error& error, bool once) {
   switch (error.code()) {
@@ -418,7 +424,8 @@ Result<Next> FollowerImpl::flush() {
 
 // `applied.lag_ms` holds the time of the commit still.
 Result<Next> FollowerImpl::after_apply(Result<> done, const FollowerEvents::Applied& applied) {
-  if (!done && done.error().code() == Code::kConflict) return distrust(done.error().message());
+  if (!done && (done.error().code() == Code::kConflict || is_damage(done.error())))
+    return distrust(done.error().message());
   OFFPRINT_TRY(std::move(done));
   resyncs_ = 0;
   failures_ = 0;
