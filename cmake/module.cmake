@@ -5,6 +5,8 @@ function(offprint_compile_options target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
   if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
     target_compile_options(${target} PRIVATE -Wthread-safety)
+  else()
+    target_compile_options(${target} PRIVATE -Wno-dangling-else)  # GoogleTest's macros, without braces
   endif()
 endfunction()
 

@@ -117,11 +117,12 @@ Result<std::vector<Catalog::Row>> Catalog::rows() {
   std::vector<Row> rows;
   OFFPRINT_TRY(run([&](Session& session) -> Result<> {
     rows.clear();
-    OFFPRINT_TRY(execute(session,
-                         "SELECT id, name, lineage, epoch, page_size, auto_vacuum, encoding, "
-                         "foreign_keys, created_at_ms"
-                         " FROM databases ORDER BY id",
-                         {}, [&](const auto& row) { rows.push_back(read_row(row)); }));
+    auto read = execute(session,
+                        "SELECT id, name, lineage, epoch, page_size, auto_vacuum, encoding, "
+                        "foreign_keys, created_at_ms"
+                        " FROM databases ORDER BY id",
+                        {}, [&](const auto& row) { rows.push_back(read_row(row)); });
+    if (!read) return fail(std::move(read).error());
     return {};
   }));
   return rows;
