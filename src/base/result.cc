@@ -31,6 +31,8 @@ std::string_view code_name(Code code) {
       return "timeout";
     case Code::kUnavailable:
       return "unavailable";
+    case Code::kNotPrimary:
+      return "not_primary";
     case Code::kFull:
       return "full";
     case Code::kUnknown:

@@ -20,6 +20,7 @@ enum class Code {
   kBehind,        // 503: this copy has not reached the asked position in time
   kTimeout,       // 503: a deadline passed
   kUnavailable,   // 503: cannot be served now (shutting down, stopped database)
+  kNotPrimary,    // 503: this node has only a copy; the primary can do it
   kFull,          // 507: no space left on the disk
   kUnknown,       // 500: the outcome of a write is not known
   kCorrupt,       // 500: bytes are not what they must be

@@ -91,6 +91,8 @@ class Request {
   // A read must see at least this state; the copy waits for it until the deadline, then answers
   // kBehind.
   std::optional<Bookmark> at_least;
+  // A copy must not answer: kNotPrimary there.
+  bool needs_primary = false;
 };
 
 // First word decides: SELECT, VALUES, WITH, EXPLAIN, PRAGMA (skipping comments, blanks and

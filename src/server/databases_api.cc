@@ -120,7 +120,7 @@ void handle_create_database(Service& service, HttpRequest& request, Responder re
     Response response;
     response.status = 201;
     response.headers =
-        answer_headers(service, info->bookmark) + "Location: /v1/databases/" + info->name + "\r\n";
+        answer_headers(service, creation.name, info->bookmark) + "Location: /v1/databases/" + info->name + "\r\n";
     append_info(response.body, service, *info);
     response.body += '\n';
     return response;
@@ -132,7 +132,7 @@ void handle_describe_database(Service& service, const database::DatabaseName& na
   Result<database::DatabaseInfo> info = service.store.info(name);
   if (!info) return responder.respond(structured_error(info.error()));
   Response response;
-  response.headers = answer_headers(service, info->bookmark);
+  response.headers = answer_headers(service, name, info->bookmark);
   append_info(response.body, service, *info);
   response.body += '\n';
   responder.respond(std::move(response));

@@ -63,6 +63,7 @@ int http_status(Code code) {
     case Code::kBehind:
     case Code::kTimeout:
     case Code::kUnavailable:
+    case Code::kNotPrimary:
       return 503;
     case Code::kFull:
       return 507;
@@ -77,13 +78,16 @@ int http_status(Code code) {
 
 Response plain_error(const Error& error) {
   ErrorText text = error_text(error);
-  return error_response(http_status(error.code()), text.code, text.message);
+  Response response = error_response(http_status(error.code()), text.code, text.message);
+  response.for_primary = error.code() == Code::kNotPrimary;
+  return response;
 }
 
 Response structured_error(const Error& error) {
   ErrorText text = error_text(error);
   Response response;
   response.status = http_status(error.code());
+  response.for_primary = error.code() == Code::kNotPrimary;
   std::string& body = response.body;
   body += R"({"error":{"code":)";
   append_json_string(body, text.code);

@@ -86,6 +86,9 @@ struct Response {
   std::optional<std::uint64_t>
       stream_length;  // Content-Length of `stream`; without it the body is chunked
   bool close = false;
+  // Nothing was done: only the primary may answer this. A node that knows it passes the request on
+  // instead of sending this answer.
+  bool for_primary = false;
 };
 
 // The duty to answer one request. Dropped without an answer it sends 500, so no client waits for

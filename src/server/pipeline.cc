@@ -28,7 +28,7 @@ class PipelineRequest final : public database::Request {
   void done(database::Outcome outcome) override {
     if (outcome.state != database::Outcome::State::kCommitted) return reject(outcome);
     stream_.state.held = std::move(outcome.held);
-    finish(answer_headers(service_, outcome.bookmark));
+    finish(answer_headers(service_, name_, outcome.bookmark));
   }
 
   bool likely_read_only() const override { return read_only_; }
@@ -71,7 +71,7 @@ class PipelineRequest final : public database::Request {
           error_response(404, "TRANSACTION_TIMEOUT", error_text(error).message));
     }
     Response response = plain_error(error);
-    response.headers += answer_headers(service_, outcome.bookmark);
+    response.headers += answer_headers(service_, name_, outcome.bookmark);
     responder_.respond(std::move(response));
   }
 
@@ -97,8 +97,8 @@ void handle_pipeline(Service& service, const database::DatabaseName& name, HttpR
                      Responder responder) {
   Result<hrana::Pipeline> pipeline = hrana::parse_pipeline(request.body);
   if (!pipeline) return responder.respond(plain_error(pipeline.error()));
-  Result<std::optional<Bookmark>> position = read_position(request);
-  if (!position) return responder.respond(plain_error(position.error()));
+  Result<ReadMode> mode = read_mode(service, request);
+  if (!mode) return responder.respond(plain_error(mode.error()));
   Result<ClientStreams::Stream> stream = stream_of(service, name, *pipeline);
   if (!stream) return responder.respond(plain_error(stream.error()));
   auto held = stream->state.held;
@@ -111,7 +111,7 @@ void handle_pipeline(Service& service, const database::DatabaseName& name, HttpR
   auto work = std::make_unique<PipelineRequest>(service, name, *std::move(pipeline),
                                                 *std::move(stream), std::move(responder));
   work->deadline = service.deadline();
-  work->at_least = *position;
+  mode->apply(*work);
   if (!runs && (!held || closes)) {
     if (held) service.store.release(held);
     return work->answer_at_once();

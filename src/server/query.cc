@@ -99,8 +99,12 @@ class DropRows final : public database::RowSink {
 
 class QueryRequest final : public database::Request {
  public:
-  QueryRequest(Service& service, Query query, Responder responder)
-      : service_(service), query_(std::move(query)), responder_(std::move(responder)) {
+  QueryRequest(Service& service, const database::DatabaseName& name, Query query,
+               Responder responder)
+      : service_(service),
+        name_(name),
+        query_(std::move(query)),
+        responder_(std::move(responder)) {
     for (const auto& statement : query_.statements)
       read_only_ &= database::looks_read_only(statement.sql);
   }
@@ -128,7 +132,7 @@ class QueryRequest final : public database::Request {
       body_ += "\"}\n";
       response.body = std::move(body_);
     }
-    response.headers += answer_headers(service_, outcome.bookmark);
+    response.headers += answer_headers(service_, name_, outcome.bookmark);
     responder_.respond(std::move(response));
   }
 
@@ -172,6 +176,7 @@ class QueryRequest final : public database::Request {
   }
 
   Service& service_;
+  const database::DatabaseName name_;
   const Query query_;
   Responder responder_;
   bool read_only_ = true;
@@ -208,11 +213,11 @@ void handle_query(Service& service, const database::DatabaseName& name, HttpRequ
                   Responder responder) {
   Result<Query> query = parse_query(request.body);
   if (!query) return responder.respond(structured_error(query.error()));
-  Result<std::optional<Bookmark>> position = read_position(request);
-  if (!position) return responder.respond(structured_error(position.error()));
-  auto work = std::make_unique<QueryRequest>(service, *std::move(query), std::move(responder));
+  Result<ReadMode> mode = read_mode(service, request);
+  if (!mode) return responder.respond(structured_error(mode.error()));
+  auto work = std::make_unique<QueryRequest>(service, name, *std::move(query), std::move(responder));
   work->deadline = service.deadline();
-  work->at_least = *position;
+  mode->apply(*work);
   service.store.submit(name, std::move(work));
 }
 

@@ -2,17 +2,22 @@
 
 namespace offprint::server {
 
-Result<std::optional<Bookmark>> read_position(const HttpRequest& request) {
-  std::string_view mode = request.header("Offprint-Read");
+Result<ReadMode> read_mode(const Service&, const HttpRequest& request) {
+  std::string_view word = request.header("Offprint-Read");
   std::string_view text = request.header("Offprint-Bookmark");
-  if (!mode.empty() && mode != "primary" && mode != "any") text = mode;
-  if (text.empty()) return std::optional<Bookmark>();
-  auto bookmark = Bookmark::parse(text);
-  if (!bookmark) return fail(Code::kInvalid, "'" + std::string(text) + "' is no bookmark");
-  return std::optional<Bookmark>(bookmark);
+  ReadMode mode;
+  mode.primary = word == "primary";
+  if (!word.empty() && word != "primary" && word != "any") text = word;
+  if (text.empty()) return mode;
+  mode.at_least = Bookmark::parse(text);
+  if (!mode.at_least) return fail(Code::kInvalid, "'" + std::string(text) + "' is no bookmark");
+  return mode;
 }
 
-std::string answer_headers(const Service& service, const Bookmark& bookmark) {
+Standing standing(const Service&, const database::DatabaseName&) { return {}; }
+
+std::string answer_headers(const Service& service, const database::DatabaseName& name,
+                           const Bookmark& bookmark) {
   std::string text;
   if (bookmark.lineage != Lineage()) {  // of no database: it was not found
     text += "Offprint-Bookmark: ";
@@ -22,6 +27,8 @@ std::string answer_headers(const Service& service, const Bookmark& bookmark) {
   text += "Offprint-Served-By: ";
   text += service.options.node_name;
   text += "\r\n";
+  if (Standing here = standing(service, name); !here.primary)
+    text += "Offprint-Age-Ms: " + std::to_string(here.age_ms) + "\r\n";
   return text;
 }
 

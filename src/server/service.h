@@ -41,12 +41,29 @@ struct Service {
   }
 };
 
-// The position that a read must have reached, from Offprint-Read and Offprint-Bookmark. kInvalid:
+// Which copies may answer a request. Each protocol has its own words for it.
+struct ReadMode {
+  bool primary = false;              // only the primary
+  std::optional<Bookmark> at_least;  // any copy that has reached it
+  void apply(database::Request& request) const {
+    request.needs_primary = primary;
+    request.at_least = at_least;
+  }
+};
+// From Offprint-Read and Offprint-Bookmark; without them what the node's options say. kInvalid:
 // neither "primary", "any" nor a bookmark.
-Result<std::optional<Bookmark>> read_position(const HttpRequest& request);
+Result<ReadMode> read_mode(const Service& service, const HttpRequest& request);
 
-// "Offprint-Bookmark: …\r\nOffprint-Served-By: …\r\n"
-std::string answer_headers(const Service& service, const Bookmark& bookmark);
+// Who answers for a database here.
+struct Standing {
+  bool primary = true;
+  std::int64_t age_ms = 0;  // of a copy: since it was last known to have all that the primary had
+};
+Standing standing(const Service& service, const database::DatabaseName& name);
+
+// "Offprint-Bookmark: …\r\nOffprint-Served-By: …\r\n", and of a copy "Offprint-Age-Ms: …\r\n".
+std::string answer_headers(const Service& service, const database::DatabaseName& name,
+                           const Bookmark& bookmark);
 
 // Answers on a helper thread, for what waits for a disk. Thread: any.
 void respond_from_helper(const Service& service, Responder responder,

@@ -95,7 +95,7 @@ void handle_snapshot(Service& service, const database::DatabaseName& name, Respo
     if (!snapshot) return structured_error(snapshot.error());
     Response response;
     response.content_type = "application/vnd.sqlite3";
-    response.headers = answer_headers(service, (*snapshot)->position().bookmark());
+    response.headers = answer_headers(service, name, (*snapshot)->position().bookmark());
     response.stream_length = std::uint64_t{(*snapshot)->page_size()} * (*snapshot)->page_count();
     response.stream = std::make_unique<SnapshotStream>(service, *std::move(snapshot));
     return response;

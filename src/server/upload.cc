@@ -68,7 +68,7 @@ void handle_import(Service& service, const database::DatabaseName& name,
     Result<Bookmark> bookmark = service.store.import_file(name, *path);
     if (!bookmark) return structured_error(bookmark.error());
     Response response;
-    response.headers = answer_headers(service, *bookmark);
+    response.headers = answer_headers(service, name, *bookmark);
     response.body = "{\"bookmark\":\"" + bookmark->text() + "\"}\n";
     return response;
   });
