@@ -128,16 +128,18 @@ Result<std::vector<Catalog::Row>> Catalog::rows() {
   return rows;
 }
 
-Result<Catalog::Row> Catalog::add(const DatabaseName& name, const CreateOptions& options) {
+Result<Catalog::Row> Catalog::add(const DatabaseName& name, const CreateOptions& options,
+                                  const std::optional<Bookmark>& at) {
   Row added;
   added.name = name.text();
-  added.lineage = Lineage::random();
+  added.lineage = at ? at->lineage : Lineage::random();
   added.options = options;
   added.created_at_ms = unix_time_ms();
   auto result = run([&](Session& session) -> Result<> {
     std::int64_t epoch = 0;
     OFFPRINT_TRY(execute(session, "SELECT epoch + 1 FROM dropped WHERE name = ?", {name.text()},
                          [&](const auto& row) { epoch = row.column_int(0); }));
+    if (at) epoch = at->epoch.value;
     added.epoch = Epoch{static_cast<std::uint32_t>(epoch)};
     Bytes lineage(added.lineage.bytes.begin(), added.lineage.bytes.end());
     OFFPRINT_TRY_ASSIGN(StatementResult inserted,

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,8 +31,10 @@ class Catalog {
   // Makes the tables of a new catalog; kInvalid when it was written by a newer program.
   Result<> set_up();
   Result<std::vector<Row>> rows();
-  // Adds a database under a new id. kConflict: the name is taken.
-  Result<Row> add(const DatabaseName& name, const CreateOptions& options);
+  // Adds a database under a new id; a copy takes lineage and epoch from `at`. kConflict: the name
+  // is taken.
+  Result<Row> add(const DatabaseName& name, const CreateOptions& options,
+                  const std::optional<Bookmark>& at = {});
   // Removes it, remembering `epoch` so that a database of the same name starts above it.
   Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch);
 

@@ -118,8 +118,7 @@ Result<Bookmark> HostedDatabase::import_at_turn(const std::string& path) {
   create.database_id = identity_.id;
   create.payload_bytes_max = environment_.options.journal.segment_size / 4;
   close_files();  // nothing was ever written: the file is made again with the source's page size
-  for (const char* suffix : {"-wal", "-shm", "-journal", ""})
-    OFFPRINT_TRY(environment_.options.files->remove(identity_.path + suffix));
+  remove_files();
   DatabaseState empty;
   {
     std::lock_guard lock(mutex_);

@@ -13,7 +13,6 @@ namespace offprint::database {
 namespace {
 
 constexpr std::size_t kBatchMax = 256;
-constexpr std::size_t kRecentStates = 64;
 constexpr std::size_t kQueueMax = 20'000;
 
 }  // namespace
@@ -25,13 +24,11 @@ HostedDatabase::HostedDatabase(Environment& environment, Identity identity, Repl
       visible_(replayed.state.position),
       checkpointed_(replayed.checkpointed),
       log_(std::move(replayed.log)),
-      unapplied_(replayed.unapplied.begin(), replayed.unapplied.end()),
+      unapplied_(std::move(replayed.unapplied)),
       state_lsn_(replayed.state_lsn),
       last_used_(SteadyClock::now()),
       closed_as_(replayed.closed_as),
-      needs_recovery_(replayed.checkpointed < replayed.state.position.txid) {
-  recent_states_.push_back(state_);
-}
+      needs_recovery_(replayed.checkpointed < replayed.state.position.txid) {}
 
 HostedDatabase::~HostedDatabase() = default;
 
@@ -47,6 +44,7 @@ DatabaseInfo HostedDatabase::info() {
   info.page_size = state_.page_size != 0 ? state_.page_size : identity_.options.page_size;
   info.page_count = state_.page_count;
   info.created_at_ms = identity_.created_at_ms;
+  info.written_at_ms = state_.timestamp_ms;
   info.open = files_ != nullptr;
   info.readers = static_cast<int>(subscribers_.size());
   info.stopped = stopped_;
@@ -147,11 +145,10 @@ void HostedDatabase::on_decided(const DatabaseState& state, const sqlite::WalPoi
     std::lock_guard lock(mutex_);
     state_ = state;
     state_lsn_ = entry.location.lsn;
-    recent_states_.push_back(state);
-    if (recent_states_.size() > kRecentStates) recent_states_.pop_front();
     wal_map_.add(point, entry.txid);
     log_.push_back(entry);
-    unapplied_.push_back({entry.txid, entry.location});
+    unapplied_.push_back(
+        {.txid = entry.txid, .location = entry.location, .whole = entry.txid.value == 1});
   }
   environment_.counters.transactions.fetch_add(1, std::memory_order_relaxed);
   if (environment_.upkeep) environment_.upkeep();
@@ -168,13 +165,21 @@ void HostedDatabase::answer_error(Request& request, Error error) {
   request.done(std::move(outcome));
 }
 
+void HostedDatabase::answer_not_primary(Request& request) {
+  answer_error(request, Error(Code::kNotPrimary,
+                              "NOT_PRIMARY: this node has a copy; only the primary can do this"));
+}
+
 void HostedDatabase::submit(std::unique_ptr<Request> request) {
+  if (identity_.is_copy && (request->needs_primary || !request->likely_read_only()))
+    return answer_not_primary(*request);
   if (request->at_least) {
     std::unique_lock lock(mutex_);
     bool same_history = request->at_least->lineage == state_.position.lineage;
     bool reached = request->at_least->txid <= visible_.txid;
     lock.unlock();
     if (!same_history) {
+      if (identity_.is_copy) return answer_not_primary(*request);  // it may know another history
       return answer_error(*request, Error(Code::kConflict,
                                           "lineage_changed: the bookmark is of another history of "
                                           "this database"));
@@ -276,6 +281,10 @@ void HostedDatabase::run_batch(std::vector<std::unique_ptr<Request>> requests) {
   std::erase_if(requests, [&](std::unique_ptr<Request>& request) {
     return request->likely_read_only() && run_read(*files, request, false) == ReadResult::kDone;
   });
+  if (identity_.is_copy) {
+    for (auto& request : requests) answer_not_primary(*request);
+    return;
+  }
   if (requests.empty()) return;
   environment_.counters.requests_write.fetch_add(requests.size(), std::memory_order_relaxed);
   BatchRunner::Host host;

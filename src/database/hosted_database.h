@@ -11,6 +11,7 @@
 #include "database/environment.h"
 #include "database/file_fingerprint.h"
 #include "database/open_files.h"
+#include "database/replication.h"
 #include "database/state.h"
 #include "database/store.h"
 #include "database/wal_map.h"
@@ -21,6 +22,8 @@ namespace offprint::database {
 struct UnappliedRecord {
   TxId txid;
   journal::Location location;
+  bool new_history = false;  // it does not follow on what came before
+  bool whole = false;        // it has all pages
 };
 
 // What the journal said about a database at start.
@@ -28,7 +31,7 @@ struct Replayed {
   DatabaseState state;
   TxId checkpointed;                         // in the file, fsynced
   std::deque<LogEntry> log;                  // contiguous, newest last
-  std::vector<UnappliedRecord> unapplied;    // above `checkpointed`, oldest first
+  std::deque<UnappliedRecord> unapplied;     // above `checkpointed`, oldest first
   journal::Lsn state_lsn;                    // of the newest record that carries the state
   std::optional<FileFingerprint> closed_as;  // the file when it was last closed in order
 };
@@ -44,6 +47,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
     CreateOptions options;
     std::int64_t created_at_ms = 0;
     std::string path;
+    bool is_copy = false;  // of another node's database
   };
   HostedDatabase(Environment& environment, Identity identity, Replayed replayed);
   ~HostedDatabase();
@@ -61,6 +65,12 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   std::unique_ptr<Subscription> subscribe(std::function<void()> changed);
   Result<std::unique_ptr<Snapshot>> snapshot();
   Result<Bookmark> import_file(const std::string& path);
+
+  // Of a copy; see Store.
+  void apply(std::vector<IncomingTransaction> transactions, std::function<void(Result<>)> done);
+  Result<> begin_new_history(const NewHistory& history);
+  // Never written, it stands elsewhere now.
+  void move_unwritten(const Position& position);
 
   // Refuses further work, ends what is open, closes the files (checkpointed, unless the database is
   // dropped). Blocks.
@@ -102,7 +112,13 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   Error refuse_if_damaged(const Error& error);
   void stop_if_sync_failed(const Error& error);
   bool settle_files();
-  std::vector<journal::Location> records_above_checkpoint();
+  struct RecordsToApply {
+    std::vector<journal::Location> records;  // oldest first
+    bool new_history = false;                // one of them begins one
+    bool whole = false;                      // the first of them has all pages
+  };
+  RecordsToApply records_above_checkpoint();
+  void remove_files();
   Result<> append_images_again();
   void close_files();
   void lose_files();
@@ -119,6 +135,18 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   void on_decided(const DatabaseState& state, const sqlite::WalPoint& point, const LogEntry& entry);
   void became_visible();
   Result<Bookmark> import_at_turn(const std::string& path);
+
+  // --- a copy
+  Result<> apply_at_turn(std::vector<IncomingTransaction>& transactions);
+  std::vector<TransactionRecorder::Decision> take_into_journal(
+      std::vector<IncomingTransaction>& transactions, DatabaseState state,
+      std::optional<Error>& failure);
+  Result<TransactionRecorder::Decision> take_into_journal(IncomingTransaction& transaction,
+                                                          const DatabaseState& state);
+  Result<> apply_to_file(std::vector<TransactionRecorder::Decision> decisions);
+  void note_decided(const TransactionRecorder::Decision& decision);
+  Result<> begin_new_history_at_turn(const NewHistory& history);
+  void answer_not_primary(Request& request);
 
   // --- reads
   void wait_for_state(std::unique_ptr<Request> request);
@@ -155,7 +183,6 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   std::shared_ptr<OpenFiles> files_;  // null: closed
   DatabaseState state_;               // newest decided transaction
   Position visible_;                  // newest that SQLite has published
-  std::deque<DatabaseState> recent_states_;
   TxId checkpointed_;
   std::deque<LogEntry> log_;
   std::deque<UnappliedRecord> unapplied_;  // records above checkpointed_, oldest first

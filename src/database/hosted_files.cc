@@ -21,6 +21,11 @@ constexpr std::uint64_t kTrimEvery = 32;  // closed databases
 // -wal does not grow without end under reads that overlap.
 constexpr std::uint32_t kInsistAfter = 4;
 
+bool is_damage(const Error& error) {
+  int code = error.sqlite_code() & 0xff;
+  return error.code() == Code::kCorrupt || code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
+}
+
 }  // namespace
 
 // At this database's turn.
@@ -51,6 +56,7 @@ Result<std::shared_ptr<OpenFiles>> HostedDatabase::open_files() {
   options.payload_bytes_max = environment_.options.journal.segment_size / 4;
   options.create = identity_.options;
   options.watchdog = &environment_.watchdog;
+  options.is_copy = identity_.is_copy;
   auto files = OpenFiles::open(options, *environment_.journal, state,
                                [this](const DatabaseState& next, const sqlite::WalPoint& point,
                                       const LogEntry& entry) { on_decided(next, point, entry); });
@@ -110,9 +116,7 @@ Result<> HostedDatabase::check_for_foreign_change(OpenFiles& files, bool recover
 // The error to answer. A file that another program has changed, or that is damaged, is not touched
 // any more until the next start.
 Error HostedDatabase::refuse_if_damaged(const Error& error) {
-  int code = error.sqlite_code() & 0xff;
-  if (error.code() != Code::kCorrupt && code != SQLITE_CORRUPT && code != SQLITE_NOTADB)
-    return error;
+  if (!is_damage(error)) return error;
   Error why(Code::kCorrupt,
             fmt::format("the file of database '{}' is not what the journal says ({}): another "
                         "program changed it, or it is damaged; import the database from a replica",
@@ -131,15 +135,23 @@ Result<bool> HostedDatabase::recover() {
     std::lock_guard lock(mutex_);
     state = state_;
   }
-  std::vector<journal::Location> records = records_above_checkpoint();
-  auto complete =
-      recover_file(identity_.path, environment_.vfs.c_str(), state, records, *environment_.journal);
+  RecordsToApply above = records_above_checkpoint();
+  auto recover = [&] {
+    return recover_file(identity_.path, environment_.vfs.c_str(), state, above.records,
+                        above.new_history, *environment_.journal);
+  };
+  auto complete = recover();
+  if (!complete && above.whole &&
+      (complete.error().code() == Code::kInvalid || is_damage(complete.error()))) {
+    remove_files();  // another page size, or damaged: the file is made again
+    complete = recover();
+  }
   if (!complete) {
     stop_if_sync_failed(complete.error());
     return fail(
         complete.error().with_context(fmt::format("recover database '{}'", identity_.name)));
   }
-  environment_.counters.recoveries.fetch_add(1, std::memory_order_relaxed);
+  if (!above.new_history) environment_.counters.recoveries.fetch_add(1, std::memory_order_relaxed);
   return *complete;
 }
 
@@ -431,7 +443,7 @@ Result<> HostedDatabase::append_images_again() {
     from = checkpointed_;
   }
   std::set<PageNo> pages;
-  for (const journal::Location& location : records_above_checkpoint()) {
+  for (const journal::Location& location : records_above_checkpoint().records) {
     OFFPRINT_TRY_ASSIGN(auto source, environment_.journal->open_payload(location));
     ltx::Decoder decoder(*source);
     OFFPRINT_TRY(decoder.begin());
@@ -478,13 +490,24 @@ Result<> HostedDatabase::append_images_again() {
   return {};
 }
 
-// Oldest first: what recovery would have to apply now.
-std::vector<journal::Location> HostedDatabase::records_above_checkpoint() {
+// What recovery would have to apply now.
+HostedDatabase::RecordsToApply HostedDatabase::records_above_checkpoint() {
   std::lock_guard lock(mutex_);
-  std::vector<journal::Location> records;
-  records.reserve(unapplied_.size());
-  for (const UnappliedRecord& record : unapplied_) records.push_back(record.location);
-  return records;
+  RecordsToApply above;
+  above.records.reserve(unapplied_.size());
+  above.whole = !unapplied_.empty() && unapplied_.front().whole;
+  for (const UnappliedRecord& record : unapplied_) {
+    above.records.push_back(record.location);
+    above.new_history |= record.new_history;
+  }
+  return above;
+}
+
+void HostedDatabase::remove_files() {
+  for (const char* suffix : {"-wal", "-shm", "-journal", ""}) {
+    if (auto removed = environment_.options.files->remove(identity_.path + suffix); !removed)
+      log::warn("{}{}: {}", identity_.path, suffix, removed.error().message());
+  }
 }
 
 }  // namespace offprint::database

@@ -15,7 +15,9 @@ constexpr std::size_t kWaitingMax = 10'000;
 
 // The state that a read asked for has not come yet: it waits for it, until its deadline.
 void HostedDatabase::wait_for_state(std::unique_ptr<Request> request) {
-  Deadline until = std::min(request->deadline, SteadyClock::now() + kStateWaitMax);
+  auto wait_max = identity_.is_copy ? std::chrono::milliseconds(environment_.options.copy_wait_ms)
+                                    : std::chrono::milliseconds(kStateWaitMax);
+  Deadline until = std::min(request->deadline, SteadyClock::now() + wait_max);
   std::unique_lock lock(mutex_);
   if (refused_ || waiting_.size() >= kWaitingMax) {
     Error error =
@@ -50,6 +52,10 @@ void HostedDatabase::wake_waiting() {
   }
   for (auto& request : ready) submit(std::move(request));
   for (auto& request : late) {
+    if (identity_.is_copy) {
+      answer_not_primary(*request);
+      continue;
+    }
     answer_error(*request, Error(Code::kBehind, "the bookmark was not reached here in time"));
   }
 }
@@ -119,7 +125,14 @@ void HostedDatabase::finish_read(const std::shared_ptr<OpenFiles>& files,
   Outcome outcome;
   outcome.bookmark = bookmark();
   if (session->seen) outcome.bookmark.txid = session->seen->txid;
-  if (request->keep_transaction() && !session->autocommit()) {
+  bool stays_open = request->keep_transaction() && !session->autocommit();
+  if (stays_open && identity_.is_copy) {  // it may write later
+    session->finish();
+    reader.seen = session->seen;
+    files->give_reader(std::move(reader));
+    return answer_not_primary(*request);
+  }
+  if (stays_open) {
     outcome.held = hold(files, nullptr, std::move(reader.connection), std::move(session));
   } else {
     reader.seen = session->seen;

@@ -41,33 +41,48 @@ Result<std::shared_ptr<OpenFiles>> OpenFiles::open(const Options& options,
   OFFPRINT_TRY_ASSIGN(auto old_pages,
                       PageReader::open(options.path, options.vfs, options.create.encoding));
   files->old_pages_ = std::make_unique<PageReader>(std::move(old_pages));
-  files->recorder_ =
-      std::make_unique<TransactionRecorder>(options.database_id, journal, options.payload_bytes_max,
-                                            state, *files->old_pages_, std::move(decided));
-  UserConnection::Options user;
-  user.vfs = options.vfs;
-  user.foreign_keys = options.create.foreign_keys;
-  user.encoding = options.create.encoding;
-  user.watchdog = options.watchdog;
-  OFFPRINT_TRY_ASSIGN(files->writer_, UserConnection::open(options.path, user));
-  OFFPRINT_TRY_ASSIGN(std::string mode,
-                      files->writer_->connection().query_text("PRAGMA journal_mode"));
-  if (mode != "wal") {  // another program has left it
-    OFFPRINT_TRY(enter_wal_mode(options, false));
-    OFFPRINT_TRY(files->writer_->run_internal("SELECT 1 FROM sqlite_schema LIMIT 1"));
+  files->recorder_ = std::make_unique<TransactionRecorder>(
+      TransactionRecorder::Options{options.database_id, options.payload_bytes_max, options.is_copy},
+      journal, state, *files->old_pages_, std::move(decided));
+  if (!options.is_copy) {
+    OFFPRINT_TRY(files->open_writer());
+    return files;
   }
-  OFFPRINT_TRY(sqlite::set_commit_gate(files->writer_->connection(), files->recorder_.get()));
-  OFFPRINT_TRY_ASSIGN(files->begin_, files->writer_->prepare_internal("BEGIN IMMEDIATE"));
-  OFFPRINT_TRY_ASSIGN(files->commit_, files->writer_->prepare_internal("COMMIT"));
+  sqlite::PageApplier::Options apply;
+  apply.sync_full = true;
+  apply.vfs = options.vfs;
+  apply.gate = files->recorder_.get();
+  OFFPRINT_TRY_ASSIGN(files->applier_,
+                      sqlite::PageApplier::open(options.path, state.page_size, apply));
   return files;
 }
 
+Result<> OpenFiles::open_writer() {
+  UserConnection::Options user;
+  user.vfs = options_.vfs;
+  user.foreign_keys = options_.create.foreign_keys;
+  user.encoding = options_.create.encoding;
+  user.watchdog = options_.watchdog;
+  OFFPRINT_TRY_ASSIGN(writer_, UserConnection::open(options_.path, user));
+  OFFPRINT_TRY_ASSIGN(std::string mode, writer_->connection().query_text("PRAGMA journal_mode"));
+  if (mode != "wal") {  // another program has left it
+    OFFPRINT_TRY(enter_wal_mode(options_, false));
+    OFFPRINT_TRY(writer_->run_internal("SELECT 1 FROM sqlite_schema LIMIT 1"));
+  }
+  OFFPRINT_TRY(sqlite::set_commit_gate(writer_->connection(), recorder_.get()));
+  OFFPRINT_TRY_ASSIGN(begin_, writer_->prepare_internal("BEGIN IMMEDIATE"));
+  OFFPRINT_TRY_ASSIGN(commit_, writer_->prepare_internal("COMMIT"));
+  return {};
+}
+
 Result<> OpenFiles::begin() {
+  if (applier_) return applier_->begin();
   rollback();  // nothing, unless an earlier one failed
   return begin_.run();
 }
 
 void OpenFiles::rollback() {
+  if (applier_) return applier_->rollback();
   if (!writer_->autocommit()) (void)writer_->run_internal("ROLLBACK");
 }
 

@@ -9,6 +9,7 @@
 #include "database/recorder.h"
 #include "database/state.h"
 #include "database/user_connection.h"
+#include "sqlite/page_apply.h"
 #include "sqlite/read_snapshot.h"
 
 namespace offprint::database {
@@ -37,13 +38,16 @@ class OpenFiles {
     std::size_t payload_bytes_max = 1 << 20;  // of a transaction in the journal itself
     CreateOptions create;
     Watchdog* watchdog = nullptr;  // outlives the files
+    bool is_copy = false;          // of another node's database: written by pages, not by SQL
   };
   // Opens the file, making it when the database was never written.
   static Result<std::shared_ptr<OpenFiles>> open(const Options& options, journal::Journal& journal,
                                                  const DatabaseState& state,
                                                  TransactionRecorder::Decided decided);
 
+  // Of a copy there is no writer(), and applier() instead.
   UserConnection& writer() { return *writer_; }
+  sqlite::PageApplier& applier() { return *applier_; }
   TransactionRecorder& recorder() { return *recorder_; }
   Result<> begin();
   Result<> commit() { return commit_.run(); }
@@ -61,6 +65,7 @@ class OpenFiles {
  private:
   explicit OpenFiles(Options options) : options_(std::move(options)) {}
   static Result<> enter_wal_mode(const Options& options, bool create);
+  Result<> open_writer();
   static void end_snapshot(LentReader& reader);
   void end_free_snapshots(bool checkpointing);
 
@@ -73,6 +78,7 @@ class OpenFiles {
   std::unique_ptr<PageReader> old_pages_;
   std::unique_ptr<TransactionRecorder> recorder_;  // outlives writer_, whose commits it decides
   std::unique_ptr<UserConnection> writer_;
+  std::unique_ptr<sqlite::PageApplier> applier_;
   std::unique_ptr<sqlite::Connection> checkpointer_;
   sqlite::Statement begin_;
   sqlite::Statement commit_;

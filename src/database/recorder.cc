@@ -46,12 +46,11 @@ Result<ByteView> PageReader::page(PageNo page) {
   return select_.column_blob(0);
 }
 
-TransactionRecorder::TransactionRecorder(std::uint64_t database_id, journal::Journal& journal,
-                                         std::size_t payload_bytes_max, DatabaseState state,
-                                         PageReader& old_pages, Decided decided)
-    : database_id_(database_id),
+TransactionRecorder::TransactionRecorder(const Options& options, journal::Journal& journal,
+                                         DatabaseState state, PageReader& old_pages,
+                                         Decided decided)
+    : options_(options),
       journal_(journal),
-      payload_bytes_max_(payload_bytes_max),
       state_(state),
       old_pages_(old_pages),
       decided_(std::move(decided)) {}
@@ -70,7 +69,9 @@ Outcome TransactionRecorder::outcome() const {
 
 Result<> TransactionRecorder::commit(sqlite::CapturedTransaction& transaction) {
   error_.reset();
-  Result<> result = stopped_ ? Result<>(fail(*stopped_)) : record(transaction, false);
+  Result<> result = stopped_           ? Result<>(fail(*stopped_))
+                    : options_.is_copy ? take_expected(transaction.wal_point())
+                                       : record(transaction, false);
   if (!result) error_ = result.error();
   return result;
 }
@@ -78,24 +79,27 @@ Result<> TransactionRecorder::commit(sqlite::CapturedTransaction& transaction) {
 Result<> TransactionRecorder::foreign_commit(sqlite::CapturedTransaction* transaction) {
   error_.reset();
   Result<> result =
-      transaction != nullptr
+      transaction != nullptr && !options_.is_copy
           ? record(*transaction, true)
           : Result<>(
                 fail(Code::kUnavailable,
                      "another program changed the database file in a way that cannot be followed; "
                      "export it and import it under a new name"));
   if (result) {
-    log::warn("database {}: captured a change that another program made to its file", database_id_);
+    log::warn("database {}: captured a change that another program made to its file",
+              options_.database_id);
     return result;
   }
   error_ = result.error();
   stopped_ = result.error();
-  log::error("database {} takes no more writes: {}", database_id_, result.error().message());
+  log::error("database {} takes no more writes: {}", options_.database_id,
+             result.error().message());
   return result;
 }
 
 void TransactionRecorder::broken(const Error& error) {
-  log::error("database {}: {}; it is recovered from the journal", database_id_, error.message());
+  log::error("database {}: {}; it is recovered from the journal", options_.database_id,
+             error.message());
   broken_ = error;
 }
 
@@ -206,9 +210,11 @@ Result<DatabaseState> TransactionRecorder::encode(sqlite::CapturedTransaction& t
 Result<> TransactionRecorder::append(const DatabaseState& next, journal::Draft draft,
                                      const sqlite::WalPoint& point) {
   draft.kind = journal::Kind::kTransaction;
-  draft.database_id = database_id_;
+  draft.database_id = options_.database_id;
   draft.metadata.push_back({journal::MetadataType::kDatabaseState, next.encode()});
-  OFFPRINT_TRY_ASSIGN(journal::Location location, place(std::move(draft)));
+  auto placed = place(journal_, std::move(draft), options_.payload_bytes_max);
+  if (!placed && placed.error().code() == Code::kIo) journal_error_ = placed.error();
+  OFFPRINT_TRY_ASSIGN(journal::Location location, std::move(placed));
   if (auto durable = journal_.wait_durable(location); !durable) {
     outcome_unknown_ = true;
     journal_error_ = durable.error();
@@ -229,22 +235,28 @@ Result<> TransactionRecorder::append(const DatabaseState& next, journal::Draft d
   return {};
 }
 
-// Gives the record its place in the journal. An error: it was not taken.
-Result<journal::Location> TransactionRecorder::place(journal::Draft draft) {
-  std::unique_ptr<journal::LargePayload> large;
-  auto location = [&]() -> Result<journal::Location> {
-    if (draft.payload.size() > payload_bytes_max_) {
-      OFFPRINT_TRY_ASSIGN(large, journal_.create_large_payload());
-      OFFPRINT_TRY(large->write(draft.payload));
-      OFFPRINT_TRY(large->finish());
-      draft.payload.clear();
-      draft.large_file = large->file();
-      draft.large_size = large->size();
-    }
-    return journal_.append(std::move(draft));
-  }();
-  if (!location && location.error().code() == Code::kIo) journal_error_ = location.error();
-  return location;
+Result<journal::Location> place(journal::Journal& journal, journal::Draft draft,
+                                std::size_t payload_bytes_max) {
+  std::unique_ptr<journal::LargePayload> large;  // until the record names it
+  if (draft.payload.size() > payload_bytes_max) {
+    OFFPRINT_TRY_ASSIGN(large, journal.create_large_payload());
+    OFFPRINT_TRY(large->write(draft.payload));
+    OFFPRINT_TRY(large->finish());
+    draft.payload.clear();
+    draft.large_file = large->file();
+    draft.large_size = large->size();
+  }
+  return journal.append(std::move(draft));
+}
+
+// Of a copy: what is committed is in the journal already.
+Result<> TransactionRecorder::take_expected(const sqlite::WalPoint& point) {
+  if (expected_.empty()) return fail(Code::kNotPrimary, "this is a copy: write at the primary");
+  for (const Decision& decision : std::exchange(expected_, {})) {
+    state_ = decision.state;
+    decided_(state_, point, decision.entry);
+  }
+  return {};
 }
 
 Result<Checksum> TransactionRecorder::old_checksum(PageNo page) {

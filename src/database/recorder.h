@@ -37,6 +37,11 @@ class PageReader {
 // its header. Begins a read transaction on `reader` unless there is one, and ends the one it began.
 Result<Checksum> scan_checksum(PageReader& reader, const DatabaseState& state);
 
+// Gives a record its place in the journal; payloads over `payload_bytes_max` go to a file of their
+// own. An error: it was not taken. kIo: the journal failed.
+Result<journal::Location> place(journal::Journal& journal, journal::Draft draft,
+                                std::size_t payload_bytes_max);
+
 // Turns what SQLite is about to commit into a transaction of the journal, and holds the commit back
 // until that is durable. One for each open database. Thread: the one that runs the writer
 // connection.
@@ -46,10 +51,21 @@ class TransactionRecorder final : public sqlite::CommitGate {
   using Decided =
       std::function<void(const DatabaseState&, const sqlite::WalPoint&, const LogEntry&)>;
 
-  // Payloads over `payload_bytes_max` go to files of their own.
-  TransactionRecorder(std::uint64_t database_id, journal::Journal& journal,
-                      std::size_t payload_bytes_max, DatabaseState state, PageReader& old_pages,
-                      Decided decided);
+  struct Options {
+    std::uint64_t database_id = 0;
+    std::size_t payload_bytes_max = 1 << 20;  // larger ones go to files of their own
+    bool is_copy = false;  // of another node's database: only expected commits are taken
+  };
+  TransactionRecorder(const Options& options, journal::Journal& journal, DatabaseState state,
+                      PageReader& old_pages, Decided decided);
+
+  // A transaction that is in the journal, durable.
+  struct Decision {
+    DatabaseState state;
+    LogEntry entry;
+  };
+  // Of a copy: the next commit is these, oldest first.
+  void expect(std::vector<Decision> decisions) { expected_ = std::move(decisions); }
 
   Result<> commit(sqlite::CapturedTransaction& transaction) override;
   Result<> foreign_commit(sqlite::CapturedTransaction* transaction) override;
@@ -73,22 +89,22 @@ class TransactionRecorder final : public sqlite::CommitGate {
 
  private:
   class PageWalk;
+  Result<> take_expected(const sqlite::WalPoint& point);
   Result<> record(sqlite::CapturedTransaction& transaction, bool is_foreign);
   Result<DatabaseState> encode(sqlite::CapturedTransaction& transaction, ltx::ByteSink& sink,
                                bool is_foreign);
   Result<> append(const DatabaseState& next, journal::Draft draft, const sqlite::WalPoint& point);
-  Result<journal::Location> place(journal::Draft draft);
   Result<Checksum> old_checksum(PageNo page);
 
-  const std::uint64_t database_id_;
+  const Options options_;
   journal::Journal& journal_;
-  const std::size_t payload_bytes_max_;
   DatabaseState state_;
   PageReader& old_pages_;
   Decided decided_;
   // Checksums of pages as their last transaction carried them.
   std::unordered_map<PageNo, Checksum> known_;
   std::vector<std::pair<PageNo, Checksum>> fresh_;
+  std::vector<Decision> expected_;
   std::optional<Error> error_;
   std::optional<Error> broken_;
   std::optional<Error> stopped_;

@@ -1,5 +1,6 @@
 #include "database/recovery.h"
 
+#include <algorithm>
 #include <unordered_map>
 
 #include <fmt/format.h>
@@ -9,6 +10,8 @@
 
 namespace offprint::database {
 namespace {
+
+constexpr std::size_t kCookieOffset = 40;  // in page 1
 
 // Calls visit(page, image) for every page of one record's transaction, then verifies the whole of
 // it.
@@ -28,8 +31,9 @@ Result<> for_each_page(journal::Journal& journal, const journal::Location& locat
 
 }  // namespace
 
-Result<bool> recover_file(const std::string& path, const char* vfs, const DatabaseState& state,
-                          std::span<const journal::Location> records, journal::Journal& journal) {
+Result<> write_newest_images(sqlite::PageApplier& applier, std::uint32_t page_size,
+                             std::uint32_t page_count, std::span<const journal::Location> records,
+                             bool new_history, journal::Journal& journal) {
   std::unordered_map<PageNo, std::size_t>
       newest;  // page → index of the record with its newest image
   for (std::size_t i = 0; i < records.size(); ++i) {
@@ -38,20 +42,40 @@ Result<bool> recover_file(const std::string& path, const char* vfs, const Databa
       return {};
     }));
   }
+  Bytes page_one;  // as it is, then as it becomes
+  bool was_there = false;
+  if (new_history) {
+    page_one.resize(page_size);
+    OFFPRINT_TRY_ASSIGN(was_there, applier.read(1, page_one));
+  }
+  std::uint32_t shown = was_there ? load_be<std::uint32_t>(page_one.data() + kCookieOffset) : 0;
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    OFFPRINT_TRY(for_each_page(journal, records[i], [&](PageNo page, ByteView image) -> Result<> {
+      if (newest[page] != i || page > page_count) return {};
+      if (page != 1 || !was_there) return applier.write(page, image);
+      page_one.assign(image.begin(), image.end());
+      return {};
+    }));
+  }
+  if (!was_there) return {};
+  std::uint32_t carried = load_be<std::uint32_t>(page_one.data() + kCookieOffset);
+  store_be<std::uint32_t>(page_one.data() + kCookieOffset, std::max(carried, shown + 1));
+  return applier.write(1, page_one);
+}
+
+Result<bool> recover_file(const std::string& path, const char* vfs, const DatabaseState& state,
+                          std::span<const journal::Location> records, bool new_history,
+                          journal::Journal& journal) {
   sqlite::PageApplier::Options options;
   options.sync_full = true;
   options.vfs = vfs;
   OFFPRINT_TRY_ASSIGN(auto applier, sqlite::PageApplier::open(path, state.page_size, options));
   OFFPRINT_TRY(applier->begin());
-  for (std::size_t i = 0; i < records.size(); ++i) {
-    auto written = for_each_page(journal, records[i], [&](PageNo page, ByteView image) -> Result<> {
-      if (newest[page] != i || page > state.page_count) return {};
-      return applier->write(page, image);
-    });
-    if (!written) {
-      applier->rollback();
-      return fail(std::move(written).error());
-    }
+  if (auto written = write_newest_images(*applier, state.page_size, state.page_count, records,
+                                         new_history, journal);
+      !written) {
+    applier->rollback();
+    return fail(std::move(written).error());
   }
   OFFPRINT_TRY(applier->commit(state.page_count));
   OFFPRINT_TRY_ASSIGN(auto checkpoint, applier->checkpoint(SQLITE_CHECKPOINT_PASSIVE));

@@ -24,6 +24,13 @@ constexpr std::size_t kPreApplyOffset = 40;  // of an LTX header
 
 }  // namespace
 
+void note_new_history(std::deque<UnappliedRecord>& unapplied, const UnappliedRecord& record) {
+  if (record.whole) unapplied.clear();
+  // What came before it is in the file when it is, whatever number it had in the other history.
+  for (UnappliedRecord& earlier : unapplied) earlier.txid = record.txid;
+  unapplied.push_back(record);
+}
+
 Result<> Replay::visit(const journal::Record& record) {
   if (record.kind == journal::Kind::kDrop) {
     dropped_.insert(record.database_id);
@@ -40,11 +47,19 @@ Result<> Replay::visit(const journal::Record& record) {
   }
   OFFPRINT_TRY_ASSIGN(DatabaseState state, DatabaseState::decode(*encoded));
   Replayed& database = databases_[record.database_id];
-  if (state.position.txid >= database.state.position.txid) {
+  const Bytes* new_history = find(record, journal::MetadataType::kNewHistory);
+  if (new_history != nullptr || state.position.txid >= database.state.position.txid) {
     database.state = state;
     database.state_lsn = record.location.lsn;
   }
   database.closed_as.reset();
+  if (new_history != nullptr) {
+    database.log.clear();
+    database.checkpointed = TxId{0};
+    note_new_history(database.unapplied, {state.position.txid, record.location, true,
+                                          new_history->size() == 1 && new_history->front() == 1});
+    return {};
+  }
   if (record.kind == journal::Kind::kTransaction) return visit_transaction(record, database);
   if (const Bytes* value = find(record, journal::MetadataType::kFileFingerprint)) {
     database.closed_as = FileFingerprint::decode(*value);
@@ -63,7 +78,9 @@ Result<> Replay::visit_transaction(const journal::Record& record, Replayed& data
     database.unapplied = {{database.state.position.txid, record.location}};
     return {};
   }
-  database.unapplied.push_back({database.state.position.txid, record.location});
+  TxId txid = database.state.position.txid;
+  database.unapplied.push_back(
+      {.txid = txid, .location = record.location, .whole = txid.value == 1});
   LogEntry entry;
   entry.txid = database.state.position.txid;
   entry.epoch = database.state.position.epoch;

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "database/catalog.h"
+#include "database/copy_writer.h"
 #include "database/environment.h"
 #include "database/hosted_database.h"
 #include "database/replay.h"
@@ -52,6 +53,11 @@ Result<> check_journal_is_there(const StoreOptions& options) {
                           options.directory));
 }
 
+Result<> check_is_primary(const StoreOptions& options) {
+  if (!options.copies) return {};
+  return fail(Code::kNotPrimary, "NOT_PRIMARY: this node has copies; only the primary can do this");
+}
+
 class StoreImpl final : public Store {
  public:
   explicit StoreImpl(StoreOptions options)
@@ -74,6 +80,11 @@ class StoreImpl final : public Store {
   void release(const std::shared_ptr<HeldTransaction>& held) override;
   Result<Bookmark> import_file(const DatabaseName& name, const std::string& path) override;
 
+  void apply(const DatabaseName& name, std::vector<IncomingTransaction> transactions,
+             std::function<void(Result<>)> done) override;
+  Result<std::unique_ptr<CopyWriter>> begin_copy(const DatabaseName& name,
+                                                 const CopyTarget& target) override;
+
   Result<Position> position(const DatabaseName& name) override;
   Result<Checksum> checksum_at(const DatabaseName& name, const Bookmark& bookmark) override;
   Result<std::vector<LogEntry>> log_after(const DatabaseName& name, const Bookmark& after,
@@ -94,7 +105,12 @@ class StoreImpl final : public Store {
   Result<> load_catalog(Replay& replay);
   Result<> sweep_orphans();
   Result<std::shared_ptr<HostedDatabase>> add(const DatabaseName& name,
-                                              const CreateOptions& options);
+                                              const CreateOptions& options,
+                                              const std::optional<Bookmark>& at = {});
+  // A database that is found by its name once `fill` has filled it; else it is dropped again.
+  Result<> add_filled(const DatabaseName& name, const std::optional<Bookmark>& at,
+                      const std::function<Result<>(HostedDatabase&)>& fill);
+  Result<> finish_copy(const DatabaseName& name, const NewHistory& history);
   Result<> give_up(const std::shared_ptr<HostedDatabase>& database);
   void finish_drops();
   void remove_files(const std::string& path);
@@ -181,6 +197,7 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
   identity.options = row.options;
   identity.created_at_ms = row.created_at_ms;
   identity.path = file_of(environment_->options.directory, row.id);
+  identity.is_copy = environment_->options.copies;
   return std::make_shared<HostedDatabase>(*environment_, std::move(identity), std::move(replayed));
 }
 
@@ -249,7 +266,8 @@ Result<std::shared_ptr<HostedDatabase>> StoreImpl::get(const DatabaseName& name)
 
 // Into the catalog; nobody finds it by its name yet.
 Result<std::shared_ptr<HostedDatabase>> StoreImpl::add(const DatabaseName& name,
-                                                       const CreateOptions& options) {
+                                                       const CreateOptions& options,
+                                                       const std::optional<Bookmark>& at) {
   std::uint32_t size = options.page_size;
   if (size < 512 || size > 65536 || (size & (size - 1)) != 0) {
     return fail(Code::kInvalid, "page_size must be a power of two from 512 to 65536");
@@ -261,13 +279,14 @@ Result<std::shared_ptr<HostedDatabase>> StoreImpl::add(const DatabaseName& name,
     return fail(Code::kInvalid, "encoding must be UTF-8, UTF-16le or UTF-16be");
   }
   finish_drops();
-  OFFPRINT_TRY_ASSIGN(Catalog::Row row, catalog_->add(name, options));
+  OFFPRINT_TRY_ASSIGN(Catalog::Row row, catalog_->add(name, options, at));
   Replayed fresh;
   fresh.state = never_written(row.lineage, row.epoch, options.page_size);
   return host(row, std::move(fresh));
 }
 
 Result<DatabaseInfo> StoreImpl::create(const DatabaseName& name, const CreateOptions& options) {
+  OFFPRINT_TRY(check_is_primary(environment_->options));
   OFFPRINT_TRY_ASSIGN(auto database, add(name, options));
   {
     std::unique_lock lock(mutex_);
@@ -383,24 +402,68 @@ void StoreImpl::release(const std::shared_ptr<HeldTransaction>& held) {
 }
 
 Result<Bookmark> StoreImpl::import_file(const DatabaseName& name, const std::string& path) {
+  OFFPRINT_TRY(check_is_primary(environment_->options));
   if (auto existing = find(name.text())) return existing->import_file(path);
-  OFFPRINT_TRY_ASSIGN(auto database, add(name, {}));  // its own settings come with the file
+  Bookmark imported;  // its own settings come with the file
+  OFFPRINT_TRY(add_filled(name, {}, [&](HostedDatabase& database) -> Result<> {
+    OFFPRINT_TRY_ASSIGN(imported, database.import_file(path));
+    return {};
+  }));
+  return imported;
+}
+
+Result<> StoreImpl::add_filled(const DatabaseName& name, const std::optional<Bookmark>& at,
+                               const std::function<Result<>(HostedDatabase&)>& fill) {
+  OFFPRINT_TRY_ASSIGN(auto database, add(name, {}, at));
   {
     std::unique_lock lock(mutex_);
     importing_.insert(database);
   }
-  auto imported = database->import_file(path);
+  Result<> filled = fill(*database);
   {
     std::unique_lock lock(mutex_);
     importing_.erase(database);
-    if (imported) {
+    if (filled) {
       databases_[name.text()] = database;
     } else {
       dropping_[database->identity().id] = {database->identity(), {}, database, {}};
     }
   }
-  if (!imported) (void)give_up(database);
-  return imported;
+  if (!filled) (void)give_up(database);
+  return filled;
+}
+
+// ------------------------------------------------------------------------------------------------
+// copies
+
+void StoreImpl::apply(const DatabaseName& name, std::vector<IncomingTransaction> transactions,
+                      std::function<void(Result<>)> done) {
+  auto database = get(name);
+  if (!database) return done(fail(database.error()));
+  (*database)->apply(std::move(transactions), std::move(done));
+}
+
+Result<std::unique_ptr<CopyWriter>> StoreImpl::begin_copy(const DatabaseName& name,
+                                                          const CopyTarget& target) {
+  return make_copy_writer(*environment_->journal, target, [this, name](const NewHistory& history) {
+    return finish_copy(name, history);
+  });
+}
+
+Result<> StoreImpl::finish_copy(const DatabaseName& name, const NewHistory& history) {
+  bool unwritten = history.target.page_count == 0;
+  auto existing = find(name.text());
+  if (existing && unwritten && existing->position().txid.value != 0) {
+    OFFPRINT_TRY(drop(name));  // at the primary there is a new one of this name
+    existing.reset();
+  }
+  auto fill = [&](HostedDatabase& database) -> Result<> {
+    if (!unwritten) return database.begin_new_history(history);
+    database.move_unwritten(history.target.position);
+    return {};
+  };
+  if (existing) return fill(*existing);
+  return add_filled(name, history.target.position.bookmark(), fill);
 }
 
 // ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@
 #include "base/file_system.h"
 #include "base/result.h"
 #include "database/name.h"
+#include "database/replication.h"
 #include "database/request.h"
 #include "journal/journal.h"
 #include "ltx/types.h"
@@ -32,6 +33,10 @@ struct StoreOptions {
       256 << 20;  // recent transactions kept for followers, all databases together …
   std::int64_t log_age_max_ms = 3'600'000;  // … and for how long
   std::uint32_t checkpoint_frames = 4'000;  // -wal frames that start a checkpoint
+  // All databases are copies of another node's: they are written by apply() and replace() alone,
+  // and requests that only the primary can answer get kNotPrimary.
+  bool copies = false;
+  int copy_wait_ms = 1'000;  // how long a read waits here for its bookmark
   // The journal failed: the outcome of writes is unknown, nothing may go on. nullptr: log it and
   // end the process.
   std::function<void(const Error&)> on_fatal;
@@ -51,6 +56,7 @@ struct DatabaseInfo {
   std::uint32_t page_size = 0;
   std::uint32_t page_count = 0;
   std::int64_t created_at_ms = 0;
+  std::int64_t written_at_ms = 0;  // newest transaction, by its primary's clock; 0: none
   bool open = false;
   int readers = 0;
   std::string stopped;  // why it takes no writes; empty: it does
@@ -126,6 +132,18 @@ class Store {
   // that content, as one transaction: all of it or nothing. Blocks. kConflict when it was written
   // before, kInvalid when the file is no sound database.
   virtual Result<Bookmark> import_file(const DatabaseName& name, const std::string& path) = 0;
+
+  // --- copies of another node's databases (StoreOptions::copies)
+  // Transactions that follow on where the copy stands, oldest first. Journaled, then applied as
+  // one, then `done` (any thread, must be quick). kBehind, kConflict: they do not follow, or the
+  // copy is not what it should be: it needs begin_copy(). Whatever the answer, it is a state of the
+  // primary.
+  virtual void apply(const DatabaseName& name, std::vector<IncomingTransaction> transactions,
+                     std::function<void(Result<>)> done) = 0;
+  // The database as it is at another position, page by page: all pages (`whole`), or those that
+  // differ from what the copy has. Makes the database when it is absent. Blocks, as its methods do.
+  virtual Result<std::unique_ptr<CopyWriter>> begin_copy(const DatabaseName& name,
+                                                         const CopyTarget& target) = 0;
 
   // Where the database stands: the newest visible transaction. From memory.
   virtual Result<Position> position(const DatabaseName& name) = 0;

@@ -23,7 +23,9 @@ void WalMap::add(const sqlite::WalPoint& point, TxId txid) {
     ++generation_;
     if (generations_.size() > kGenerationsKept) generations_.pop_front();
   }
-  generations_.back().entries.push_back({point.frame, txid});
+  auto& entries = generations_.back().entries;
+  if (!entries.empty() && entries.back().frame == point.frame) entries.pop_back();
+  entries.push_back({point.frame, txid});
   newest_ = txid;
   has_commits_ = true;
 }

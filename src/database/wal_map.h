@@ -17,7 +17,7 @@ class WalMap {
  public:
   // `opened_at`: the state of the files when they were opened, before any commit of ours.
   void reset(TxId opened_at);
-  // The commit whose last frame is `point.frame` is `txid`.
+  // The commit whose last frame is `point.frame` is `txid` (of several applied as one: the last).
   void add(const sqlite::WalPoint& point, TxId txid);
   // Nothing: not a state that this map knows (another program wrote the file).
   std::optional<TxId> find(const sqlite::WalPoint& point) const;

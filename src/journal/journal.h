@@ -45,6 +45,8 @@ enum class MetadataType : std::uint16_t {
   kSourcePosition = 5,
   kCheckpointedTxId = 6,  // u64: the database file holds, fsynced, everything up to it
   kFileFingerprint = 7,   // database/'s: the file when it was closed
+  kNewHistory = 8,        // u8: the state follows on none before it. 1: the payload is the whole
+                    // database; 0: only the pages that differ
 };
 struct Metadata {
   MetadataType type;

@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "ltx/checksum.h"
+#include "ltx/follows.h"
 #include "sqlite/connection.h"
 
 namespace offprint::replica {
@@ -180,7 +181,7 @@ Result<> ReplicaFile::apply(TransactionBatch& batch) {
 Result<> ReplicaFile::apply(Epoch epoch, LtxPages& transaction) {
   OFFPRINT_ASSERT(known_ && applier_ != nullptr);
   const ltx::Header& header = transaction.header();
-  Result<> follows = check_follows(point_.position, epoch, header);
+  Result<> follows = ltx::check_follows(point_.position, epoch, header);
   if (!follows && follows.error().code() == Code::kConflict) distrust(follows.error().message());
   OFFPRINT_TRY(std::move(follows));
   if (header.page_size != page_size_) {

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "ltx/checksum.h"
+#include "ltx/follows.h"
 
 namespace offprint::replica {
 namespace {
@@ -11,31 +11,9 @@ constexpr std::size_t kCookieOffset = 40;  // in page 1
 
 }  // namespace
 
-Result<> check_follows(const Position& current, Epoch epoch, const ltx::Header& header) {
-  if (!header.tracks_checksum() || header.page_count == 0) {
-    return fail(Code::kCorrupt, "a transaction without checksum or pages");
-  }
-  if (header.min_txid != current.txid.next() || epoch < current.epoch) {
-    return fail(
-        Code::kBehind,
-        fmt::format("transaction {} of epoch {} does not follow on {} of epoch {}",
-                    header.min_txid.value, epoch.value, current.txid.value, current.epoch.value));
-  }
-  // A database's first transaction has no content before it.
-  Checksum before = header.is_snapshot() ? ltx::kEmptyDatabase : header.pre_apply;
-  if (before != current.checksum) {
-    return fail(
-        Code::kConflict,
-        fmt::format(
-            "the copy diverged: at transaction {} it has checksum {:016x}, the primary {:016x}",
-            current.txid.value, current.checksum.value, before.value));
-  }
-  return {};
-}
-
 Result<> TransactionBatch::add(Epoch epoch, ltx::DecodedFile transaction) {
   const ltx::Header& header = transaction.header;
-  OFFPRINT_TRY(check_follows(position_, epoch, header));
+  OFFPRINT_TRY(ltx::check_follows(position_, epoch, header));
   if (page_size_ != 0 && header.page_size != page_size_) {
     return fail(Code::kConflict,
                 fmt::format("the pages are of {} bytes now, not {}", header.page_size, page_size_));

@@ -6,11 +6,6 @@
 
 namespace offprint::replica {
 
-// Checks that a transaction follows on `current`. kBehind: it does not (the stream skipped or
-// repeated something). kConflict: it was made upon another content: the copy diverged. kCorrupt: no
-// checksum, or no transaction.
-Result<> check_follows(const Position& current, Epoch epoch, const ltx::Header& header);
-
 // Whole, verified transactions in order, merged into what one apply has to write. Readers then see
 // the state before the first or after the last of them: each is a state of the primary.
 class TransactionBatch {

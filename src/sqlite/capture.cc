@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <memory>
 
+#include <fmt/format.h>
+
 #include "sqlite/capture_state.h"
 #include "sqlite/capture_vfs.h"
 #include "sqlite/capture_wal.h"
@@ -13,30 +15,32 @@ namespace {
 constexpr const char* kMain = "main";
 constexpr int kSynchronousFull = 2;
 
-Result<> check_can_be_gated(Connection& connection) {
-  OFFPRINT_TRY_ASSIGN(std::string mode, connection.query_text("PRAGMA main.journal_mode"));
+Result<> check_can_be_gated(Connection& connection, const char* schema) {
+  OFFPRINT_TRY_ASSIGN(std::string mode,
+                      connection.query_text(fmt::format("PRAGMA {}.journal_mode", schema).c_str()));
   if (mode != "wal") return fail(Code::kInvalid, "the database is not in WAL mode but in " + mode);
-  OFFPRINT_TRY_ASSIGN(std::int64_t synchronous, connection.query_int("PRAGMA main.synchronous"));
+  OFFPRINT_TRY_ASSIGN(std::int64_t synchronous,
+                      connection.query_int(fmt::format("PRAGMA {}.synchronous", schema).c_str()));
   if (synchronous < kSynchronousFull) return fail(Code::kInvalid, "synchronous is not FULL");
   return {};
 }
 
 }  // namespace
 
-CaptureState* capture_state(Connection& connection) {
+CaptureState* capture_state(Connection& connection, const char* schema) {
   sqlite3_file* file = nullptr;
-  int code = sqlite3_file_control(connection.handle(), kMain, SQLITE_FCNTL_FILE_POINTER, &file);
+  int code = sqlite3_file_control(connection.handle(), schema, SQLITE_FCNTL_FILE_POINTER, &file);
   return code == SQLITE_OK ? capture_state_of(file) : nullptr;
 }
 
-Result<> set_commit_gate(Connection& connection, CommitGate* gate) {
-  CaptureState* state = capture_state(connection);
+Result<> set_commit_gate(Connection& connection, CommitGate* gate, const char* schema) {
+  CaptureState* state = capture_state(connection, schema);
   if (state == nullptr)
     return fail(Code::kInvalid, "the connection was not opened through the capture VFS");
   if (!connection.autocommit()) return fail(Code::kInvalid, "a transaction is open");
   state->detach();
   if (gate == nullptr) return {};
-  OFFPRINT_TRY(check_can_be_gated(connection));
+  OFFPRINT_TRY(check_can_be_gated(connection, schema));
   // Under the WRITE lock nobody changes the wal-index while it is read.
   OFFPRINT_TRY(connection.execute("BEGIN IMMEDIATE"));
   bool attached = state->attach(gate);

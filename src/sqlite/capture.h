@@ -68,14 +68,14 @@ class CommitGate {
 // to a hosted file uses it, readers too. Idempotent.
 void register_capture_vfs(const char* name = "offprint", const char* base = nullptr);
 
-// From now on the commits of this connection to its main database (opened through the capture VFS,
-// in WAL mode, synchronous=FULL, outside a transaction) are decided by `gate`, which must outlive
-// the connection. nullptr: commits pass with a real fsync (recovery, imports). A connection without
-// a gate is a plain one. What others write is noticed from this call on (see foreign_commit):
-// before it is the caller's to compare. Runs PRAGMAs and BEGIN IMMEDIATE: call it before an
-// authorizer is set. kInvalid when the connection is not as said; kBusy when another writer holds
-// the file for longer than the busy timeout.
-Result<> set_commit_gate(Connection& connection, CommitGate* gate);
+// From now on the commits of this connection to its database `schema` (opened through the capture
+// VFS, in WAL mode, synchronous=FULL, outside a transaction) are decided by `gate`, which must
+// outlive the connection. nullptr: commits pass with a real fsync (recovery, imports). A connection
+// without a gate is a plain one. What others write is noticed from this call on (see
+// foreign_commit): before it is the caller's to compare. Runs PRAGMAs and BEGIN IMMEDIATE: call it
+// before an authorizer is set. kInvalid when the connection is not as said; kBusy when another
+// writer holds the file for longer than the busy timeout.
+Result<> set_commit_gate(Connection& connection, CommitGate* gate, const char* schema = "main");
 
 // The state that the read transaction now open on `connection` sees, after BEGIN (SQLite answers
 // only then; a transaction that has read nothing yet starts with this call). {0,0,0} when the -wal

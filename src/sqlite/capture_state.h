@@ -108,7 +108,7 @@ class CaptureState {
   CaptureCounts counts_;
 };
 
-// The state of a connection's main database; null when it was not opened through a capture VFS.
-CaptureState* capture_state(Connection& connection);
+// The state of a connection's database; null when it was not opened through a capture VFS.
+CaptureState* capture_state(Connection& connection, const char* schema = "main");
 
 }  // namespace offprint::sqlite

@@ -168,6 +168,9 @@ Result<> PageApplierImpl::connect() {
     attached = attach(encoding);
   }
   if (attached) attached = prepare_file();
+  if (attached && options_.gate != nullptr) {
+    attached = set_commit_gate(*db_, options_.gate, "r");
+  }
   if (!attached) {
     if (is_busy(attached.error())) {
       return fail(Code::kBusy, fmt::format("a program holds {} exclusively", path_),

@@ -20,6 +20,8 @@ class PageApplier {
     bool sync_full = false;      // synchronous=FULL, else NORMAL
     int busy_timeout_ms = 5000;  // how long begin() waits for another writer
     const char* vfs = nullptr;
+    // Decides the commits (see set_commit_gate); wants the capture VFS and sync_full. Outlives it.
+    CommitGate* gate = nullptr;
   };
   // Opens or creates the file; an empty one gets `page_size`. kInvalid when an existing file has
   // another page size, kBusy with "a program holds FILE exclusively" when it is locked.

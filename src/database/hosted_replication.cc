@@ -1,0 +1,272 @@
+// A copy of another node's database: its transactions go into the journal first, then into the
+// file.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "database/hosted_database.h"
+#include "database/recovery.h"
+#include "database/replay.h"
+#include "ltx/follows.h"
+
+namespace offprint::database {
+namespace {
+
+using Decision = TransactionRecorder::Decision;
+
+// A transaction that was read to its end and is sound.
+struct Verified {
+  ltx::Header header;
+  ltx::Trailer trailer;
+  std::optional<std::array<std::uint8_t, 100>> page_one;  // the beginning of page 1
+};
+
+Result<Verified> verify(ltx::ByteSource& source) {
+  Verified verified;
+  ltx::Decoder decoder(source);
+  OFFPRINT_TRY_ASSIGN(verified.header, decoder.begin());
+  for (;;) {
+    OFFPRINT_TRY_ASSIGN(auto page, decoder.next());
+    if (!page) break;
+    if (page->number != 1) continue;
+    verified.page_one.emplace();
+    std::copy_n(page->content.begin(), verified.page_one->size(), verified.page_one->begin());
+  }
+  OFFPRINT_TRY_ASSIGN(verified.trailer, decoder.finish());
+  return verified;
+}
+
+Result<std::unique_ptr<ltx::ByteSource>> source_of(const IncomingTransaction& transaction) {
+  if (transaction.ltx.empty()) return transaction.open();
+  return std::make_unique<ltx::BytesSource>(transaction.ltx);
+}
+
+Result<> copy_bytes(ltx::ByteSource& from, ltx::ByteSink& to) {
+  Bytes piece(64 << 10);
+  for (;;) {
+    OFFPRINT_TRY_ASSIGN(std::size_t size, from.read(piece));
+    OFFPRINT_TRY(to.write(ByteView(piece).first(size)));
+    if (size < piece.size()) return {};
+  }
+}
+
+Result<DatabaseState> state_after(const DatabaseState& before, Epoch epoch,
+                                  const Verified& transaction) {
+  const ltx::Header& header = transaction.header;
+  OFFPRINT_TRY(ltx::check_follows(before.position, epoch, header));
+  if (header.min_txid != header.max_txid) return fail(Code::kCorrupt, "more than one transaction");
+  if (before.page_count != 0 && header.page_size != before.page_size)
+    return fail(Code::kConflict, "the pages are of another size now");
+  DatabaseState next = before;
+  next.position.epoch = epoch;
+  next.position.txid = header.max_txid;
+  next.position.checksum = transaction.trailer.post_apply;
+  next.page_size = header.page_size;
+  next.page_count = header.page_count;
+  next.timestamp_ms = header.timestamp_ms;
+  if (transaction.page_one) next.header = *transaction.page_one;
+  return next;
+}
+
+}  // namespace
+
+void HostedDatabase::apply(std::vector<IncomingTransaction> transactions,
+                           std::function<void(Result<>)> done) {
+  std::unique_lock lock(mutex_);
+  auto shared = std::make_shared<std::vector<IncomingTransaction>>(std::move(transactions));
+  tasks_.push_back([self = shared_from_this(), shared, done = std::move(done)] {
+    done(self->apply_at_turn(*shared));
+  });
+  schedule(lock);
+}
+
+Result<> HostedDatabase::apply_at_turn(std::vector<IncomingTransaction>& transactions) {
+  DatabaseState state;
+  {
+    std::lock_guard lock(mutex_);
+    if (refused_) return fail(*refused_);
+    if (!stopped_.empty()) return fail(Code::kConflict, stopped_);
+    state = state_;
+  }
+  bool has_file = state.page_count != 0;
+  if (has_file) {
+    if (auto files = open_files(); !files) return fail(files.error());
+    std::lock_guard lock(mutex_);
+    if (!stopped_.empty()) return fail(Code::kConflict, stopped_);
+  }
+  std::optional<Error> failure;
+  auto decisions = take_into_journal(transactions, state, failure);
+  if (!has_file && !decisions.empty()) {  // recovery makes it
+    close_files();
+    for (const Decision& decision : decisions) note_decided(decision);
+    needs_recovery_ = true;
+    if (auto files = open_files(); !files) return fail(files.error());
+  } else {
+    OFFPRINT_TRY(apply_to_file(std::move(decisions)));
+  }
+  became_visible();
+  {
+    std::lock_guard lock(mutex_);
+    last_used_ = SteadyClock::now();
+  }
+  start_checkpoint_if_due();
+  if (failure) return fail(*failure);
+  return {};
+}
+
+// Durable in the journal, they are decided: whatever happens to the file, recovery brings them in.
+// `failure`: why not all were taken.
+std::vector<Decision> HostedDatabase::take_into_journal(
+    std::vector<IncomingTransaction>& transactions, DatabaseState state,
+    std::optional<Error>& failure) {
+  std::vector<Decision> decisions;
+  for (IncomingTransaction& transaction : transactions) {
+    auto decision = take_into_journal(transaction, state);
+    if (!decision) {
+      failure = decision.error();
+      break;
+    }
+    state = decision->state;
+    decisions.push_back(*std::move(decision));
+  }
+  if (decisions.empty()) return decisions;
+  if (auto durable = environment_.journal->wait_durable(decisions.back().entry.location); !durable)
+    environment_.fatal(durable.error());
+  return decisions;
+}
+
+Result<Decision> HostedDatabase::take_into_journal(IncomingTransaction& transaction,
+                                                   const DatabaseState& state) {
+  OFFPRINT_TRY_ASSIGN(auto source, source_of(transaction));
+  OFFPRINT_TRY_ASSIGN(Verified verified, verify(*source));
+  OFFPRINT_TRY_ASSIGN(DatabaseState next, state_after(state, transaction.epoch, verified));
+  journal::Draft draft;
+  draft.kind = journal::Kind::kTransaction;
+  draft.database_id = identity_.id;
+  draft.metadata.push_back({journal::MetadataType::kDatabaseState, next.encode()});
+  std::unique_ptr<journal::LargePayload> large;  // until the record names it
+  if (transaction.ltx.empty()) {
+    OFFPRINT_TRY_ASSIGN(source, transaction.open());
+    OFFPRINT_TRY_ASSIGN(large, environment_.journal->create_large_payload());
+    OFFPRINT_TRY(copy_bytes(*source, *large));
+    OFFPRINT_TRY(large->finish());
+    draft.large_file = large->file();
+    draft.large_size = large->size();
+  } else {
+    draft.payload = std::move(transaction.ltx);
+  }
+  auto location =
+      place(*environment_.journal, std::move(draft), environment_.options.journal.segment_size / 4);
+  if (!location && location.error().code() == Code::kIo) environment_.fatal(location.error());
+  if (!location) return fail(location.error());
+  return Decision{next, LogEntry{next.position.txid, next.position.epoch, next.position.checksum,
+                                 state.position.checksum, next.timestamp_ms, *location}};
+}
+
+Result<> HostedDatabase::apply_to_file(std::vector<Decision> decisions) {
+  if (decisions.empty()) return {};
+  OFFPRINT_TRY_ASSIGN(auto files, open_files());
+  DatabaseState state = decisions.back().state;
+  std::vector<journal::Location> records;
+  for (const Decision& decision : decisions) records.push_back(decision.entry.location);
+  sqlite::PageApplier& applier = files->applier();
+  auto applied = [&]() -> Result<> {
+    OFFPRINT_TRY(applier.begin());
+    if (auto written = write_newest_images(applier, state.page_size, state.page_count, records,
+                                           false, *environment_.journal);
+        !written) {
+      applier.rollback();
+      return written;
+    }
+    files->recorder().expect(decisions);
+    return applier.commit(state.page_count);
+  }();
+  files->recorder().expect({});
+  if (applied) return {};
+  auto stopped = files->recorder().stopped_error();
+  bool noted;
+  {
+    std::lock_guard lock(mutex_);
+    if (stopped) stopped_ = stopped->message();
+    noted = state_.position.txid >= state.position.txid;
+  }
+  // They are in the journal: recovery brings them into the file, now or when it can be opened
+  // again.
+  for (const Decision& decision : decisions) {
+    if (!noted) note_decided(decision);
+  }
+  log::warn("database '{}': {}; it is recovered from the journal", identity_.name,
+            applied.error().message());
+  files.reset();
+  lose_files();
+  if (stopped) return fail(Code::kConflict, stopped->message());
+  OFFPRINT_TRY_ASSIGN(files, open_files());
+  return {};
+}
+
+void HostedDatabase::note_decided(const Decision& decision) {
+  std::lock_guard lock(mutex_);
+  state_ = decision.state;
+  state_lsn_ = decision.entry.location.lsn;
+  log_.push_back(decision.entry);
+  unapplied_.push_back({.txid = decision.entry.txid,
+                        .location = decision.entry.location,
+                        .whole = decision.entry.txid.value == 1});
+}
+
+void HostedDatabase::move_unwritten(const Position& position) {
+  std::lock_guard lock(mutex_);
+  if (state_.position.txid.value != 0) return;
+  state_.position = visible_ = position;
+}
+
+Result<> HostedDatabase::begin_new_history(const NewHistory& history) {
+  Result<> result = fail(Code::kUnavailable, "not run");
+  run_task_and_wait([&] { result = begin_new_history_at_turn(history); });
+  return result;
+}
+
+Result<> HostedDatabase::begin_new_history_at_turn(const NewHistory& history) {
+  const CopyTarget& target = history.target;
+  DatabaseState state;
+  {
+    std::lock_guard lock(mutex_);
+    if (dropped_ || (refused_ && refused_->code() != Code::kCorrupt)) return fail(*refused_);
+    state = state_;
+  }
+  state.position = target.position;
+  state.page_size = target.page_size;
+  state.page_count = target.page_count;
+  state.timestamp_ms = unix_time_ms();
+  if (history.has_header) state.header = history.header;
+  journal::Draft draft;
+  draft.kind = journal::Kind::kTransaction;
+  draft.database_id = identity_.id;
+  draft.metadata.push_back({journal::MetadataType::kDatabaseState, state.encode()});
+  draft.metadata.push_back(
+      {journal::MetadataType::kNewHistory, Bytes{static_cast<std::uint8_t>(target.whole)}});
+  draft.large_file = history.payload_file;
+  draft.large_size = history.payload_size;
+  auto location = environment_.journal->commit(std::move(draft));
+  if (!location && location.error().code() == Code::kIo) environment_.fatal(location.error());
+  if (!location) return fail(location.error());
+  close_files();
+  {
+    std::lock_guard lock(mutex_);
+    state_ = state;
+    state_lsn_ = location->lsn;
+    log_.clear();
+    checkpointed_ = TxId{0};
+    note_new_history(unapplied_, {state.position.txid, *location, true, target.whole});
+    closed_as_.reset();
+    stopped_.clear();
+    refused_.reset();
+  }
+  needs_recovery_ = true;
+  if (auto files = open_files(); !files) return fail(files.error());
+  became_visible();
+  return {};
+}
+
+}  // namespace offprint::database
