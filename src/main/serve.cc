@@ -12,9 +12,11 @@
 #include <CLI/CLI.hpp>
 
 #include "base/log.h"
+#include "cluster/forwarder.h"
 #include "database/store.h"
 #include "main/commands.h"
 #include "main/settings.h"
+#include "replica/node_follower.h"
 #include "server/http_server.h"
 #include "server/router.h"
 #include "server/service.h"
@@ -29,6 +31,7 @@ struct ServeOptions {
   std::string data = "./data";
   std::string log_level = "info";
   bool insecure = false;
+  replica::NodeFollowerOptions follow;  // its URL is empty: this is a primary
   server::HttpServerOptions http;
   server::ServiceOptions service;
   database::StoreOptions store;
@@ -85,17 +88,71 @@ Result<> clean_directory(FileSystem& files, const std::string& directory) {
   return {};
 }
 
+// What a data folder holds copies of. Served as a primary, or with another primary's transactions,
+// they would go another way without anybody noticing.
+Result<> check_what_is_followed(FileSystem& files, const std::string& data,
+                                const std::string& url) {
+  const std::string path = data + "/follows";
+  OFFPRINT_TRY_ASSIGN(bool marked, files.exists(path));
+  OFFPRINT_TRY_ASSIGN(bool used, files.exists(data + "/journal"));
+  if (!marked && url.empty()) return {};
+  if (!marked && used) {
+    return fail(Code::kInvalid, data + " holds databases of its own; give copies another folder");
+  }
+  if (!marked) {
+    OFFPRINT_TRY(files.create_directories(data));
+    return write_file_atomically(files, path, as_bytes("offprint-follows 1\n" + url + "\n"));
+  }
+  OFFPRINT_TRY_ASSIGN(Bytes bytes, read_file(files, path, 64 << 10));
+  std::string_view text = as_text(bytes);
+  if (!text.starts_with("offprint-follows 1\n"))
+    return fail(Code::kInvalid, path + " was written by a newer version");
+  text.remove_prefix(text.find('\n') + 1);
+  std::string followed(text.substr(0, text.find('\n')));
+  if (url.empty()) {
+    return fail(Code::kInvalid,
+                data + " holds copies of " + followed + ": add --follow " + followed);
+  }
+  return {};  // the primary may have got another address; its lineages tell whether it is the same
+}
+
+// A node that has copies: the thread that keeps them, and the way to the primary.
+struct Following {
+  std::unique_ptr<cluster::Forwarder> forwarder;
+  std::unique_ptr<replica::NodeFollower> follower;
+
+  Result<> start(const ServeOptions& options, database::Store& store, server::Service& service) {
+    if (options.follow.url.empty()) return {};
+    cluster::ForwarderOptions forward;
+    forward.url = options.follow.url;
+    forward.answer_timeout_ms = options.service.request_timeout_ms + 10'000;
+    OFFPRINT_TRY_ASSIGN(forwarder, cluster::Forwarder::create(forward));
+    replica::NodeFollowerOptions follow = options.follow;
+    follow.spool_directory = options.service.spool_directory;
+    OFFPRINT_TRY_ASSIGN(follower, replica::NodeFollower::create(follow, store));
+    service.forwarder = forwarder.get();
+    service.copy_age_ms = [this](const auto& name) { return follower->age_ms(name); };
+    service.follower_status = [this] { return follower->status(); };
+    follower->start();
+    return {};
+  }
+};
+
 Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   options.store.directory = options.data;
   options.store.node_name = options.service.node_name;
   options.service.spool_directory = options.data + "/uploads";
   options.service.version = OFFPRINT_VERSION;
+  options.store.copies = !options.follow.url.empty();
+  OFFPRINT_TRY(check_what_is_followed(FileSystem::real(), options.data, options.follow.url));
   OFFPRINT_TRY_ASSIGN(auto store, database::Store::open(options.store));
   OFFPRINT_TRY(clean_directory(FileSystem::real(), options.service.spool_directory));
   OFFPRINT_TRY_ASSIGN(auto key,
                       server::load_stream_key(FileSystem::real(), options.data + "/stream.key"));
   server::ClientStreams streams(key, {});
   server::Service service{*store, streams, options.service};
+  Following following;
+  OFFPRINT_TRY(following.start(options, *store, service));
   server::Router router(service);
   server::HttpServer http(options.http, router);
   service.http_counters = [&http] { return http.counters(); };
@@ -106,7 +163,8 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   wait_for_signal(signals);
   leave_what_does_not_end();
   http.stop();
-  store.reset();  // answers what is left, while `http` can still be told
+  if (following.follower) following.follower->stop();
+  store.reset();  // answers what is left, while `http` and the primary can still be told
   log::info("stopped");
   return {};
 }
@@ -148,6 +206,15 @@ void add_serve(CLI::App& app, int& exit_code) {
   settings->add("data", options->data, "folder of everything that is kept");
   settings->add("listen", options->http.address, "HOST:PORT; port 0 takes a free one");
   settings->add_switch("insecure", options->insecure, "listen where other machines can connect");
+  settings->add("follow", options->follow.url,
+                "URL of another node: serve copies of its databases, pass writes on to it");
+  settings->add("follow_match", options->follow.match,
+                "which of them: a name, or a prefix with *; can be repeated");
+  settings->add("follow_token", options->follow.token, "token that it wants");
+  settings
+      ->add("follow_wait_ms", options->store.copy_wait_ms,
+            "a read waits here so long for its bookmark, then it is the primary's")
+      ->check(CLI::Range(0, 600'000));
   settings->add("node_name", options->service.node_name, "this server's name in answers");
   settings->add("allow_origin", options->service.allowed_origins,
                 "origin of web pages that may send requests (https://app.example); * for any; can "

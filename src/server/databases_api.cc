@@ -140,6 +140,8 @@ void handle_describe_database(Service& service, const database::DatabaseName& na
 
 void handle_drop_database(Service& service, const database::DatabaseName& name,
                           Responder responder) {
+  if (service.has_copies())
+    return responder.respond(structured_error(not_primary("databases are dropped at the primary")));
   respond_from_helper(service, std::move(responder), [&service, name] {
     Result<> dropped = service.store.drop(name);
     if (!dropped) return structured_error(dropped.error());

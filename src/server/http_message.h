@@ -89,6 +89,9 @@ struct Response {
   // Nothing was done: only the primary may answer this. A node that knows it passes the request on
   // instead of sending this answer.
   bool for_primary = false;
+  // With for_primary: a baton in the request that means nothing to the primary, and nothing at all
+  // but "go on".
+  std::string own_baton;
 };
 
 // The duty to answer one request. Dropped without an answer it sends 500, so no client waits for

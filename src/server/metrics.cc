@@ -55,6 +55,18 @@ std::string metrics_text(Service& service) {
   gauge("queue_length", "Requests waiting for a writer.", store.queue_length);
   gauge("client_streams_pinned", "Client streams with an open transaction or stored SQL.",
         service.streams.pinned_count());
+  if (service.follower_status) {
+    replica::NodeFollower::Status follower = service.follower_status();
+    gauge("follower_connected", "1: the stream of the followed node is open.", follower.connected);
+    gauge("follower_databases", "Databases on that stream.", follower.databases);
+    counter("follower_transactions_total", "Transactions applied to copies.",
+            follower.transactions);
+    counter("follower_bytes_total", "Bytes of these transactions.", follower.bytes);
+    counter("follower_copies_total", "Snapshots and differences taken.", follower.copies);
+    gauge("follower_waiting_bytes", "Received and not applied yet.", follower.waiting_bytes);
+    gauge("follower_silence_ms", "Since anything came from the followed node.",
+          static_cast<std::uint64_t>(follower.heard_ms_ago));
+  }
   if (!service.http_counters) return text;
   HttpCounters http = service.http_counters();
   counter("http_requests_total", "HTTP requests.", http.requests);

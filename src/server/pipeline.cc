@@ -71,6 +71,7 @@ class PipelineRequest final : public database::Request {
           error_response(404, "TRANSACTION_TIMEOUT", error_text(error).message));
     }
     Response response = plain_error(error);
+    if (response.for_primary && pipeline_.baton) response.own_baton = *pipeline_.baton;
     response.headers += answer_headers(service_, name_, outcome.bookmark);
     responder_.respond(std::move(response));
   }
@@ -87,8 +88,10 @@ class PipelineRequest final : public database::Request {
 Result<ClientStreams::Stream> stream_of(Service& service, const database::DatabaseName& name,
                                         const hrana::Pipeline& pipeline) {
   for (auto& held : service.streams.expire(SteadyClock::now())) service.store.release(held);
-  if (pipeline.baton) return service.streams.take(*pipeline.baton, name.text());
-  return ClientStreams::Stream();
+  if (!pipeline.baton) return ClientStreams::Stream();
+  Result<ClientStreams::Stream> stream = service.streams.take(*pipeline.baton, name.text());
+  if (!stream && service.has_copies()) return fail(not_primary("the stream is the primary's"));
+  return stream;
 }
 
 }  // namespace
@@ -105,6 +108,9 @@ void handle_pipeline(Service& service, const database::DatabaseName& name, HttpR
   if (Result<> resolved = hrana::resolve(*pipeline, stream->state.stored); !resolved) {
     if (held) service.store.release(held);
     return responder.respond(plain_error(resolved.error()));
+  }
+  if (service.has_copies() && !stream->state.empty() && !pipeline->closes()) {
+    return responder.respond(plain_error(not_primary("stored SQL is kept at the primary")));
   }
   bool runs = pipeline->runs_sql();
   bool closes = pipeline->closes();

@@ -4,6 +4,7 @@
 
 #include "server/databases_api.h"
 #include "server/errors.h"
+#include "server/forwarding.h"
 #include "server/json_writer.h"
 #include "server/metrics.h"
 #include "server/pipeline.h"
@@ -104,7 +105,10 @@ BodyPlan Router::plan_body(const HttpRequest& request) {
 void Router::handle(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver,
                     Responder responder) {
   std::string_view origin = request.header("Origin");
-  if (origin.empty()) return route(request, std::move(receiver), std::move(responder));
+  if (origin.empty()) {
+    return route(request, std::move(receiver),
+                 with_way_to_primary(service_, request, std::move(responder)));
+  }
   // A page that a browser shows could otherwise write to every server that its user's machine can
   // reach.
   if (!origin_is_allowed(request, origin)) {
@@ -114,7 +118,7 @@ void Router::handle(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver
   }
   Responder wrapped(std::make_shared<CrossOriginClient>(responder.release(), origin));
   if (request.method == Method::kOptions) return wrapped.respond(preflight_answer(request));
-  route(request, std::move(receiver), std::move(wrapped));
+  route(request, std::move(receiver), with_way_to_primary(service_, request, std::move(wrapped)));
 }
 
 bool Router::origin_is_allowed(const HttpRequest& request, std::string_view origin) const {

@@ -14,7 +14,10 @@ Result<ReadMode> read_mode(const Service&, const HttpRequest& request) {
   return mode;
 }
 
-Standing standing(const Service&, const database::DatabaseName&) { return {}; }
+Standing standing(const Service& service, const database::DatabaseName& name) {
+  if (!service.has_copies()) return {};
+  return {false, service.copy_age_ms(name)};
+}
 
 std::string answer_headers(const Service& service, const database::DatabaseName& name,
                            const Bookmark& bookmark) {
@@ -30,6 +33,10 @@ std::string answer_headers(const Service& service, const database::DatabaseName&
   if (Standing here = standing(service, name); !here.primary)
     text += "Offprint-Age-Ms: " + std::to_string(here.age_ms) + "\r\n";
   return text;
+}
+
+Error not_primary(std::string_view why) {
+  return Error(Code::kNotPrimary, "NOT_PRIMARY: " + std::string(why));
 }
 
 void respond_from_helper(const Service& service, Responder responder,

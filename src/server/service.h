@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "base/result.h"
+#include "cluster/forwarder.h"
 #include "database/store.h"
+#include "replica/node_follower.h"
 #include "server/client_streams.h"
 #include "server/http_message.h"
 #include "server/http_server.h"
@@ -33,6 +35,11 @@ struct Service {
   ServiceOptions options;
   std::function<HttpCounters()> http_counters = {};  // for /metrics; may be empty
   PayloadCache payloads{};                           // for followers
+  // Of a node that has copies: how old one is, and the way to the primary.
+  std::function<std::int64_t(const database::DatabaseName&)> copy_age_ms = {};
+  std::function<replica::NodeFollower::Status()> follower_status = {};
+  cluster::Forwarder* forwarder = nullptr;
+  bool has_copies() const { return copy_age_ms != nullptr; }
 
   // Every local database can be served. From memory.
   bool is_ready() const { return true; }
@@ -64,6 +71,9 @@ Standing standing(const Service& service, const database::DatabaseName& name);
 // "Offprint-Bookmark: …\r\nOffprint-Served-By: …\r\n", and of a copy "Offprint-Age-Ms: …\r\n".
 std::string answer_headers(const Service& service, const database::DatabaseName& name,
                            const Bookmark& bookmark);
+
+// The error of a node that has copies only.
+Error not_primary(std::string_view why);
 
 // Answers on a helper thread, for what waits for a disk. Thread: any.
 void respond_from_helper(const Service& service, Responder responder,

@@ -1,5 +1,6 @@
 #include "server/streams.h"
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <deque>
@@ -28,13 +29,19 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
  public:
   enum class State { kIdle, kMore, kNeedsHelper, kEnded };
 
-  FeedSet(Service& service, bool multiplexed, bool all)
-      : service_(service), multiplexed_(multiplexed), all_(all) {}
+  // Of many databases: those that match any of the patterns, later ones too, and those added.
+  struct Selection {
+    bool multiplexed = false;
+    std::vector<std::string> patterns;
+    bool snapshots = false;  // what matches begins with one; else where it stands
+  };
+  FeedSet(Service& service, Selection selection)
+      : service_(service), selection_(std::move(selection)) {}
   ~FeedSet() { subscriptions_.clear(); }  // first: they call notify()
 
   // kNotFound. Thread: as produce().
   Result<> add(const database::DatabaseName& name, FeedRequest request) {
-    auto number = static_cast<std::uint32_t>(multiplexed_ ? feeds_.size() + 1 : 0);
+    auto number = static_cast<std::uint32_t>(selection_.multiplexed ? feeds_.size() + 1 : 0);
     std::size_t index = feeds_.size();
     OFFPRINT_TRY_ASSIGN(auto subscription,
                         service_.store.subscribe(name, [this, index] { notify(index); }));
@@ -42,11 +49,19 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
                                                   std::move(request)));
     subscriptions_.push_back(std::move(subscription));
     is_active_.push_back(false);
-    if (multiplexed_) names_to_tell_.push_back(index);
+    if (selection_.multiplexed) names_to_tell_.push_back({name.text(), false});
     known_.insert(name.text());
     ++live_;
     notify(index);
     return {};
+  }
+
+  // A database that was asked for and is not here. Thread: as produce().
+  void add_dropped(const database::DatabaseName& name) {
+    feeds_.emplace_back();
+    subscriptions_.emplace_back();
+    is_active_.push_back(false);
+    names_to_tell_.push_back({name.text(), true});
   }
 
   void attach(std::shared_ptr<Client> client) {
@@ -77,7 +92,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
       if (state == StreamFeed::State::kMore) activate(index);
       if (state == StreamFeed::State::kEnded) forget(index);
     }
-    if (live_ == 0 && !all_) return State::kEnded;
+    if (live_ == 0 && selection_.patterns.empty()) return State::kEnded;
     return active_.empty() ? State::kIdle : State::kMore;
   }
 
@@ -138,9 +153,12 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
   }
 
   void tell_names(Bytes& to) {
-    for (std::size_t index : names_to_tell_) {
-      replica::append_database(to, static_cast<std::uint32_t>(index + 1),
-                               feeds_[index]->name().text());
+    for (const NameToTell& told : names_to_tell_) {
+      std::uint32_t number = ++names_told_;
+      replica::append_database(to, number, told.name);
+      if (told.dropped)
+        replica::append_end(to, number,
+                            {replica::EndReason::kDropped, "there is no such database"});
     }
     names_to_tell_.clear();
   }
@@ -152,7 +170,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     for (auto& feed : feeds_) {
       if (feed) feed->append_heartbeat(to);
     }
-    if (all_) look_for_new_databases();
+    if (!selection_.patterns.empty()) look_for_new_databases();
   }
 
   void look_for_new_databases() {
@@ -160,11 +178,20 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     if (count == database_count_ && ++beats_since_look_ < kNewDatabasesEvery) return;
     database_count_ = count;
     beats_since_look_ = 0;
+    FeedRequest request;
+    request.snapshot = selection_.snapshots;
     for (const auto& info : service_.store.list("", "", kFeedsMax)) {
-      if (known_.contains(info.name) || live_ >= kFeedsMax) continue;
+      if (known_.contains(info.name) || live_ >= kFeedsMax || !is_selected(info.name)) continue;
       auto name = database::DatabaseName::parse(info.name);
-      if (name) (void)add(*name, {});  // dropped meanwhile: no matter
+      if (name) (void)add(*name, request);  // dropped meanwhile: no matter
     }
+  }
+
+  bool is_selected(std::string_view name) const {
+    return std::ranges::any_of(selection_.patterns, [&](std::string_view pattern) {
+      if (!pattern.ends_with('*')) return pattern == name;
+      return name.starts_with(pattern.substr(0, pattern.size() - 1));
+    });
   }
 
   void forget(std::size_t index) {
@@ -176,11 +203,15 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
   }
 
   Service& service_;
-  const bool multiplexed_;
-  const bool all_;
+  const Selection selection_;
   bool greeted_ = false;
   std::vector<std::unique_ptr<StreamFeed>> feeds_;  // by number; null: it has ended
-  std::vector<std::size_t> names_to_tell_;
+  struct NameToTell {
+    std::string name;
+    bool dropped;
+  };
+  std::vector<NameToTell> names_to_tell_;  // in the order of their numbers
+  std::uint32_t names_told_ = 0;
   std::set<std::string> known_;
   std::deque<std::size_t> active_;  // have something to tell, each once
   std::vector<bool> is_active_;
@@ -263,7 +294,7 @@ Result<std::shared_ptr<FeedSet>> open_stream(Service& service, const database::D
   } else {
     feed.snapshot = true;
   }
-  auto feeds = std::make_shared<FeedSet>(service, false, false);
+  auto feeds = std::make_shared<FeedSet>(service, FeedSet::Selection{});
   OFFPRINT_TRY(feeds->add(name, std::move(feed)));
   return feeds;
 }
@@ -276,7 +307,7 @@ Result<std::shared_ptr<FeedSet>> open_pages(Service& service, const database::Da
   // What a client sends is its mistake, not damage of ours.
   if (!hashes) return fail(Code::kInvalid, hashes.error().message());
   feed.hashes = *std::move(hashes);
-  auto feeds = std::make_shared<FeedSet>(service, false, false);
+  auto feeds = std::make_shared<FeedSet>(service, FeedSet::Selection{});
   OFFPRINT_TRY(feeds->add(name, std::move(feed)));
   return feeds;
 }
@@ -289,7 +320,12 @@ Result<> add_named(FeedSet& feeds, std::string_view text) {
   if (name_text.size() < text.size()) {
     OFFPRINT_TRY_ASSIGN(feed.from, parse_bookmark(text.substr(name_text.size() + 1)));
   }
-  return feeds.add(name, std::move(feed));
+  Result<> added = feeds.add(name, std::move(feed));
+  if (!added && added.error().code() == Code::kNotFound) {
+    feeds.add_dropped(name);
+    return {};
+  }
+  return added;
 }
 
 Result<std::shared_ptr<FeedSet>> open_node_stream(Service& service, const HttpRequest& request,
@@ -302,9 +338,16 @@ Result<std::shared_ptr<FeedSet>> open_node_stream(Service& service, const HttpRe
     OFFPRINT_TRY_ASSIGN(auto more, parse_parameters(text, kFeedsMax));
     parameters.insert(parameters.end(), more.begin(), more.end());
   }
-  bool all = true;
-  for (const auto& [key, value] : parameters) all &= key != "db";
-  auto feeds = std::make_shared<FeedSet>(service, true, all);
+  FeedSet::Selection selection;
+  selection.multiplexed = true;
+  bool some = false;
+  for (const auto& [key, value] : parameters) {
+    some |= key == "db";
+    selection.snapshots |= key == "snapshots" && value == "1";
+    if (key == "match") selection.patterns.push_back(value);
+  }
+  if (!some && selection.patterns.empty()) selection.patterns = {"*"};
+  auto feeds = std::make_shared<FeedSet>(service, std::move(selection));
   for (const auto& [key, value] : parameters) {
     if (key == "db") OFFPRINT_TRY(add_named(*feeds, value));
   }

@@ -1,0 +1,619 @@
+#include "replica/node_follower.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <set>
+#include <shared_mutex>
+#include <thread>
+#include <unordered_map>
+
+#include <fmt/format.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "replica/copy_fetch.h"
+#include "replica/follower.h"
+#include "replica/http_client.h"
+#include "replica/stream_format.h"
+#include "replica/transaction_assembly.h"
+
+namespace offprint::replica {
+namespace {
+
+using database::DatabaseName;
+using database::IncomingTransaction;
+
+constexpr std::uint64_t kSpoolFrom = 256 << 10;  // larger transactions wait on the disk
+constexpr int kWaitMs = 200;
+constexpr std::size_t kErrorBodyMax = 4096;
+constexpr std::size_t kListMax = 1'000'000;
+
+class SpoolSource final : public ltx::ByteSource {
+ public:
+  explicit SpoolSource(std::shared_ptr<Spool> spool) : spool_(std::move(spool)) {}
+  Result<std::size_t> read(std::span<std::uint8_t> to) override {
+    OFFPRINT_TRY_ASSIGN(std::size_t size, spool_->read_at(offset_, to));
+    offset_ += size;
+    return size;
+  }
+
+ private:
+  std::shared_ptr<Spool> spool_;
+  std::uint64_t offset_ = 0;
+};
+
+// One database on the stream. Used by the follower's thread.
+struct Feed {
+  std::optional<DatabaseName> name;
+  std::unique_ptr<TransactionAssembly> assembly;
+  std::vector<IncomingTransaction> pending;
+  std::size_t pending_bytes = 0;
+  std::unique_ptr<database::CopyWriter> writer;
+  std::uint32_t snapshot_page_size = 0;
+  std::optional<Position> primary;  // where it stood …
+  std::int64_t primary_at_ms = 0;   // … when we heard of it
+  bool busy = false;                // the store works for it
+  bool off = false;                 // nothing more of it is taken in this session
+  bool dropped = false;             // to be dropped here when not busy
+};
+
+// What the store or a repair has finished.
+struct Completion {
+  std::uint32_t number = 0;  // 0: a repair
+  std::size_t bytes = 0;
+  std::size_t transactions = 0;
+  Result<> result;
+};
+
+class NodeFollowerImpl final : public NodeFollower {
+ public:
+  NodeFollowerImpl(NodeFollowerOptions options, database::Store& store,
+                   std::unique_ptr<HttpClient> http)
+      : options_(std::move(options)), store_(store), http_(std::move(http)) {}
+  ~NodeFollowerImpl() override { stop(); }
+
+  void start() override {
+    started_ms_ = unix_time_ms();
+    thread_ = std::thread([this] { run(); });
+    repairs_ = std::thread([this] { repair_loop(); });
+  }
+  void stop() override {
+    {
+      std::lock_guard lock(mutex_);
+      stop_.store(true);
+    }
+    changed_.notify_all();
+    http_->wake();
+    if (thread_.joinable()) thread_.join();
+    if (repairs_.joinable()) repairs_.join();
+  }
+
+  std::int64_t age_ms(const DatabaseName& name) const override;
+  Status status() const override;
+
+ private:
+  void run();
+  void pause(const Error& error);
+  Result<> session();
+  Result<> send_request();
+  Result<> read_answer();
+  Result<> take_received();
+  Result<> handle(const Frame& frame);
+  Result<> handle(Feed& feed, const Frame& frame);
+  Result<> on_database(const Frame& frame);
+  void on_position(Feed& feed, const StreamPosition& position, bool is_start);
+  Result<> on_transaction(Feed& feed, const Frame& frame);
+  Result<> on_snapshot_begin(Feed& feed, const Frame& frame);
+  void on_snapshot_end(Feed& feed, std::uint32_t number);
+  Result<> on_end(Feed& feed, const Frame& frame);
+  void submit(std::uint32_t number);
+  void drop_if_idle(Feed& feed);
+  Result<> take_completions();
+  Result<> finish(const Completion& completion);
+  void complete(Completion completion);
+  void settle();
+  void repair(Feed& feed, const std::string& why);
+  void repair_loop();
+  bool repair_one(const DatabaseName& name);
+  void note_fresh(const DatabaseName& name, std::int64_t at_ms);
+
+  const NodeFollowerOptions options_;
+  database::Store& store_;
+  const std::unique_ptr<HttpClient> http_;
+  std::atomic<bool> stop_{false};
+  std::int64_t started_ms_ = 0;
+  std::thread thread_;
+  std::thread repairs_;
+
+  // Of the follower's thread.
+  int failures_ = 0;
+  FrameReader frames_;
+  std::vector<Feed> feeds_;  // by number
+  std::vector<std::uint32_t> touched_;
+  std::string refusal_;
+  bool connect_again_ = false;
+  std::size_t busy_ = 0;           // feeds that the store works for
+  std::size_t waiting_bytes_ = 0;  // of transactions not applied yet
+  Deadline heard_at_{};
+  std::uint64_t spool_number_ = 0;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Completion> completed_;   // guarded by mutex_
+  std::deque<DatabaseName> to_repair_;  // guarded by mutex_; the first is being repaired
+  std::set<std::string> repairing_;     // guarded by mutex_; names in to_repair_
+
+  mutable std::shared_mutex status_mutex_;
+  std::unordered_map<std::string, std::int64_t> fresh_at_ms_;  // guarded by status_mutex_
+  Status status_;                                              // guarded by status_mutex_
+  std::int64_t heard_at_ms_ = 0;                               // guarded by status_mutex_
+};
+
+// --- sessions ----------------------------------------------------------------------------------
+
+void NodeFollowerImpl::run() {
+  while (!stop_.load()) {
+    connect_again_ = false;
+    Result<> ended = session();
+    http_->stop();
+    settle();
+    {
+      std::unique_lock lock(status_mutex_);
+      status_.connected = false;
+      status_.databases = 0;
+      if (!ended) status_.error = ended.error().message();
+    }
+    if (!ended && !stop_.load()) pause(ended.error());
+  }
+}
+
+void NodeFollowerImpl::pause(const Error& error) {
+  auto limit = static_cast<std::uint64_t>(options_.retry_max_ms);
+  std::uint64_t full =
+      std::min(limit, static_cast<std::uint64_t>(options_.retry_min_ms) << std::min(failures_, 16));
+  if (failures_++ == 0) log::warn("following {}: {}; trying again", options_.url, error.message());
+  std::uint16_t dice = 0;
+  fill_random({reinterpret_cast<std::uint8_t*>(&dice), sizeof dice});
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, std::chrono::milliseconds(full / 2 + full * dice / 65536 / 2),
+                    [this] { return stop_.load(); });
+}
+
+// One stream, until it ends or fails.
+Result<> NodeFollowerImpl::session() {
+  frames_ = FrameReader();
+  feeds_.clear();
+  feeds_.resize(1);
+  touched_.clear();
+  refusal_.clear();
+  OFFPRINT_TRY(send_request());
+  return read_answer();
+}
+
+Result<> NodeFollowerImpl::send_request() {
+  std::string body = "snapshots=1";
+  for (const std::string& pattern : options_.match) body += "&match=" + pattern;
+  std::set<std::string> repairing;
+  {
+    std::lock_guard lock(mutex_);
+    repairing = repairing_;
+  }
+  for (const auto& info : store_.list("", "", kListMax)) {
+    // What is being repaired stays out: it is named so that it does not come as a new one.
+    body += "&db=" + info.name;
+    if (!repairing.contains(info.name)) body += "@" + info.bookmark.text();
+  }
+  HttpClient::Request request;
+  request.url = options_.url + "/v1/stream";
+  request.connect_timeout_ms = options_.connect_timeout_ms;
+  request.headers = {fmt::format("{}: {}", kVersionHeader, kStreamVersion),
+                     fmt::format("Accept: {}", kStreamContentType),
+                     "Content-Type: application/x-www-form-urlencoded"};
+  if (!options_.token.empty()) request.headers.push_back("Authorization: Bearer " + options_.token);
+  request.body = Bytes(body.begin(), body.end());
+  heard_at_ = SteadyClock::now();
+  return http_->start(std::move(request));
+}
+
+Result<> NodeFollowerImpl::read_answer() {
+  bool greeted = false;
+  while (!stop_.load() && !connect_again_) {
+    OFFPRINT_TRY(take_completions());
+    if (waiting_bytes_ > options_.memory_max) {  // the store must catch up first
+      std::unique_lock lock(mutex_);
+      changed_.wait_for(lock, std::chrono::milliseconds(kWaitMs),
+                        [this] { return stop_.load() || !completed_.empty(); });
+      heard_at_ = SteadyClock::now();
+      continue;
+    }
+    OFFPRINT_TRY_ASSIGN(HttpClient::Event event, http_->wait(kWaitMs));
+    if (event == HttpClient::Event::kData) {
+      heard_at_ = SteadyClock::now();
+      OFFPRINT_TRY(take_received());
+      greeted = http_->status() == 200;
+    } else if (event == HttpClient::Event::kEnd) {
+      if (http_->status() != 200) {
+        return fail(Code::kUnavailable,
+                    fmt::format("{} answers {}: {}", options_.url, http_->status(), refusal_));
+      }
+      return fail(Code::kUnavailable, "the server closed the stream");
+    }
+    auto silence =
+        std::chrono::duration_cast<std::chrono::milliseconds>(SteadyClock::now() - heard_at_);
+    if (silence.count() > (greeted ? options_.silence_max_ms : options_.answer_timeout_ms))
+      return fail(Code::kUnavailable, fmt::format("nothing heard for {} ms", silence.count()));
+  }
+  return {};
+}
+
+Result<> NodeFollowerImpl::take_received() {
+  if (http_->status() != 200) {
+    if (refusal_.size() < kErrorBodyMax) refusal_ += as_text(http_->received());
+    http_->received().clear();
+    return {};
+  }
+  {
+    std::unique_lock lock(status_mutex_);
+    heard_at_ms_ = unix_time_ms();
+  }
+  frames_.feed(http_->received());
+  http_->received().clear();
+  for (;;) {
+    OFFPRINT_TRY_ASSIGN(auto frame, frames_.next());
+    if (!frame) break;
+    OFFPRINT_TRY(handle(*frame));
+  }
+  for (std::uint32_t number : std::exchange(touched_, {})) submit(number);
+  return {};
+}
+
+// --- frames ------------------------------------------------------------------------------------
+
+Result<> NodeFollowerImpl::handle(const Frame& frame) {
+  if (frame.kind == FrameKind::kHello) {
+    OFFPRINT_TRY_ASSIGN(Hello hello, parse_hello(frame.payload));
+    if (failures_ > 0) log::info("following {} again", options_.url);
+    failures_ = 0;
+    std::unique_lock lock(status_mutex_);
+    status_.connected = true;
+    status_.error.clear();
+    return {};
+  }
+  if (frame.kind == FrameKind::kDatabase) return on_database(frame);
+  if (frame.database == 0 || frame.database >= feeds_.size() || !feeds_[frame.database].name)
+    return fail(Code::kCorrupt, "a frame of no database");
+  Feed& feed = feeds_[frame.database];
+  return feed.off ? Result<>() : handle(feed, frame);
+}
+
+Result<> NodeFollowerImpl::handle(Feed& feed, const Frame& frame) {
+  switch (frame.kind) {
+    case FrameKind::kStart:
+    case FrameKind::kPosition: {
+      OFFPRINT_TRY_ASSIGN(StreamPosition position, parse_position(frame.payload));
+      on_position(feed, position, frame.kind == FrameKind::kStart);
+      return {};
+    }
+    case FrameKind::kTransaction:
+      return on_transaction(feed, frame);
+    case FrameKind::kSnapshotBegin:
+      return on_snapshot_begin(feed, frame);
+    case FrameKind::kPages: {
+      if (!feed.writer) return fail(Code::kCorrupt, "pages outside of a snapshot");
+      PagesReader pages(frame.payload, feed.snapshot_page_size);
+      for (;;) {
+        OFFPRINT_TRY_ASSIGN(auto page, pages.next());
+        if (!page) return {};
+        OFFPRINT_TRY(feed.writer->page(page->number, page->image));
+      }
+    }
+    case FrameKind::kSnapshotEnd:
+      if (!feed.writer) return fail(Code::kCorrupt, "the end of no snapshot");
+      on_snapshot_end(feed, frame.database);
+      return {};
+    case FrameKind::kResync: {
+      OFFPRINT_TRY_ASSIGN(Resync resync, parse_resync(frame.payload));
+      repair(feed, resync.text);
+      return {};
+    }
+    case FrameKind::kEnd:
+      return on_end(feed, frame);
+    default:
+      return {};
+  }
+}
+
+Result<> NodeFollowerImpl::on_database(const Frame& frame) {
+  OFFPRINT_TRY_ASSIGN(std::string text, parse_database(frame.payload));
+  auto name = DatabaseName::parse(text);
+  if (!name || frame.database != feeds_.size()) {
+    return fail(Code::kCorrupt, fmt::format("database '{}' with number {}", text, frame.database));
+  }
+  Feed feed;
+  feed.name = *name;
+  feed.assembly = std::make_unique<TransactionAssembly>(
+      *options_.files, fmt::format("{}/transaction-{}", options_.spool_directory, ++spool_number_),
+      kSpoolFrom);
+  {
+    std::lock_guard lock(mutex_);
+    feed.off = repairing_.contains(text);
+  }
+  feeds_.push_back(std::move(feed));
+  std::unique_lock lock(status_mutex_);
+  status_.databases = feeds_.size() - 1;
+  return {};
+}
+
+void NodeFollowerImpl::on_position(Feed& feed, const StreamPosition& position, bool is_start) {
+  if (!is_start) {
+    feed.primary = position.position;
+    feed.primary_at_ms = unix_time_ms();
+  }
+  if (feed.busy || !feed.pending.empty() || feed.writer) return;
+  auto ours = store_.position(*feed.name);
+  if (!ours) return;
+  if (ours->bookmark() != position.position.bookmark()) {
+    if (is_start) repair(feed, "the stream begins elsewhere");
+    return;
+  }
+  if (ours->checksum != position.position.checksum) {
+    return repair(feed, "the copy differs from the primary");
+  }
+  if (!is_start) note_fresh(*feed.name, feed.primary_at_ms);
+}
+
+Result<> NodeFollowerImpl::on_transaction(Feed& feed, const Frame& frame) {
+  OFFPRINT_TRY_ASSIGN(bool whole, feed.assembly->take(frame));
+  if (!whole) return {};
+  IncomingTransaction transaction;
+  transaction.epoch = feed.assembly->head().epoch;
+  std::size_t bytes = 0;
+  if (feed.assembly->is_large()) {
+    auto spool = std::make_shared<Spool>(feed.assembly->take_spool());
+    bytes = kSpoolFrom;
+    transaction.open = [spool]() -> Result<std::unique_ptr<ltx::ByteSource>> {
+      return std::make_unique<SpoolSource>(spool);
+    };
+  } else {
+    transaction.ltx = feed.assembly->take_bytes();
+    bytes = transaction.ltx.size();
+  }
+  feed.pending_bytes += bytes;
+  waiting_bytes_ += bytes;
+  if (feed.pending.empty()) touched_.push_back(frame.database);
+  feed.pending.push_back(std::move(transaction));
+  return {};
+}
+
+Result<> NodeFollowerImpl::on_snapshot_begin(Feed& feed, const Frame& frame) {
+  OFFPRINT_TRY_ASSIGN(SnapshotBegin begin, parse_snapshot_begin(frame.payload));
+  feed.snapshot_page_size = begin.page_size;
+  OFFPRINT_TRY_ASSIGN(feed.writer, store_.begin_copy(*feed.name, {begin.position, begin.page_size,
+                                                                  begin.page_count, true}));
+  return {};
+}
+
+void NodeFollowerImpl::on_snapshot_end(Feed& feed, std::uint32_t number) {
+  feed.busy = true;
+  ++busy_;
+  std::shared_ptr<database::CopyWriter> writer = std::move(feed.writer);
+  store_.post_blocking([this, writer, number] { complete({number, 0, 0, writer->finish()}); });
+}
+
+Result<> NodeFollowerImpl::on_end(Feed& feed, const Frame& frame) {
+  OFFPRINT_TRY_ASSIGN(End end, parse_end(frame.payload));
+  if (end.reason != EndReason::kDropped) {
+    return fail(Code::kUnavailable, end.text.empty() ? "the stream ended" : end.text);
+  }
+  feed.off = true;
+  feed.dropped = true;
+  feed.writer.reset();
+  drop_if_idle(feed);
+  return {};
+}
+
+void NodeFollowerImpl::drop_if_idle(Feed& feed) {
+  if (feed.busy || !feed.pending.empty() || !store_.info(*feed.name)) return;
+  log::info("database '{}' was dropped at the primary", feed.name->text());
+  store_.post_blocking([this, name = *feed.name] {
+    if (auto dropped = store_.drop(name); !dropped && dropped.error().code() != Code::kNotFound)
+      log::warn("dropping '{}': {}", name.text(), dropped.error().message());
+  });
+  feed.dropped = false;
+}
+
+// --- the store's work --------------------------------------------------------------------------
+
+void NodeFollowerImpl::submit(std::uint32_t number) {
+  Feed& feed = feeds_[number];
+  if (feed.busy || feed.pending.empty()) return;
+  feed.busy = true;
+  ++busy_;
+  std::size_t bytes = std::exchange(feed.pending_bytes, 0);
+  std::size_t count = feed.pending.size();
+  store_.apply(*feed.name, std::exchange(feed.pending, {}),
+               [=, this](Result<> result) { complete({number, bytes, count, std::move(result)}); });
+}
+
+// Thread: any.
+void NodeFollowerImpl::complete(Completion completion) {
+  {
+    std::lock_guard lock(mutex_);
+    completed_.push_back(std::move(completion));
+    changed_.notify_all();
+    http_->wake();  // under the lock: stop() may free it right after
+  }
+}
+
+Result<> NodeFollowerImpl::take_completions() {
+  std::vector<Completion> completed;
+  {
+    std::lock_guard lock(mutex_);
+    completed.swap(completed_);
+  }
+  Result<> first;
+  for (const Completion& completion : completed) {
+    if (Result<> done = finish(completion); !done && first) first = std::move(done);
+  }
+  std::unique_lock lock(status_mutex_);
+  status_.waiting_bytes = waiting_bytes_;
+  return first;
+}
+
+Result<> NodeFollowerImpl::finish(const Completion& completion) {
+  if (completion.number == 0) {  // repaired: it is followed from where it stands now
+    connect_again_ = true;
+    return {};
+  }
+  Feed& feed = feeds_[completion.number];
+  feed.busy = false;
+  --busy_;
+  waiting_bytes_ -= completion.bytes;
+  if (!completion.result) {
+    const Error& error = completion.result.error();
+    int damage = error.sqlite_code() & 0xff;
+    bool differs = error.code() == Code::kBehind || error.code() == Code::kConflict ||
+                   error.code() == Code::kCorrupt || damage == SQLITE_CORRUPT ||
+                   damage == SQLITE_NOTADB;
+    if (error.code() == Code::kNotFound) return {};  // dropped meanwhile
+    if (!differs) return fail(error.with_context(feed.name->text()));
+    repair(feed, error.message());
+    return {};
+  }
+  {
+    std::unique_lock lock(status_mutex_);
+    status_.transactions += completion.transactions;
+    status_.bytes += completion.bytes;
+    status_.copies += completion.transactions == 0;
+  }
+  auto ours = store_.position(*feed.name);
+  if (ours && feed.primary && ours->lineage == feed.primary->lineage &&
+      ours->txid >= feed.primary->txid) {
+    note_fresh(*feed.name, feed.primary_at_ms);
+  }
+  submit(completion.number);
+  if (feed.dropped) drop_if_idle(feed);
+  return {};
+}
+
+// Waits until the store has finished what this session gave it.
+void NodeFollowerImpl::settle() {
+  for (Feed& feed : feeds_) {
+    waiting_bytes_ -= std::exchange(feed.pending_bytes, 0);
+    feed.pending.clear();
+    feed.writer.reset();
+  }
+  while (busy_ > 0) {
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return !completed_.empty(); });
+    }
+    (void)take_completions();
+  }
+}
+
+// --- repairs -----------------------------------------------------------------------------------
+
+void NodeFollowerImpl::repair(Feed& feed, const std::string& why) {
+  log::info("database '{}' is compared with the primary's, page by page: {}", feed.name->text(),
+            why);
+  feed.off = true;
+  feed.writer.reset();
+  waiting_bytes_ -= std::exchange(feed.pending_bytes, 0);
+  feed.pending.clear();
+  std::lock_guard lock(mutex_);
+  if (!repairing_.insert(feed.name->text()).second) return;
+  to_repair_.push_back(*feed.name);
+  changed_.notify_all();
+}
+
+void NodeFollowerImpl::repair_loop() {
+  for (;;) {
+    std::optional<DatabaseName> name;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return stop_.load() || !to_repair_.empty(); });
+      if (stop_.load()) return;
+      name = to_repair_.front();
+    }
+    bool done = repair_one(*name);
+    std::unique_lock lock(mutex_);
+    to_repair_.pop_front();
+    if (done) {
+      repairing_.erase(name->text());
+    } else {
+      to_repair_.push_back(*name);
+      changed_.wait_for(lock, std::chrono::milliseconds(options_.retry_max_ms),
+                        [this] { return stop_.load(); });
+    }
+    if (done && (to_repair_.empty() || repairing_.empty())) {
+      completed_.push_back({});
+      http_->wake();
+    }
+  }
+}
+
+bool NodeFollowerImpl::repair_one(const DatabaseName& name) {
+  CopyFetchOptions fetch{options_.url, options_.token, options_.connect_timeout_ms,
+                         options_.answer_timeout_ms, false};
+  Result<> fetched = fetch_copy(fetch, store_, name, stop_);
+  if (!fetched && fetched.error().code() == Code::kCorrupt) {
+    fetch.whole = true;
+    fetched = fetch_copy(fetch, store_, name, stop_);
+  }
+  if (!fetched && fetched.error().code() == Code::kNotFound) {
+    fetched = store_.drop(name);
+    if (!fetched && fetched.error().code() == Code::kNotFound) fetched = {};
+  }
+  if (!fetched && !stop_.load())
+    log::warn("database '{}' cannot be fetched: {}", name.text(), fetched.error().message());
+  if (fetched) {
+    std::unique_lock lock(status_mutex_);
+    ++status_.copies;
+  }
+  return fetched.has_value();
+}
+
+// --- what is known -----------------------------------------------------------------------------
+
+void NodeFollowerImpl::note_fresh(const DatabaseName& name, std::int64_t at_ms) {
+  std::unique_lock lock(status_mutex_);
+  std::int64_t& fresh = fresh_at_ms_[name.text()];
+  fresh = std::max(fresh, at_ms);
+}
+
+std::int64_t NodeFollowerImpl::age_ms(const DatabaseName& name) const {
+  std::int64_t at = 0;
+  {
+    std::shared_lock lock(status_mutex_);
+    auto found = fresh_at_ms_.find(name.text());
+    if (found != fresh_at_ms_.end()) at = found->second;
+  }
+  if (at == 0) {
+    auto info = store_.info(name);
+    at = info && info->written_at_ms > 0 ? info->written_at_ms : started_ms_;
+  }
+  return std::max<std::int64_t>(0, unix_time_ms() - at);
+}
+
+NodeFollower::Status NodeFollowerImpl::status() const {
+  std::shared_lock lock(status_mutex_);
+  Status status = status_;
+  status.heard_ms_ago = unix_time_ms() - (heard_at_ms_ == 0 ? started_ms_ : heard_at_ms_);
+  return status;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<NodeFollower>> NodeFollower::create(NodeFollowerOptions options,
+                                                           database::Store& store) {
+  OFFPRINT_TRY_ASSIGN(options.url, normalize_url(options.url));
+  OFFPRINT_TRY_ASSIGN(std::unique_ptr<HttpClient> http, HttpClient::create());
+  return std::make_unique<NodeFollowerImpl>(std::move(options), store, std::move(http));
+}
+
+}  // namespace offprint::replica

@@ -1,0 +1,105 @@
+#include "server/forwarding.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "server/address.h"
+#include "server/errors.h"
+
+namespace offprint::server {
+namespace {
+
+// Names of the nodes that a request has come through; ends circles.
+constexpr std::string_view kForwardedBy = "Offprint-Forwarded-By";
+constexpr std::ptrdiff_t kHopsMax = 8;
+
+std::string_view method_name(Method method) {
+  switch (method) {
+    case Method::kGet:
+      return "GET";
+    case Method::kHead:
+      return "HEAD";
+    case Method::kPost:
+      return "POST";
+    case Method::kPut:
+      return "PUT";
+    case Method::kDelete:
+      return "DELETE";
+    case Method::kOptions:
+    case Method::kOther:
+      break;
+  }
+  return {};
+}
+
+bool stays_here(std::string_view name) {
+  for (std::string_view own :
+       {"host", "connection", "keep-alive", "transfer-encoding", "content-length", "expect", "te",
+        "trailer", "upgrade", "origin", "accept-encoding"}) {
+    if (equal_ignoring_case(own, name)) return true;
+  }
+  return equal_ignoring_case(kForwardedBy, name);
+}
+
+// What becomes of an answer that came from the primary.
+Response answer_of(cluster::ForwardedAnswer answer) {
+  Response response;
+  response.status = answer.status;
+  response.content_type = {};  // it is among the headers
+  for (const auto& [name, value] : answer.headers) {
+    if (name.starts_with("Access-Control-") || equal_ignoring_case(name, "Vary")) continue;
+    response.headers += name + ": " + value + "\r\n";
+  }
+  response.body = std::move(answer.body);
+  return response;
+}
+
+class ForwardingClient final : public Client {
+ public:
+  ForwardingClient(Service& service, std::shared_ptr<Client> client,
+                   cluster::ForwardedRequest request)
+      : service_(service), client_(std::move(client)), request_(std::move(request)) {}
+
+  void respond(Response response) override {
+    if (!response.for_primary) return client_->respond(std::move(response));
+    if (!response.own_baton.empty()) {
+      std::size_t at = request_.body.find('"' + response.own_baton + '"');
+      if (at != std::string::npos) request_.body.replace(at, response.own_baton.size() + 2, "null");
+    }
+    service_.forwarder->send(std::move(request_), [client = client_](auto answer) {
+      client->respond(answer ? answer_of(*std::move(answer)) : structured_error(answer.error()));
+    });
+  }
+  void wake() override { client_->wake(); }
+
+ private:
+  Service& service_;
+  const std::shared_ptr<Client> client_;
+  cluster::ForwardedRequest request_;
+};
+
+}  // namespace
+
+Responder with_way_to_primary(Service& service, const HttpRequest& request, Responder responder) {
+  if (service.forwarder == nullptr) return responder;
+  std::string_view method = method_name(request.method);
+  std::string_view path = request.target.substr(0, request.target.find('?'));
+  bool is_read = method == "GET" || method == "HEAD";
+  if (method.empty() || is_read || path.ends_with("/pages") || path == "/v1/stream")
+    return responder;
+  cluster::ForwardedRequest saved;
+  saved.method = method;
+  saved.target = request.target;
+  std::string hops(request.header(kForwardedBy));
+  if (std::ranges::count(hops, ',') >= kHopsMax) return responder;  // answered with its 503
+  hops += (hops.empty() ? "" : ", ") + service.options.node_name;
+  for (const auto& [name, value] : request.headers) {
+    if (!stays_here(name)) saved.headers.emplace_back(name, value);
+  }
+  saved.headers.emplace_back(kForwardedBy, std::move(hops));
+  saved.body = request.body;
+  return Responder(
+      std::make_shared<ForwardingClient>(service, responder.release(), std::move(saved)));
+}
+
+}  // namespace offprint::server
