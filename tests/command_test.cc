@@ -234,6 +234,31 @@ TEST_F(CommandTest, FollowOnceCatchesUpAndResumes) {
   }
 }
 
+TEST_F(CommandTest, AWriteFromBesideAReplicaIsInItWhenTheCommandReturns) {
+  server_.create("orders");
+  server_.query("orders", "CREATE TABLE t(n)");
+  FollowerProcess follower(folder_, server_.database_url("orders"), folder_ / "orders.db");
+  follower.start();
+  for (Deadline until = in_seconds(20); SteadyClock::now() < until;) {
+    if (std::filesystem::exists(follower.file())) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  StockReader reader(follower.file());
+  for (int i = 1; i <= 20; ++i) {
+    Finished done = run_program(
+        {program(), "sql", "--via", follower.file(), fmt::format("INSERT INTO t VALUES({})", i)});
+    ASSERT_EQ(done.exit_code, 0) << done.err;
+    EXPECT_EQ(reader.query("SELECT count(*) FROM t"), fmt::format("[[{}]]", i));
+  }
+  follower.kill();
+  Finished late = run_program(
+      {program(), "sql", "--via", follower.file(), "--wait-ms", "100", "INSERT INTO t VALUES(0)"});
+  EXPECT_EQ(late.exit_code, 1);
+  EXPECT_NE(late.err.find("follower"), std::string::npos) << late.err;
+  EXPECT_EQ(server_.query("orders", "SELECT count(*) FROM t"), "[[21]]");
+  EXPECT_NE(run_program({program(), "sql", "--via", folder_ / "none.db", "SELECT 1"}).exit_code, 0);
+}
+
 TEST_F(CommandTest, FollowRefusesAForeignFile) {
   server_.create("s");
   std::string foreign = folder_ / "mine.db";

@@ -131,6 +131,7 @@ struct Following {
     follow.spool_directory = options.service.spool_directory;
     OFFPRINT_TRY_ASSIGN(follower, replica::NodeFollower::create(follow, store));
     service.forwarder = forwarder.get();
+    service.options.primary = options.follow.url;
     service.copy_age_ms = [this](const auto& name) { return follower->age_ms(name); };
     service.follower_status = [this] { return follower->status(); };
     follower->start();

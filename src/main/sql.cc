@@ -1,10 +1,13 @@
 // offprint sql: statements on a database of a server.
+#include <chrono>
 #include <cstdio>
 #include <memory>
+#include <thread>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "base/clock.h"
 #include "database/request.h"
 #include "main/commands.h"
 #include "main/database_file.h"
@@ -13,6 +16,7 @@
 #include "main/result_writer.h"
 #include "main/script_reader.h"
 #include "main/sql_client.h"
+#include "replica/replica_position.h"
 
 namespace offprint {
 namespace {
@@ -20,10 +24,13 @@ namespace {
 // Statements of a script that travel in one request.
 constexpr std::size_t kGroupCountMax = 200;
 constexpr std::size_t kGroupBytesMax = 1 << 20;
+constexpr std::chrono::milliseconds kReplicaPause{1};
 
 struct SqlOptions {
   RemoteOptions remote;
   std::string database, sql;
+  std::string via;  // a replica: its source gets the statements, and it must have got them
+  int wait_ms = 10'000;
   bool csv = false, json = false;
 };
 
@@ -132,7 +139,45 @@ int converse(Runner& runner, const SqlOptions& options) {
   return kExitDone;
 }
 
-int run(const SqlOptions& options) {
+// Until the replica has what the database has now.
+Result<> wait_for_replica(const SqlOptions& options, const std::string& url) {
+  Remote remote(options.remote.token);
+  HttpCall call;
+  call.url = url;
+  OFFPRINT_TRY_ASSIGN(HttpAnswer answer, remote.request(call));
+  simdjson::dom::parser parser;
+  simdjson::dom::element info;
+  if (parser.parse(answer.body).get(info) != simdjson::SUCCESS)
+    return fail(Code::kUnavailable, url + " gives no bookmark");
+  auto wanted = Bookmark::parse(json_text(info, "bookmark"));
+  if (!wanted) return fail(Code::kUnavailable, url + " gives no bookmark");
+  for (Deadline until = SteadyClock::now() + std::chrono::milliseconds(options.wait_ms);;) {
+    Result<replica::ReplicaStanding> standing = replica::read_replica_position(options.via);
+    if (!standing && standing.error().code() != Code::kBehind) return fail(standing.error());
+    bool there = standing && standing->position.lineage == wanted->lineage &&
+                 standing->position.txid >= wanted->txid;
+    if (there) return {};
+    if (SteadyClock::now() >= until) {
+      return fail(Code::kBehind,
+                  fmt::format("it is done, but {} has not got it within {} ms: is its follower "
+                              "running?",
+                              options.via, options.wait_ms));
+    }
+    std::this_thread::sleep_for(kReplicaPause);
+  }
+}
+
+int run(SqlOptions& options) {
+  if (!options.via.empty()) {
+    if (!options.sql.empty()) return report_usage("with --via, FILE says which database it is");
+    Result<replica::ReplicaStanding> standing = replica::read_replica_position(options.via);
+    if (!standing && standing.error().code() == Code::kNotFound)
+      return report(
+          Error(Code::kNotFound, options.via + " is no replica: " + standing.error().message()));
+    if (!standing) return report(standing.error());
+    options.sql = std::exchange(options.database, standing->source);
+  }
+  if (options.database.empty()) return report_usage("DATABASE is missing");
   Result<std::string> url = database_url(options.remote, options.database);
   if (!url) return report_usage(url.error().message());
   ResultFormat format = options.csv           ? ResultFormat::kCsv
@@ -144,6 +189,7 @@ int run(const SqlOptions& options) {
   if (options.sql.empty() && is_terminal(stdin)) return converse(runner, options);
   Result<> done =
       options.sql.empty() ? runner.run_script(stdin, true) : run_text(runner, options.sql);
+  if (done && !options.via.empty()) done = wait_for_replica(options, *url);
   return done ? kExitDone : report(about(options, done.error()));
 }
 
@@ -153,9 +199,14 @@ void add_sql(CLI::App& app, int& exit_code) {
   CLI::App* command =
       app.add_subcommand("sql", "Runs SQL on a database; a conversation on a terminal.");
   auto options = std::make_shared<SqlOptions>();
-  command->add_option("DATABASE", options->database, "a name on the server, or a database's URL")
-      ->required();
+  command->add_option("DATABASE", options->database, "a name on the server, or a database's URL");
   command->add_option("SQL", options->sql, "statements; without: those of standard input");
+  command->add_option(
+      "--via", options->via,
+      "a followed FILE instead of DATABASE: sends the statements to its source, and "
+      "returns when FILE has what they wrote");
+  command->add_option("--wait-ms", options->wait_ms, "how long --via waits for FILE")
+      ->capture_default_str();
   CLI::Option* csv = command->add_flag("--csv", options->csv, "names and rows as CSV");
   command->add_flag("--json", options->json, "a JSON object for each row, one a line")
       ->excludes(csv);

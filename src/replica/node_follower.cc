@@ -351,7 +351,7 @@ Result<> NodeFollowerImpl::on_database(const Frame& frame) {
 void NodeFollowerImpl::on_position(Feed& feed, const StreamPosition& position, bool is_start) {
   if (!is_start) {
     feed.primary = position.position;
-    feed.primary_at_ms = unix_time_ms();
+    feed.primary_at_ms = unix_time_ms() - position.age_ms;
   }
   if (feed.busy || !feed.pending.empty() || feed.writer) return;
   auto ours = store_.position(*feed.name);

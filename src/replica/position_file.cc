@@ -103,6 +103,25 @@ class FileLock {
   int descriptor_;
 };
 
+struct NewestNote {
+  Note note;
+  std::size_t slot = 0;
+};
+
+Result<NewestNote> newest_note(File& file, const std::string& path) {
+  std::optional<NewestNote> best;
+  for (std::size_t slot = 0; slot < 2; ++slot) {
+    Bytes raw(kNoteSlotSize);
+    OFFPRINT_TRY_ASSIGN(std::size_t got, file.read_at(slot * kNoteSlotSize, raw));
+    Result<Note> note = decode_note(ByteView(raw).first(got));
+    if (!note && note.error().code() == Code::kInvalid)
+      return fail(note.error().with_context(path));
+    if (note && (!best || note->sequence > best->note.sequence)) best = {*std::move(note), slot};
+  }
+  if (!best) return fail(Code::kCorrupt, path + " is damaged: it holds no whole note");
+  return *std::move(best);
+}
+
 class PositionFileImpl final : public PositionFile {
  public:
   PositionFileImpl(std::unique_ptr<FileLock> lock, std::unique_ptr<File> file, Note latest,
@@ -220,22 +239,17 @@ Result<std::unique_ptr<PositionFile>> PositionFile::open(FileSystem& files,
   if (!exists) return fail(Code::kNotFound, path + " does not exist");
   OFFPRINT_TRY_ASSIGN(auto lock, FileLock::acquire(path));
   OFFPRINT_TRY_ASSIGN(auto file, files.open(path, FileSystem::Mode::kReadWrite));
-  std::optional<Note> best;
-  std::size_t best_slot = 0;
-  for (std::size_t slot = 0; slot < 2; ++slot) {
-    Bytes raw(kNoteSlotSize);
-    OFFPRINT_TRY_ASSIGN(std::size_t got, file->read_at(slot * kNoteSlotSize, raw));
-    Result<Note> note = decode_note(ByteView(raw).first(got));
-    if (!note && note.error().code() == Code::kInvalid)
-      return fail(note.error().with_context(path));
-    if (note && (!best || note->sequence > best->sequence)) {
-      best = *std::move(note);
-      best_slot = slot;
-    }
-  }
-  if (!best) return fail(Code::kCorrupt, path + " is damaged: it holds no whole note");
-  return std::make_unique<PositionFileImpl>(std::move(lock), std::move(file), *std::move(best),
-                                            best_slot);
+  OFFPRINT_TRY_ASSIGN(NewestNote newest, newest_note(*file, path));
+  return std::make_unique<PositionFileImpl>(std::move(lock), std::move(file),
+                                            std::move(newest.note), newest.slot);
+}
+
+Result<Note> read_note(FileSystem& files, const std::string& path) {
+  OFFPRINT_TRY_ASSIGN(bool exists, files.exists(path));
+  if (!exists) return fail(Code::kNotFound, path + " does not exist");
+  OFFPRINT_TRY_ASSIGN(auto file, files.open(path, FileSystem::Mode::kRead));
+  OFFPRINT_TRY_ASSIGN(NewestNote newest, newest_note(*file, path));
+  return std::move(newest.note);
 }
 
 Result<std::unique_ptr<PositionFile>> PositionFile::create(FileSystem& files,

@@ -61,6 +61,10 @@ Bytes encode_note(const Note& note);
 // kCorrupt: not a whole note (torn, empty). kInvalid: of a newer version.
 Result<Note> decode_note(ByteView slot);
 
+// The newest note of the file at `path`, without holding it. kNotFound, kCorrupt, kInvalid as
+// below.
+Result<Note> read_note(FileSystem& files, const std::string& path);
+
 // Sets to zero what may differ in FILE's page 1 although the transaction is the same: journal mode,
 // change counters, schema cookie, SQLite's version. Other pages are left alone.
 void mask_probe(PageNo page, std::span<std::uint8_t> image);

@@ -58,6 +58,7 @@ void append_stream_position(Bytes& to, FrameKind kind, std::uint32_t database,
   append_frame(to, kind, 0, database, [&] {
     append_position_fields(to, position.position);
     append_be<std::uint64_t>(to, static_cast<std::uint64_t>(position.unix_ms));
+    append_be<std::uint64_t>(to, static_cast<std::uint64_t>(position.age_ms));
   });
 }
 
@@ -254,9 +255,12 @@ Result<std::string> parse_database(ByteView payload) {
 
 Result<StreamPosition> parse_position(ByteView payload) {
   OFFPRINT_TRY(need(payload, kPositionSize + 8, "position"));
-  return StreamPosition{
-      parse_position_fields(payload.data()),
-      static_cast<std::int64_t>(load_be<std::uint64_t>(payload.data() + kPositionSize))};
+  const std::uint8_t* from = payload.data() + kPositionSize;
+  StreamPosition position{parse_position_fields(payload.data()),
+                          static_cast<std::int64_t>(load_be<std::uint64_t>(from)), 0};
+  if (payload.size() >= kPositionSize + 16)  // else of an older server
+    position.age_ms = static_cast<std::int64_t>(load_be<std::uint64_t>(from + 8));
+  return position;
 }
 
 Result<SnapshotBegin> parse_snapshot_begin(ByteView payload) {

@@ -61,6 +61,7 @@ struct Hello {
 struct StreamPosition {
   Position position;
   std::int64_t unix_ms = 0;  // the primary's clock
+  std::int64_t age_ms = 0;   // of a copy that is followed: since it had all that its primary had
 };
 
 // One type-length-value note of a transaction; the types are the journal's (docs/format/journal.md,

@@ -51,7 +51,7 @@ TEST(StreamFormat, EveryFrameComesBackInPiecesOfAnySize) {
   append_hello(bytes, {kStreamVersion, "offprint 0.1.0"});
   append_database(bytes, 4, "shop/orders");
   append_start(bytes, 4, {some_position(), 1700000000123});
-  append_position(bytes, 4, {some_position(), -5});
+  append_position(bytes, 4, {some_position(), -5, 77});
   append_snapshot_begin(bytes, 4, {some_position(), 4096, 10, 3, true});
   append_snapshot_end(bytes, 4);
   append_resync(bytes, 4, {ResyncReason::kOtherLineage, "forked"});

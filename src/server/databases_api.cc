@@ -28,7 +28,8 @@ void append_info(std::string& to, const Service& service, const database::Databa
   to += ",\"size_bytes\":";
   append_unsigned(to, std::uint64_t{info.page_size} * info.page_count);
   text(",\"created_at\":", format_rfc3339(info.created_at_ms));
-  text(",\"primary\":", service.options.node_name);
+  const ServiceOptions& options = service.options;
+  text(",\"primary\":", options.primary.empty() ? options.node_name : options.primary);
   to += info.open ? ",\"open\":true,\"readers\":" : ",\"open\":false,\"readers\":";
   append_integer(to, info.readers);
   to += ",\"auto_vacuum\":";
@@ -119,8 +120,8 @@ void handle_create_database(Service& service, HttpRequest& request, Responder re
     if (!info) return structured_error(info.error());
     Response response;
     response.status = 201;
-    response.headers =
-        answer_headers(service, creation.name, info->bookmark) + "Location: /v1/databases/" + info->name + "\r\n";
+    response.headers = answer_headers(service, creation.name, info->bookmark) +
+                       "Location: /v1/databases/" + info->name + "\r\n";
     append_info(response.body, service, *info);
     response.body += '\n';
     return response;

@@ -101,10 +101,7 @@ class QueryRequest final : public database::Request {
  public:
   QueryRequest(Service& service, const database::DatabaseName& name, Query query,
                Responder responder)
-      : service_(service),
-        name_(name),
-        query_(std::move(query)),
-        responder_(std::move(responder)) {
+      : service_(service), name_(name), query_(std::move(query)), responder_(std::move(responder)) {
     for (const auto& statement : query_.statements)
       read_only_ &= database::looks_read_only(statement.sql);
   }
@@ -215,7 +212,8 @@ void handle_query(Service& service, const database::DatabaseName& name, HttpRequ
   if (!query) return responder.respond(structured_error(query.error()));
   Result<ReadMode> mode = read_mode(service, request);
   if (!mode) return responder.respond(structured_error(mode.error()));
-  auto work = std::make_unique<QueryRequest>(service, name, *std::move(query), std::move(responder));
+  auto work =
+      std::make_unique<QueryRequest>(service, name, *std::move(query), std::move(responder));
   work->deadline = service.deadline();
   mode->apply(*work);
   service.store.submit(name, std::move(work));

@@ -19,6 +19,7 @@ namespace offprint::server {
 
 struct ServiceOptions {
   std::string node_name = "local";
+  std::string primary;                                      // the URL that is followed; empty: none
   std::string version = "0";                                // of the program
   std::string spool_directory = "/tmp";                     // uploads wait here
   std::uint64_t body_bytes_max = 64 << 20;                  // of a request

@@ -18,9 +18,10 @@ constexpr std::uint64_t kWholeBytes = 256 << 10;
 }  // namespace
 
 StreamFeed::StreamFeed(database::Store& store, PayloadCache& cache, database::DatabaseName name,
-                       std::uint32_t number, FeedRequest request)
+                       std::uint32_t number, FeedRequest request, const AgeOf& age_of)
     : store_(store),
       cache_(cache),
+      age_of_(age_of),
       name_(std::move(name)),
       number_(number),
       request_(std::move(request)),
@@ -117,6 +118,7 @@ void StreamFeed::append_heartbeat(Bytes& to) {
   replica::StreamPosition frame;
   frame.position = *position;
   frame.unix_ms = unix_time_ms();
+  if (age_of_) frame.age_ms = age_of_(name_);
   replica::append_position(to, number_, frame);
 }
 

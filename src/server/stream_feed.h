@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -30,8 +31,11 @@ class StreamFeed {
     kEnded,        // the last frame of this database was made
   };
 
+  // How old the databases here are, when they are copies; empty: they are not.
+  using AgeOf = std::function<std::int64_t(const database::DatabaseName&)>;
+  // `age_of` must outlive it.
   StreamFeed(database::Store& store, PayloadCache& cache, database::DatabaseName name,
-             std::uint32_t number, FeedRequest request);
+             std::uint32_t number, FeedRequest request, const AgeOf& age_of);
 
   // Appends frames to `to`, whole ones, until it is about `limit` bytes long. Without `may_block`
   // it takes only what is in memory, or small and new enough to be in the page cache.
@@ -58,6 +62,7 @@ class StreamFeed {
 
   database::Store& store_;
   PayloadCache& cache_;
+  const AgeOf& age_of_;
   const database::DatabaseName name_;
   const std::uint32_t number_;
   FeedRequest request_;

@@ -46,7 +46,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     OFFPRINT_TRY_ASSIGN(auto subscription,
                         service_.store.subscribe(name, [this, index] { notify(index); }));
     feeds_.push_back(std::make_unique<StreamFeed>(service_.store, service_.payloads, name, number,
-                                                  std::move(request)));
+                                                  std::move(request), service_.copy_age_ms));
     subscriptions_.push_back(std::move(subscription));
     is_active_.push_back(false);
     if (selection_.multiplexed) names_to_tell_.push_back({name.text(), false});

@@ -318,13 +318,32 @@ TEST_F(StreamsTest, NodeStreamOfAllFindsNewDatabases) {
   follower.transaction();
 }
 
+TEST_F(StreamsTest, ADatabaseThatIsNotThereIsSaidToBeDropped) {
+  Follower follower = follow("/v1/stream?db=nope&db=s");
+  EXPECT_EQ(*replica::parse_database(follower.expect(FrameKind::kDatabase).payload), "nope");
+  EXPECT_EQ(replica::parse_end(follower.expect(FrameKind::kEnd).payload)->reason,
+            replica::EndReason::kDropped);
+  EXPECT_EQ(*replica::parse_database(follower.expect(FrameKind::kDatabase).payload), "s");
+  EXPECT_EQ(follower.expect(FrameKind::kStart).database, 2u);
+}
+
+TEST_F(StreamsTest, PatternsChooseAndSnapshotsComeFirst) {
+  create("shop/a");
+  sql("CREATE TABLE t(id)", "shop/a");
+  Follower follower = follow("/v1/stream?match=shop/*&snapshots=1");
+  EXPECT_EQ(*replica::parse_database(follower.expect(FrameKind::kDatabase).payload), "shop/a");
+  follower.expect(FrameKind::kSnapshotBegin);
+  follower.expect(FrameKind::kPages);
+  follower.expect(FrameKind::kSnapshotEnd);
+  follower.expect(FrameKind::kStart);
+}
+
 TEST_F(StreamsTest, Refusals) {
   EXPECT_EQ(ask("GET", "/db/nope/stream").status, 404);
   EXPECT_EQ(ask("GET", "/db/s/stream?from=here").status, 400);
   EXPECT_EQ(ask("GET", "/db/s/stream?version=0").status, 400);
   EXPECT_EQ(ask("GET", "/db/s/stream", {}, "Offprint-Stream-Version: x\r\n").status, 400);
   EXPECT_EQ(ask("POST", "/db/s/pages", "rubbish").status, 400);
-  EXPECT_EQ(ask("GET", "/v1/stream?db=nope").status, 404);
   EXPECT_EQ(ask("GET", "/v1/stream?db=s@x").status, 400);
 }
 
