@@ -90,6 +90,7 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   options.store.node_name = options.service.node_name;
   options.service.spool_directory = options.data + "/uploads";
   options.service.version = OFFPRINT_VERSION;
+  options.service.socket_idle_ms = options.http.limits.idle_timeout_ms;
   OFFPRINT_TRY_ASSIGN(auto store, database::Store::open(options.store));
   OFFPRINT_TRY(clean_directory(FileSystem::real(), options.service.spool_directory));
   OFFPRINT_TRY_ASSIGN(auto key,

@@ -216,8 +216,7 @@ Result<> parse_batch(dom::object request, StreamRequest& to) {
   return {};
 }
 
-Result<StreamRequest> parse_request(dom::element element) {
-  OFFPRINT_TRY_ASSIGN(dom::object object, as_object(element, "a request"));
+Result<StreamRequest> parse_request(dom::object object) {
   OFFPRINT_TRY_ASSIGN(auto type, json_string_field(object, "type"));
   StreamRequest request;
   if (type == "execute") {
@@ -279,15 +278,16 @@ std::uint64_t Pipeline::replication_index() const {
 Result<Pipeline> parse_pipeline(std::string& body) {
   JsonReader reader;
   OFFPRINT_TRY_ASSIGN(dom::element root, reader.parse(body));
-  OFFPRINT_TRY_ASSIGN(dom::object object, as_object(root, "the body"));
+  OFFPRINT_TRY_ASSIGN(dom::object body_object, as_object(root, "the body"));
   Pipeline pipeline;
-  OFFPRINT_TRY_ASSIGN(auto baton, json_string_field(object, "baton"));
+  OFFPRINT_TRY_ASSIGN(auto baton, json_string_field(body_object, "baton"));
   if (baton) pipeline.baton = std::string(*baton);
-  OFFPRINT_TRY_ASSIGN(auto requests, json_array_field(object, "requests"));
+  OFFPRINT_TRY_ASSIGN(auto requests, json_array_field(body_object, "requests"));
   if (!requests) return invalid("'requests' is missing");
   for (dom::element element : *requests) {
     if (pipeline.closes()) return invalid("'close' must be the last request");
-    OFFPRINT_TRY_ASSIGN(auto request, parse_request(element));
+    OFFPRINT_TRY_ASSIGN(dom::object object, as_object(element, "a request"));
+    OFFPRINT_TRY_ASSIGN(auto request, parse_request(object));
     pipeline.requests.push_back(std::move(request));
   }
   return pipeline;

@@ -9,7 +9,7 @@
 namespace offprint::server::hrana {
 
 // One request, {"type":…}. kInvalid: not one of those that hrana.h knows.
-Result<StreamRequest> parse_request(simdjson::dom::element element);
+Result<StreamRequest> parse_request(simdjson::dom::object object);
 // The `batch` of an object, as a request of its own.
 Result<> parse_batch(simdjson::dom::object object, StreamRequest& to);
 

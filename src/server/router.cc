@@ -140,6 +140,8 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
                             Responder responder) {
   const std::string& action = target.action;
   bool is_post = request.method == Method::kPost;
+  if (is_hrana_socket(action, request))
+    return handle_hrana(service_, target.name, action, request, std::move(responder));
   if (is_hrana_action(action) || action == "query") {
     if (!is_post) return responder.respond(method_not_allowed("POST"));
     if (action == "query")
@@ -177,7 +179,7 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
   if (path == "v1/databases" || path.starts_with("v1/databases/")) {
     return route_management(request, address, std::move(responder));
   }
-  if (is_hrana_action(path) || path == "query")
+  if (is_hrana_action(path) || path == "query" || is_hrana_socket(path, request))
     return route_alias(request, path, std::move(responder));
   if (path == "v1/stream" && (is_get(request) || request.method == Method::kPost)) {
     return handle_node_stream(service_, request, address, std::move(responder));
@@ -213,7 +215,8 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
 // Requests at the root go to the database that root_database() says; `default` is made when it is
 // missing, so that clients that know nothing of databases' names find one.
 void Router::route_alias(HttpRequest& request, const std::string& action, Responder responder) {
-  if (request.method != Method::kPost) return responder.respond(method_not_allowed("POST"));
+  if (request.method != Method::kPost && !action.empty())
+    return responder.respond(method_not_allowed("POST"));
   auto answer = [this, action](const database::DatabaseName& name, HttpRequest& asked,
                                Responder later) {
     if (action == "query") return handle_query(service_, name, asked, std::move(later));

@@ -26,7 +26,8 @@ struct ServiceOptions {
   std::uint64_t cursor_bytes_max = 1 << 30;                 // of a cursor's results
   std::uint64_t spool_bytes_max = std::uint64_t{4} << 30;   // of all cursors' results on disk
   int request_timeout_ms = 30'000;                          // statements are interrupted after this
-  bool host_label = false;  // at the root, the first label of Host names the database
+  int socket_idle_ms = 75'000;  // a WebSocket from which nothing was heard is closed after this
+  bool host_label = false;      // at the root, the first label of Host names the database
   std::vector<std::string> allowed_origins;  // of browsers' requests; "*": any
 };
 
