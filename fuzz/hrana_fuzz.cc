@@ -22,12 +22,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       OFFPRINT_ASSERT(stored.size() <= hrana::kStoredTextsMax);
       (void)pipeline->looks_read_only();
       if (!pipeline->runs_sql()) {
-        std::string answer;
+        hrana::AnswerText answer;
         hrana::answer_without_session(*pipeline, answer);
-        OFFPRINT_ASSERT(JsonReader().parse(answer));
+        OFFPRINT_ASSERT(JsonReader().parse(answer.text));
       }
     }
   }
+  (void)hrana::parse_cursor(body);
+  (void)hrana::parse_single(body, hrana::StreamRequest::Kind::kExecute);
   auto query = parse_query(body);
   if (query) OFFPRINT_ASSERT(query->is_array || query->statements.size() == 1);
   return 0;

@@ -146,6 +146,7 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   options.service.version = OFFPRINT_VERSION;
   options.store.copies = !options.follow.url.empty();
   OFFPRINT_TRY(check_what_is_followed(FileSystem::real(), options.data, options.follow.url));
+  options.service.socket_idle_ms = options.http.limits.idle_timeout_ms;
   OFFPRINT_TRY_ASSIGN(auto store, database::Store::open(options.store));
   OFFPRINT_TRY(clean_directory(FileSystem::real(), options.service.spool_directory));
   OFFPRINT_TRY_ASSIGN(auto key,
@@ -232,6 +233,12 @@ void add_serve(CLI::App& app, int& exit_code) {
                 "connections at once; beyond it 503");
   settings->add("body_bytes_max", options->service.body_bytes_max, "size of a request's body");
   settings->add("response_bytes_max", options->service.response_bytes_max, "size of a result");
+  settings->add("cursor_bytes_max", options->service.cursor_bytes_max,
+                "size of a cursor's results");
+  settings->add("spool_bytes_max", options->service.spool_bytes_max,
+                "size of all results that wait on the disk for their clients");
+  settings->add_switch("host_label", options->service.host_label,
+                       "at the root, the first label of Host names the database");
   server::ConnectionLimits& limits = options->http.limits;
   add_timeout(*settings, "request_timeout_ms", options->service.request_timeout_ms,
               "statements are interrupted after this");

@@ -86,6 +86,7 @@ Connection::Awaitable Connection::serve() {
       }
       if (broken_) break;
       take_response();
+      if (response_.takeover) co_return co_await serve_takeover();
       if (response_.stream) co_await send_stream();
       if (!response_.body.empty()) {  // a large one: it is sent from where it is
         if (!send_now()) co_await flush();
@@ -212,6 +213,7 @@ void Connection::take_response() {
     if (head_only_) response_.stream.reset();
     return;
   }
+  if (response_.takeover) return write_head(response_, std::nullopt);
   write_head(response_, response_.body.size());
   if (head_only_ || response_.body.size() <= kCopiedBody) {
     if (!head_only_) out_ += response_.body;
@@ -236,7 +238,9 @@ void Connection::write_head(const Response& response, std::optional<std::uint64_
   } else if (response.stream && chunk_framing_) {
     out_ += "\r\nTransfer-Encoding: chunked";
   }
-  if (!keep_alive_) {
+  if (response.takeover) {
+    // Its fields say what the connection becomes.
+  } else if (!keep_alive_) {
     out_ += "\r\nConnection: close";
   } else if (parser_.request().minor_version == 0) {
     out_ += "\r\nConnection: keep-alive";
@@ -414,12 +418,12 @@ void Connection::tick(Deadline now) {
     socket_.cancel(ignored);
     return;
   }
-  if (stream_) resume();
+  if (stream_ || takeover_) resume();
 }
 
 void Connection::stop_when_idle() {
   stopping_ = true;
-  if (stream_) {
+  if (stream_ || takeover_) {
     resume();
     return;
   }
@@ -434,6 +438,7 @@ void Connection::abort() {
   error_code ignored;
   socket_.close(ignored);
   resume();
+  resume_reader();
 }
 
 }  // namespace offprint::server

@@ -70,6 +70,10 @@ class Connection final : public Client,
   Awaitable read_some();
   Awaitable flush();
   Awaitable send_stream();
+  Awaitable serve_takeover();
+  static Awaitable read_for_takeover(std::shared_ptr<Connection> self);
+  Awaitable feed_takeover();
+  Awaitable wait_to_read();
   Awaitable linger();
   Awaitable wait_for_event();
   Awaitable pass_body_piece();
@@ -85,6 +89,7 @@ class Connection final : public Client,
   void finish_request();
   void set_deadline(int timeout_ms);
   void resume();
+  void resume_reader();
 
   const std::shared_ptr<IoLoop> loop_;
   Socket socket_;
@@ -109,6 +114,10 @@ class Connection final : public Client,
   std::atomic<bool> woken_{false};
   bool handling_ = false;         // a request was handed over and is not answered on the wire yet
   BodyStream* stream_ = nullptr;  // the one being sent
+  std::unique_ptr<Takeover> takeover_;  // speaks on this connection now …
+  bool takeover_ended_ = false;         // … or did
+  bool reading_ = false;                // its second coroutine runs, the one that reads
+  std::optional<EventHandler> reader_;  // that one, while it must not read
   std::optional<EventHandler> waiter_;  // the coroutine, while it waits for another thread
 
   Deadline deadline_ = Deadline::max();       // when tick() cuts what is being waited for

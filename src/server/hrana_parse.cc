@@ -1,7 +1,8 @@
+#include <algorithm>
 #include <charconv>
-#include <limits>
 
 #include "server/hrana.h"
+#include "server/hrana_parse.h"
 #include "server/json_reader.h"
 #include "server/json_writer.h"
 
@@ -76,6 +77,20 @@ Result<SqlSource> parse_source(dom::object object) {
   return source;
 }
 
+// A number, or a decimal string of one; absent and null are 0.
+Result<std::uint64_t> parse_replication_index(dom::object object) {
+  auto value = json_field(object, "replication_index");
+  if (!value) return std::uint64_t{0};
+  std::uint64_t index = 0;
+  if (value->get(index) == simdjson::SUCCESS) return index;
+  std::string_view text;
+  if (value->get(text) == simdjson::SUCCESS) {
+    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), index);
+    if (!text.empty() && error == std::errc() && end == text.data() + text.size()) return index;
+  }
+  return invalid("a 'replication_index' must be a whole number");
+}
+
 Result<Statement> parse_statement(dom::element element) {
   OFFPRINT_TRY_ASSIGN(dom::object object, as_object(element, "a statement"));
   Statement statement;
@@ -100,6 +115,7 @@ Result<Statement> parse_statement(dom::element element) {
   }
   OFFPRINT_TRY_ASSIGN(auto want_rows, json_bool_field(object, "want_rows"));
   statement.want_rows = want_rows.value_or(true);
+  OFFPRINT_TRY_ASSIGN(statement.replication_index, parse_replication_index(object));
   return statement;
 }
 
@@ -137,58 +153,14 @@ Result<Condition> parse_condition(dom::element element, std::size_t index) {
   return condition;
 }
 
-Result<std::vector<Step>> parse_batch(dom::object request) {
-  OFFPRINT_TRY_ASSIGN(auto batch, json_object_field(request, "batch"));
-  if (!batch) return invalid("a batch request needs 'batch'");
-  OFFPRINT_TRY_ASSIGN(auto items, json_array_field(*batch, "steps"));
-  if (!items) return invalid("a batch needs 'steps'");
-  std::vector<Step> steps;
-  for (dom::element item : *items) {
-    OFFPRINT_TRY_ASSIGN(dom::object object, as_object(item, "a step"));
-    Step step;
-    if (auto condition = json_field(object, "condition")) {
-      OFFPRINT_TRY_ASSIGN(step.condition, parse_condition(*condition, steps.size()));
-    }
-    auto statement = json_field(object, "stmt");
-    if (!statement) return invalid("a step needs 'stmt'");
-    OFFPRINT_TRY_ASSIGN(step.statement, parse_statement(*statement));
-    steps.push_back(std::move(step));
-  }
-  return steps;
-}
-
-Result<StreamRequest> parse_request(dom::element element) {
-  OFFPRINT_TRY_ASSIGN(dom::object object, as_object(element, "a request"));
-  OFFPRINT_TRY_ASSIGN(auto type, json_string_field(object, "type"));
-  StreamRequest request;
-  if (type == "execute") {
-    request.kind = Kind::kExecute;
-    auto statement = json_field(object, "stmt");
-    if (!statement) return invalid("an execute request needs 'stmt'");
-    OFFPRINT_TRY_ASSIGN(request.statement, parse_statement(*statement));
-  } else if (type == "batch") {
-    request.kind = Kind::kBatch;
-    OFFPRINT_TRY_ASSIGN(request.steps, parse_batch(object));
-  } else if (type == "sequence" || type == "describe") {
-    request.kind = type == "sequence" ? Kind::kSequence : Kind::kDescribe;
-    OFFPRINT_TRY_ASSIGN(request.source, parse_source(object));
-  } else if (type == "store_sql" || type == "close_sql") {
-    request.kind = type == "store_sql" ? Kind::kStoreSql : Kind::kCloseSql;
-    OFFPRINT_TRY_ASSIGN(auto id, json_integer_field(object, "sql_id"));
-    if (!id) return invalid("'sql_id' is missing");
-    request.sql_id = *id;
-    OFFPRINT_TRY_ASSIGN(auto sql, json_string_field(object, "sql"));
-    if (request.kind == Kind::kStoreSql && !sql) return invalid("a store_sql request needs 'sql'");
-    if (sql) request.source.sql = *sql;
-  } else if (type == "close") {
-    request.kind = Kind::kClose;
-  } else if (type == "get_autocommit") {
-    request.kind = Kind::kGetAutocommit;
-  } else {
-    return invalid(type ? "unknown type of request '" + std::string(*type) + "'"
-                        : "a request has no 'type'");
-  }
-  return request;
+Result<> parse_execute(dom::object object, StreamRequest& to) {
+  to.kind = Kind::kExecute;
+  auto statement = json_field(object, "stmt");
+  if (!statement) return invalid("an execute request needs 'stmt'");
+  OFFPRINT_TRY_ASSIGN(to.statement, parse_statement(*statement));
+  OFFPRINT_TRY_ASSIGN(to.replication_index, parse_replication_index(object));
+  to.replication_index = std::max(to.replication_index, to.statement.replication_index);
+  return {};
 }
 
 Result<> fill_in(SqlSource& source, const StoredSql& stored, std::string& to) {
@@ -222,73 +194,153 @@ Result<> store(StreamRequest& request, StoredSql& stored) {
 
 }  // namespace
 
-bool Pipeline::runs_sql() const {
-  for (const StreamRequest& request : requests) {
-    if (request.kind == Kind::kExecute || request.kind == Kind::kBatch ||
-        request.kind == Kind::kSequence || request.kind == Kind::kDescribe) {
-      return true;
+Result<> parse_batch(dom::object request, StreamRequest& to) {
+  to.kind = Kind::kBatch;
+  OFFPRINT_TRY_ASSIGN(auto batch, json_object_field(request, "batch"));
+  if (!batch) return invalid("a batch request needs 'batch'");
+  OFFPRINT_TRY_ASSIGN(to.replication_index, parse_replication_index(*batch));
+  OFFPRINT_TRY_ASSIGN(auto items, json_array_field(*batch, "steps"));
+  if (!items) return invalid("a batch needs 'steps'");
+  for (dom::element item : *items) {
+    OFFPRINT_TRY_ASSIGN(dom::object object, as_object(item, "a step"));
+    Step step;
+    if (auto condition = json_field(object, "condition")) {
+      OFFPRINT_TRY_ASSIGN(step.condition, parse_condition(*condition, to.steps.size()));
     }
+    auto statement = json_field(object, "stmt");
+    if (!statement) return invalid("a step needs 'stmt'");
+    OFFPRINT_TRY_ASSIGN(step.statement, parse_statement(*statement));
+    to.replication_index = std::max(to.replication_index, step.statement.replication_index);
+    to.steps.push_back(std::move(step));
   }
-  return false;
+  return {};
+}
+
+Result<StreamRequest> parse_request(dom::object object) {
+  OFFPRINT_TRY_ASSIGN(auto type, json_string_field(object, "type"));
+  StreamRequest request;
+  if (type == "execute") {
+    OFFPRINT_TRY(parse_execute(object, request));
+  } else if (type == "batch") {
+    OFFPRINT_TRY(parse_batch(object, request));
+  } else if (type == "sequence" || type == "describe") {
+    request.kind = type == "sequence" ? Kind::kSequence : Kind::kDescribe;
+    OFFPRINT_TRY_ASSIGN(request.source, parse_source(object));
+    OFFPRINT_TRY_ASSIGN(request.replication_index, parse_replication_index(object));
+  } else if (type == "store_sql" || type == "close_sql") {
+    request.kind = type == "store_sql" ? Kind::kStoreSql : Kind::kCloseSql;
+    OFFPRINT_TRY_ASSIGN(auto id, json_integer_field(object, "sql_id"));
+    if (!id) return invalid("'sql_id' is missing");
+    request.sql_id = *id;
+    OFFPRINT_TRY_ASSIGN(auto sql, json_string_field(object, "sql"));
+    if (request.kind == Kind::kStoreSql && !sql) return invalid("a store_sql request needs 'sql'");
+    if (sql) request.source.sql = *sql;
+  } else if (type == "close") {
+    request.kind = Kind::kClose;
+  } else if (type == "get_autocommit") {
+    request.kind = Kind::kGetAutocommit;
+  } else {
+    return invalid(type ? "unknown type of request '" + std::string(*type) + "'"
+                        : "a request has no 'type'");
+  }
+  return request;
+}
+
+bool StreamRequest::runs_sql() const {
+  return kind == Kind::kExecute || kind == Kind::kBatch || kind == Kind::kSequence ||
+         kind == Kind::kDescribe;
+}
+
+bool StreamRequest::looks_read_only() const {
+  if (kind == Kind::kExecute) return database::looks_read_only(statement.statement.sql);
+  if (kind == Kind::kSequence) return database::looks_read_only(source.sql);
+  return std::all_of(steps.begin(), steps.end(), [](const Step& step) {
+    return database::looks_read_only(step.statement.statement.sql);
+  });
+}
+
+bool Pipeline::runs_sql() const {
+  return std::any_of(requests.begin(), requests.end(),
+                     [](const StreamRequest& request) { return request.runs_sql(); });
 }
 
 bool Pipeline::looks_read_only() const {
-  for (const StreamRequest& request : requests) {
-    if (request.kind == Kind::kExecute &&
-        !database::looks_read_only(request.statement.statement.sql))
-      return false;
-    if (request.kind == Kind::kSequence && !database::looks_read_only(request.source.sql))
-      return false;
-    for (const Step& step : request.steps) {
-      if (!database::looks_read_only(step.statement.statement.sql)) return false;
-    }
-  }
-  return true;
+  return std::all_of(requests.begin(), requests.end(),
+                     [](const StreamRequest& request) { return request.looks_read_only(); });
+}
+
+std::uint64_t Pipeline::replication_index() const {
+  std::uint64_t index = 0;
+  for (const StreamRequest& request : requests) index = std::max(index, request.replication_index);
+  return index;
 }
 
 Result<Pipeline> parse_pipeline(std::string& body) {
+  JsonReader reader;
+  OFFPRINT_TRY_ASSIGN(dom::element root, reader.parse(body));
+  OFFPRINT_TRY_ASSIGN(dom::object body_object, as_object(root, "the body"));
+  Pipeline pipeline;
+  OFFPRINT_TRY_ASSIGN(auto baton, json_string_field(body_object, "baton"));
+  if (baton) pipeline.baton = std::string(*baton);
+  OFFPRINT_TRY_ASSIGN(auto requests, json_array_field(body_object, "requests"));
+  if (!requests) return invalid("'requests' is missing");
+  for (dom::element element : *requests) {
+    if (pipeline.closes()) return invalid("'close' must be the last request");
+    OFFPRINT_TRY_ASSIGN(dom::object object, as_object(element, "a request"));
+    OFFPRINT_TRY_ASSIGN(auto request, parse_request(object));
+    pipeline.requests.push_back(std::move(request));
+  }
+  return pipeline;
+}
+
+Result<Pipeline> parse_cursor(std::string& body) {
   JsonReader reader;
   OFFPRINT_TRY_ASSIGN(dom::element root, reader.parse(body));
   OFFPRINT_TRY_ASSIGN(dom::object object, as_object(root, "the body"));
   Pipeline pipeline;
   OFFPRINT_TRY_ASSIGN(auto baton, json_string_field(object, "baton"));
   if (baton) pipeline.baton = std::string(*baton);
-  OFFPRINT_TRY_ASSIGN(auto requests, json_array_field(object, "requests"));
-  if (!requests) return invalid("'requests' is missing");
-  for (dom::element element : *requests) {
-    if (pipeline.closes()) return invalid("'close' must be the last request");
-    OFFPRINT_TRY_ASSIGN(auto request, parse_request(element));
-    pipeline.requests.push_back(std::move(request));
-  }
+  OFFPRINT_TRY(parse_batch(object, pipeline.requests.emplace_back()));
   return pipeline;
 }
 
-Result<> resolve(Pipeline& pipeline, StoredSql& stored) {
-  for (StreamRequest& request : pipeline.requests) {
-    switch (request.kind) {
-      case Kind::kExecute:
-        OFFPRINT_TRY(fill_in(request.statement.source, stored, request.statement.statement.sql));
-        break;
-      case Kind::kBatch:
-        for (Step& step : request.steps) {
-          OFFPRINT_TRY(fill_in(step.statement.source, stored, step.statement.statement.sql));
-        }
-        break;
-      case Kind::kSequence:
-      case Kind::kDescribe:
-        OFFPRINT_TRY(fill_in(request.source, stored, request.source.sql));
-        break;
-      case Kind::kStoreSql:
-        OFFPRINT_TRY(store(request, stored));
-        break;
-      case Kind::kCloseSql:
-        stored.erase(request.sql_id);
-        break;
-      case Kind::kClose:
-      case Kind::kGetAutocommit:
-        break;
-    }
+Result<Pipeline> parse_single(std::string& body, StreamRequest::Kind kind) {
+  JsonReader reader;
+  OFFPRINT_TRY_ASSIGN(dom::element root, reader.parse(body));
+  OFFPRINT_TRY_ASSIGN(dom::object object, as_object(root, "the body"));
+  Pipeline pipeline;
+  StreamRequest& request = pipeline.requests.emplace_back();
+  OFFPRINT_TRY(kind == Kind::kBatch ? parse_batch(object, request)
+                                    : parse_execute(object, request));
+  return pipeline;
+}
+
+Result<> resolve(StreamRequest& request, StoredSql& stored) {
+  switch (request.kind) {
+    case Kind::kExecute:
+      return fill_in(request.statement.source, stored, request.statement.statement.sql);
+    case Kind::kBatch:
+      for (Step& step : request.steps) {
+        OFFPRINT_TRY(fill_in(step.statement.source, stored, step.statement.statement.sql));
+      }
+      return {};
+    case Kind::kSequence:
+    case Kind::kDescribe:
+      return fill_in(request.source, stored, request.source.sql);
+    case Kind::kStoreSql:
+      return store(request, stored);
+    case Kind::kCloseSql:
+      stored.erase(request.sql_id);
+      return {};
+    case Kind::kClose:
+    case Kind::kGetAutocommit:
+      return {};
   }
+  return {};
+}
+
+Result<> resolve(Pipeline& pipeline, StoredSql& stored) {
+  for (StreamRequest& request : pipeline.requests) OFFPRINT_TRY(resolve(request, stored));
   return {};
 }
 

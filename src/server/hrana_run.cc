@@ -11,76 +11,48 @@ namespace offprint::server::hrana {
 namespace {
 
 using Kind = StreamRequest::Kind;
-enum class StepState { kSkipped, kOk, kFailed };
 
 // Appends a StmtResult; on an error `to` is as it was before.
-Result<> append_statement_result(std::string& to, const Statement& statement,
+Result<> append_statement_result(AnswerText& to, const Statement& statement,
                                  database::Session& session, std::size_t size_max) {
-  std::size_t start = to.size();
+  std::size_t start = to.text.size();
   auto started_at = SteadyClock::now();
-  to += '{';
-  HranaRows rows(to, size_max, statement.want_rows);
+  to.text += '{';
+  HranaRows rows(to.text, size_max, statement.want_rows);
   Result<database::StatementResult> done = session.execute(statement.statement, rows);
   if (!done) {
-    to.resize(start);
+    to.cut(start);
     return fail(std::move(done).error());
   }
   rows.close();
-  to += ",\"affected_row_count\":";
-  append_integer(to, done->changes);
-  if (done->read_only) {
-    to += ",\"last_insert_rowid\":null";
-  } else {
-    to += ",\"last_insert_rowid\":\"";
-    append_integer(to, done->last_insert_rowid);
-    to += '"';
-  }
-  to += ",\"replication_index\":null,\"rows_read\":";
-  append_unsigned(to, done->rows_read);
-  to += ",\"rows_written\":";
-  append_unsigned(to, done->rows_written);
-  to += ",\"query_duration_ms\":";
-  append_double(to,
+  append_changes(to.text, *done);
+  to.text += ",\"replication_index\":";
+  to.append_replication_index();
+  to.text += ",\"rows_read\":";
+  append_unsigned(to.text, done->rows_read);
+  to.text += ",\"rows_written\":";
+  append_unsigned(to.text, done->rows_written);
+  to.text += ",\"query_duration_ms\":";
+  append_double(to.text,
                 std::chrono::duration<double, std::milli>(SteadyClock::now() - started_at).count());
-  to += '}';
+  to.text += '}';
   return {};
 }
 
-bool holds(const Condition& condition, const std::vector<StepState>& steps,
-           const database::Session& session) {
-  switch (condition.kind) {
-    case Condition::Kind::kOk:
-      return steps[condition.step] == StepState::kOk;
-    case Condition::Kind::kError:
-      return steps[condition.step] != StepState::kOk;  // a skipped step counts as not done
-    case Condition::Kind::kNot:
-      return !holds(condition.children.front(), steps, session);
-    case Condition::Kind::kAnd:
-      return std::all_of(condition.children.begin(), condition.children.end(),
-                         [&](const Condition& child) { return holds(child, steps, session); });
-    case Condition::Kind::kOr:
-      return std::any_of(condition.children.begin(), condition.children.end(),
-                         [&](const Condition& child) { return holds(child, steps, session); });
-    case Condition::Kind::kIsAutocommit:
-      return session.autocommit();
-  }
-  return false;
-}
-
-void append_batch_result(std::string& to, const std::vector<Step>& steps,
-                         database::Session& session, std::size_t size_max) {
+void append_batch_result(AnswerText& to, const std::vector<Step>& steps, database::Session& session,
+                         std::size_t size_max) {
   std::vector<StepState> states;
   std::string errors;
   states.reserve(steps.size());
-  to += "{\"step_results\":[";
+  to.text += "{\"step_results\":[";
   for (const Step& step : steps) {
     if (!states.empty()) {
-      to += ',';
+      to.text += ',';
       errors += ',';
     }
     if (step.condition && !holds(*step.condition, states, session)) {
       states.push_back(StepState::kSkipped);
-      to += "null";
+      to.text += "null";
       errors += "null";
       continue;
     }
@@ -89,14 +61,16 @@ void append_batch_result(std::string& to, const std::vector<Step>& steps,
     if (done) {
       errors += "null";
     } else {
-      to += "null";
+      to.text += "null";
       append_hrana_error(errors, done.error());
     }
     states.push_back(done ? StepState::kOk : StepState::kFailed);
   }
-  to += "],\"step_errors\":[";
-  to += errors;
-  to += "]}";
+  to.text += "],\"step_errors\":[";
+  to.text += errors;
+  to.text += "],\"replication_index\":";
+  to.append_replication_index();
+  to.text += '}';
 }
 
 void append_description(std::string& to, const database::Description& description) {
@@ -130,78 +104,161 @@ void append_description(std::string& to, const database::Description& descriptio
   to += description.is_read_only ? ",\"is_readonly\":true}" : ",\"is_readonly\":false}";
 }
 
-// Appends the part of a response that follows its type. `session` is null when nothing of the
-// pipeline runs.
-Result<> append_response(std::string& to, const StreamRequest& request, database::Session* session,
-                         std::size_t size_max) {
-  if (request.error) return fail(*request.error);
+Result<> append_body(AnswerText& to, const StreamRequest& request, database::Session* session,
+                     std::size_t size_max) {
   switch (request.kind) {
     case Kind::kExecute:
-      to += "\"execute\",\"result\":";
-      return append_statement_result(to, request.statement, *session, size_max);
+      to.text += "\"execute\",\"result\":";
+      return append_result(to, request, *session, size_max);
     case Kind::kBatch:
-      to += "\"batch\",\"result\":";
-      append_batch_result(to, request.steps, *session, size_max);
-      return {};
+      to.text += "\"batch\",\"result\":";
+      return append_result(to, request, *session, size_max);
     case Kind::kSequence:
-      to += "\"sequence\"";
+      to.text += "\"sequence\"";
       return session->execute_script(request.source.sql);
     case Kind::kDescribe: {
-      to += "\"describe\",\"result\":";
+      to.text += "\"describe\",\"result\":";
       OFFPRINT_TRY_ASSIGN(database::Description description, session->describe(request.source.sql));
-      append_description(to, description);
+      append_description(to.text, description);
       return {};
     }
     case Kind::kStoreSql:
-      to += "\"store_sql\"";
+      to.text += "\"store_sql\"";
       return {};
     case Kind::kCloseSql:
-      to += "\"close_sql\"";
+      to.text += "\"close_sql\"";
       return {};
     case Kind::kClose:
-      to += "\"close\"";
+      to.text += "\"close\"";
       return {};
     case Kind::kGetAutocommit:
-      to += session == nullptr || session->autocommit()
-                ? "\"get_autocommit\",\"is_autocommit\":true"
-                : "\"get_autocommit\",\"is_autocommit\":false";
+      to.text += session == nullptr || session->autocommit()
+                     ? "\"get_autocommit\",\"is_autocommit\":true"
+                     : "\"get_autocommit\",\"is_autocommit\":false";
       return {};
   }
   return {};
 }
 
-void append_results(const Pipeline& pipeline, database::Session* session, std::string& to,
+void append_results(const Pipeline& pipeline, database::Session* session, AnswerText& to,
                     std::size_t size_max) {
-  to += '[';
+  to.text += '[';
   bool first = true;
   for (const StreamRequest& request : pipeline.requests) {
-    if (!first) to += ',';
+    if (!first) to.text += ',';
     first = false;
-    std::size_t start = to.size();
-    to += R"({"type":"ok","response":{"type":)";
+    std::size_t start = to.text.size();
+    to.text += R"({"type":"ok","response":)";
     Result<> done = append_response(to, request, session, size_max);
     if (session != nullptr && session->lost()) return;
     if (done) {
-      to += "}}";
+      to.text += '}';
     } else {
-      to.resize(start);
-      to += R"({"type":"error","error":)";
-      append_hrana_error(to, done.error());
-      to += '}';
+      to.cut(start);
+      to.text += R"({"type":"error","error":)";
+      append_hrana_error(to.text, done.error());
+      to.text += '}';
     }
   }
-  to += ']';
+  to.text += ']';
 }
 
 }  // namespace
 
-void run_pipeline(const Pipeline& pipeline, database::Session& session, std::string& to,
+void AnswerText::append_replication_index() {
+  places_.push_back(text.size());
+  text += "null";
+}
+
+void AnswerText::cut(std::size_t size) {
+  text.resize(size);
+  while (!places_.empty() && places_.back() >= size) places_.pop_back();
+}
+
+void AnswerText::set_replication_index(TxId txid) {
+  constexpr std::size_t kNull = 4;
+  std::string index = "\"";
+  append_unsigned(index, txid.value);
+  index += '"';
+  if (places_.size() == 1) {  // nearly always, and then there is little behind it
+    text.replace(places_[0], kNull, index);
+  } else if (!places_.empty()) {
+    std::string whole;
+    whole.reserve(text.size() + places_.size() * index.size());
+    std::size_t done = 0;
+    for (std::size_t place : places_) {
+      whole.append(text, done, place - done);
+      whole += index;
+      done = place + kNull;
+    }
+    whole.append(text, done);
+    text = std::move(whole);
+  }
+  places_.clear();
+}
+
+bool holds(const Condition& condition, const std::vector<StepState>& steps,
+           const database::Session& session) {
+  switch (condition.kind) {
+    case Condition::Kind::kOk:
+      return steps[condition.step] == StepState::kOk;
+    case Condition::Kind::kError:
+      return steps[condition.step] != StepState::kOk;  // a skipped step counts as not done
+    case Condition::Kind::kNot:
+      return !holds(condition.children.front(), steps, session);
+    case Condition::Kind::kAnd:
+      return std::all_of(condition.children.begin(), condition.children.end(),
+                         [&](const Condition& child) { return holds(child, steps, session); });
+    case Condition::Kind::kOr:
+      return std::any_of(condition.children.begin(), condition.children.end(),
+                         [&](const Condition& child) { return holds(child, steps, session); });
+    case Condition::Kind::kIsAutocommit:
+      return session.autocommit();
+  }
+  return false;
+}
+
+Result<> append_result(AnswerText& to, const StreamRequest& request, database::Session& session,
+                       std::size_t size_max) {
+  if (request.kind == Kind::kExecute)
+    return append_statement_result(to, request.statement, session, size_max);
+  append_batch_result(to, request.steps, session, size_max);
+  return {};
+}
+
+Result<> append_response(AnswerText& to, const StreamRequest& request, database::Session* session,
+                         std::size_t size_max) {
+  if (request.error) return fail(*request.error);
+  std::size_t start = to.text.size();
+  to.text += "{\"type\":";
+  Result<> done = append_body(to, request, session, size_max);
+  if (done) {
+    to.text += '}';
+  } else {
+    to.cut(start);
+  }
+  return done;
+}
+
+void run_pipeline(const Pipeline& pipeline, database::Session& session, AnswerText& to,
                   std::size_t size_max) {
   append_results(pipeline, &session, to, size_max);
 }
 
-void answer_without_session(const Pipeline& pipeline, std::string& to) {
+void answer_without_session(const Pipeline& pipeline, AnswerText& to) {
   append_results(pipeline, nullptr, to, std::string::npos);
+}
+
+void append_changes(std::string& to, const database::StatementResult& result) {
+  to += ",\"affected_row_count\":";
+  append_integer(to, result.changes);
+  if (result.read_only) {
+    to += ",\"last_insert_rowid\":null";
+  } else {
+    to += ",\"last_insert_rowid\":\"";
+    append_integer(to, result.last_insert_rowid);
+    to += '"';
+  }
 }
 
 void append_hrana_error(std::string& to, const Error& error) {

@@ -41,13 +41,13 @@ TEST_F(HranaTest, ExecuteIsExact) {
       stable(run(execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)") +
                  R"_(,{"type":"close"})_")),
       R"_({"results":[{"type":"ok","response":{"type":"execute","result":{"cols":[],"rows":[],)_"
-      R"_("affected_row_count":0,"last_insert_rowid":"0","replication_index":null,"rows_read":#,)_"
+      R"_("affected_row_count":0,"last_insert_rowid":"0","replication_index":"1","rows_read":#,)_"
       R"_("rows_written":#,"query_duration_ms":#}}},{"type":"ok","response":{"type":"close"}}],)_"
       R"_("baton":null,"base_url":null})_");
   EXPECT_EQ(
       stable(run(execute("INSERT INTO t VALUES (7,'a'),(8,'b')") + R"_(,{"type":"close"})_")),
       R"_({"results":[{"type":"ok","response":{"type":"execute","result":{"cols":[],"rows":[],)_"
-      R"_("affected_row_count":2,"last_insert_rowid":"8","replication_index":null,"rows_read":#,)_"
+      R"_("affected_row_count":2,"last_insert_rowid":"8","replication_index":"2","rows_read":#,)_"
       R"_("rows_written":#,"query_duration_ms":#}}},{"type":"ok","response":{"type":"close"}}],)_"
       R"_("baton":null,"base_url":null})_");
   EXPECT_EQ(
@@ -58,7 +58,7 @@ TEST_F(HranaTest, ExecuteIsExact) {
       R"_({"name":"NULL","decltype":null},{"name":"x'00ff10'","decltype":null}],"rows":[[)_"
       R"_({"type":"integer","value":"7"},{"type":"text","value":"a"},{"type":"float","value":1.0},)_"
       R"_({"type":"null"},{"type":"blob","base64":"AP8Q"}]],"affected_row_count":0,"last_insert_rowid":null,)_"
-      R"_("replication_index":null,"rows_read":#,"rows_written":#,"query_duration_ms":#}}},)_"
+      R"_("replication_index":"2","rows_read":#,"rows_written":#,"query_duration_ms":#}}},)_"
       R"_({"type":"ok","response":{"type":"close"}}],"baton":null,"base_url":null})_");
 }
 
@@ -145,7 +145,8 @@ TEST_F(HranaTest, BatchConditions) {
   std::string answer = run(R"_({"type":"batch","batch":{"steps":[)_" + steps + "]}}");
   EXPECT_EQ(value("SELECT group_concat(id,' ') FROM (SELECT id FROM t ORDER BY id)"),
             R"_({"type":"text","value":"1 3 4 6 7 9"})_");
-  std::string errors = between(answer, "\"step_errors\":", "}}}],\"baton\"");
+  std::string errors =
+      between(answer, "\"step_errors\":", ",\"replication_index\":\"2\"}}}],\"baton\"");
   EXPECT_TRUE(errors.starts_with("[null,{\"message\"")) << errors;
   EXPECT_TRUE(errors.ends_with("},null,null,null,null,null,null,null,null,null,null,null]"))
       << errors;

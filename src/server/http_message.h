@@ -67,6 +67,24 @@ class BodyStream {
   virtual void stop() {}
 };
 
+// Speaks another protocol on a connection, after an answer with status 101: bytes in, bytes out.
+// Thread: the connection's loop. Destroyed when the connection ends, also in the middle.
+class Takeover {
+ public:
+  virtual ~Takeover() = default;
+  // Once, first.
+  virtual void start(std::shared_ptr<Client> client) = 0;
+  // Takes all of what arrived. Called only while wants_more().
+  virtual void receive(std::string_view bytes) = 0;
+  // Bytes may arrive. Asked again after each fill().
+  virtual bool wants_more() const = 0;
+  // As a BodyStream's; called after receive() and Client::wake(), too. After kEnd the connection is
+  // closed once the client has done so.
+  virtual BodyStream::State fill(std::string& to) = 0;
+  // The server is about to stop: come to an end.
+  virtual void stop() = 0;
+};
+
 // Takes a request body too large for memory, piece by piece. Thread: the connection's loop.
 class BodyReceiver {
  public:
@@ -84,7 +102,8 @@ struct Response {
   std::string body;
   std::unique_ptr<BodyStream> stream;  // instead of `body`
   std::optional<std::uint64_t>
-      stream_length;  // Content-Length of `stream`; without it the body is chunked
+      stream_length;                   // Content-Length of `stream`; without it the body is chunked
+  std::unique_ptr<Takeover> takeover;  // with status 101: goes on with the connection
   bool close = false;
   // Nothing was done: only the primary may answer this. A node that knows it passes the request on
   // instead of sending this answer.

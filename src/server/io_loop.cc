@@ -55,6 +55,7 @@ void IoLoop::stop() {
 }
 
 bool IoLoop::is_current() const { return current_loop == this; }
+bool IoLoop::is_io_thread() { return current_loop != nullptr; }
 
 void IoLoop::complete(std::shared_ptr<Completion> completion) {
   std::lock_guard lock(mutex_);

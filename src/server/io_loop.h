@@ -51,6 +51,8 @@ class IoLoop : public std::enable_shared_from_this<IoLoop> {
   Executor executor() { return context_.get_executor(); }
   // The caller is this loop's thread.
   bool is_current() const;
+  // The caller is a thread of some loop: it must not wait.
+  static bool is_io_thread();
   // Thread: any.
   void complete(std::shared_ptr<Completion> completion);
 

@@ -2,128 +2,67 @@
 
 #include "server/errors.h"
 #include "server/hrana_run.h"
-#include "server/json_writer.h"
+#include "server/hrana_stream.h"
 
 namespace offprint::server {
 namespace {
 
-// A pipeline on its way through the store. Keeps what its stream needs afterwards.
-class PipelineRequest final : public database::Request {
+class PipelineRequest final : public hrana::StreamedRequest {
  public:
-  PipelineRequest(Service& service, const database::DatabaseName& name, hrana::Pipeline pipeline,
-                  ClientStreams::Stream stream, Responder responder)
-      : service_(service),
-        name_(name),
-        pipeline_(std::move(pipeline)),
-        stream_(std::move(stream)),
-        responder_(std::move(responder)),
-        read_only_(pipeline_.looks_read_only()) {}
+  PipelineRequest(Service& service, const database::DatabaseName& name, hrana::StreamedWork work,
+                  Responder responder)
+      : StreamedRequest(service, name, std::move(work), std::move(responder)) {}
 
   void run(database::Session& session) override {
-    body_.clear();
-    body_ += "{\"results\":";
-    hrana::run_pipeline(pipeline_, session, body_, service_.options.response_bytes_max);
+    answer_.clear();
+    answer_.text += "{\"results\":";
+    hrana::run_pipeline(pipeline_, session, answer_, service_.options.response_bytes_max);
   }
 
   void done(database::Outcome outcome) override {
     if (outcome.state != database::Outcome::State::kCommitted) return reject(outcome);
-    stream_.state.held = std::move(outcome.held);
-    finish(answer_headers(service_, name_, outcome.bookmark));
+    answer_.set_replication_index(outcome.bookmark.txid);
+    finish(std::move(outcome.held), answer_headers(service_, name_, outcome.bookmark));
   }
-
-  bool likely_read_only() const override { return read_only_; }
-  bool keep_transaction() const override { return !pipeline_.closes(); }
 
   // For a pipeline that needs no SQL.
   void answer_at_once() {
-    body_ = "{\"results\":";
-    hrana::answer_without_session(pipeline_, body_);
-    finish({});
+    answer_.text = "{\"results\":";
+    hrana::answer_without_session(pipeline_, answer_);
+    finish(nullptr, {});
   }
 
  private:
-  void finish(std::string headers) {
+  void finish(std::shared_ptr<database::HeldTransaction> held, std::string headers) {
+    answer_.text += ",\"baton\":";
+    if (Result<> kept = append_baton(answer_.text, std::move(held)); !kept)
+      return responder_.respond(plain_error(kept.error()));
+    answer_.text += ",\"base_url\":null}";
     Response response;
-    if (pipeline_.closes()) {
-      body_ += ",\"baton\":null,\"base_url\":null}";
-    } else {
-      Result<std::string> baton = service_.streams.put(stream_, name_.text());
-      if (!baton) {
-        if (stream_.state.held) service_.store.release(stream_.state.held);
-        return responder_.respond(plain_error(baton.error()));
-      }
-      body_ += ",\"baton\":\"";
-      body_ += *baton;
-      body_ += "\",\"base_url\":null}";
-    }
     response.headers = std::move(headers);
-    response.body = std::move(body_);
+    response.body = std::move(answer_.text);
     responder_.respond(std::move(response));
   }
 
-  void reject(const database::Outcome& outcome) {
-    Error error = outcome.error.value_or(Error(Code::kInternal, "rejected"));
-    bool was_in_transaction = stream_.state.held != nullptr;
-    if (outcome.held) service_.store.release(outcome.held);
-    if (was_in_transaction && error.code() == Code::kTimeout && !outcome.held) {
-      // 404, as for any stream that is no more, with the cause in the body.
-      return responder_.respond(
-          error_response(404, "TRANSACTION_TIMEOUT", error_text(error).message));
-    }
-    Response response = plain_error(error);
-    if (response.for_primary && pipeline_.baton) response.own_baton = *pipeline_.baton;
-    response.headers += answer_headers(service_, name_, outcome.bookmark);
-    responder_.respond(std::move(response));
-  }
-
-  Service& service_;
-  const database::DatabaseName name_;
-  const hrana::Pipeline pipeline_;
-  ClientStreams::Stream stream_;
-  Responder responder_;
-  const bool read_only_;
-  std::string body_;
+  hrana::AnswerText answer_;
 };
-
-Result<ClientStreams::Stream> stream_of(Service& service, const database::DatabaseName& name,
-                                        const hrana::Pipeline& pipeline) {
-  for (auto& held : service.streams.expire(SteadyClock::now())) service.store.release(held);
-  if (!pipeline.baton) return ClientStreams::Stream();
-  Result<ClientStreams::Stream> stream = service.streams.take(*pipeline.baton, name.text());
-  if (!stream && service.has_copies()) return fail(not_primary("the stream is the primary's"));
-  return stream;
-}
 
 }  // namespace
 
 void handle_pipeline(Service& service, const database::DatabaseName& name, HttpRequest& request,
                      Responder responder) {
-  Result<hrana::Pipeline> pipeline = hrana::parse_pipeline(request.body);
-  if (!pipeline) return responder.respond(plain_error(pipeline.error()));
-  Result<ReadMode> mode = read_mode(service, request);
-  if (!mode) return responder.respond(plain_error(mode.error()));
-  Result<ClientStreams::Stream> stream = stream_of(service, name, *pipeline);
-  if (!stream) return responder.respond(plain_error(stream.error()));
-  auto held = stream->state.held;
-  if (Result<> resolved = hrana::resolve(*pipeline, stream->state.stored); !resolved) {
-    if (held) service.store.release(held);
-    return responder.respond(plain_error(resolved.error()));
-  }
-  if (service.has_copies() && !stream->state.empty() && !pipeline->closes()) {
-    return responder.respond(plain_error(not_primary("stored SQL is kept at the primary")));
-  }
-  bool runs = pipeline->runs_sql();
-  bool closes = pipeline->closes();
-  auto work = std::make_unique<PipelineRequest>(service, name, *std::move(pipeline),
-                                                *std::move(stream), std::move(responder));
-  work->deadline = service.deadline();
-  mode->apply(*work);
-  if (!runs && (!held || closes)) {
-    if (held) service.store.release(held);
-    return work->answer_at_once();
-  }
-  if (held) return service.store.submit(held, std::move(work));
-  service.store.submit(name, std::move(work));
+  Result<hrana::StreamedWork> work =
+      hrana::begin(service, name, request, hrana::parse_pipeline(request.body));
+  if (!work) return responder.respond(plain_error(work.error()));
+  auto held = work->stream.state.held;
+  bool at_once = !work->pipeline.runs_sql() && (!held || work->pipeline.closes());
+  ReadMode mode = work->mode;
+  std::uint64_t index = work->pipeline.replication_index();
+  auto pipeline =
+      std::make_unique<PipelineRequest>(service, name, *std::move(work), std::move(responder));
+  if (!at_once) return hrana::submit(service, name, held, mode, index, std::move(pipeline));
+  if (held) service.store.release(held);
+  pipeline->answer_at_once();
 }
 
 }  // namespace offprint::server

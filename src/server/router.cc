@@ -5,10 +5,11 @@
 #include "server/databases_api.h"
 #include "server/errors.h"
 #include "server/forwarding.h"
+#include "server/hrana_routes.h"
 #include "server/json_writer.h"
 #include "server/metrics.h"
-#include "server/pipeline.h"
 #include "server/query.h"
+#include "server/root_database.h"
 #include "server/snapshot_download.h"
 #include "server/streams.h"
 #include "server/upload.h"
@@ -51,10 +52,6 @@ Response method_not_allowed(std::string_view allowed) {
 
 bool is_get(const HttpRequest& request) {
   return request.method == Method::kGet || request.method == Method::kHead;
-}
-
-bool is_pipeline(std::string_view action) {
-  return action == "v2/pipeline" || action == "v3/pipeline";
 }
 
 // Adds what a browser wants to see to the answer of a request from another origin.
@@ -147,11 +144,13 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
                             Responder responder) {
   const std::string& action = target.action;
   bool is_post = request.method == Method::kPost;
-  if (is_pipeline(action) || action == "query") {
+  if (is_hrana_socket(action, request))
+    return handle_hrana(service_, target.name, action, request, std::move(responder));
+  if (is_hrana_action(action) || action == "query") {
     if (!is_post) return responder.respond(method_not_allowed("POST"));
     if (action == "query")
       return handle_query(service_, target.name, request, std::move(responder));
-    return handle_pipeline(service_, target.name, request, std::move(responder));
+    return handle_hrana(service_, target.name, action, request, std::move(responder));
   }
   if (action == "import") {
     if (!is_post) return responder.respond(method_not_allowed("POST"));
@@ -184,7 +183,8 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
   if (path == "v1/databases" || path.starts_with("v1/databases/")) {
     return route_management(request, address, std::move(responder));
   }
-  if (is_pipeline(path) || path == "query") return route_alias(request, path, std::move(responder));
+  if (is_hrana_action(path) || path == "query" || is_hrana_socket(path, request))
+    return route_alias(request, path, std::move(responder));
   if (path == "v1/stream" && (is_get(request) || request.method == Method::kPost)) {
     return handle_node_stream(service_, request, address, std::move(responder));
   }
@@ -216,29 +216,17 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
   responder.respond(not_found(std::string(request.target)));
 }
 
-// Requests at the root go to the database that x-namespace names, else to `default`, which is made
-// when it is missing: clients that know nothing of databases' names find one.
+// Requests at the root go to the database that root_database() says; `default` is made when it is
+// missing, so that clients that know nothing of databases' names find one.
 void Router::route_alias(HttpRequest& request, const std::string& action, Responder responder) {
-  if (request.method != Method::kPost) return responder.respond(method_not_allowed("POST"));
-  std::string_view space = request.header("x-namespace");
-  Result<database::DatabaseName> name =
-      database::DatabaseName::parse(space.empty() ? kDefaultDatabase : space);
-  if (!name) return responder.respond(plain_error(name.error()));
-  if (!space.empty() || service_.store.info(*name)) {
-    if (action == "query") return handle_query(service_, *name, request, std::move(responder));
-    return handle_pipeline(service_, *name, request, std::move(responder));
-  }
-  auto later = std::make_shared<Responder>(std::move(responder));
-  auto copy = std::make_shared<HttpRequest>();
-  copy->body = std::move(request.body);
-  bool is_query = action == "query";
-  service_.store.post_blocking([this, later, copy, is_query, name = *name] {
-    Result<database::DatabaseInfo> created = service_.store.create(name, {});
-    if (!created && created.error().code() != Code::kConflict)
-      return later->respond(plain_error(created.error()));
-    if (is_query) return handle_query(service_, name, *copy, std::move(*later));
-    handle_pipeline(service_, name, *copy, std::move(*later));
-  });
+  if (request.method != Method::kPost && !action.empty())
+    return responder.respond(method_not_allowed("POST"));
+  auto answer = [this, action](const database::DatabaseName& name, HttpRequest& asked,
+                               Responder later) {
+    if (action == "query") return handle_query(service_, name, asked, std::move(later));
+    handle_hrana(service_, name, action, asked, std::move(later));
+  };
+  at_root_database(service_, request, std::move(responder), std::move(answer));
 }
 
 void Router::route_management(HttpRequest& request, const Address& address, Responder responder) {

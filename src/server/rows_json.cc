@@ -1,6 +1,7 @@
 #include "server/rows_json.h"
 
 #include <cmath>
+#include <utility>
 
 #include "server/json_writer.h"
 
@@ -9,8 +10,7 @@ namespace {
 
 Result<> check_size(const std::string& text, std::size_t size_max) {
   if (text.size() <= size_max) return {};
-  return fail(Code::kTooLarge, "RESPONSE_TOO_LARGE: the answer is larger than " +
-                                   std::to_string(size_max) + " bytes; ask for less");
+  return result_too_large(size_max);
 }
 
 void append_name(std::string& to, const char* name) {
@@ -22,10 +22,8 @@ void append_name(std::string& to, const char* name) {
 }
 
 template <class AppendValue>
-void append_row(std::string& to, const sqlite::Statement& statement, bool& first,
-                AppendValue append_value) {
-  to += first ? "[" : ",[";
-  first = false;
+void append_row(std::string& to, const sqlite::Statement& statement, AppendValue append_value) {
+  to += '[';
   int count = statement.column_count();
   for (int i = 0; i < count; ++i) {
     if (i > 0) to += ',';
@@ -84,23 +82,38 @@ void append_plain_value(std::string& to, const sqlite::Statement& statement, int
   }
 }
 
-void HranaRows::columns(const sqlite::Statement& statement) {
-  started_ = true;
-  to_ += "\"cols\":[";
+std::unexpected<Error> result_too_large(std::uint64_t size_max) {
+  return fail(Code::kTooLarge, "RESPONSE_TOO_LARGE: the answer is larger than " +
+                                   std::to_string(size_max) + " bytes; ask for less");
+}
+
+void append_hrana_columns(std::string& to, const sqlite::Statement& statement) {
+  to += "\"cols\":[";
   int count = statement.column_count();
   for (int i = 0; i < count; ++i) {
-    to_ += i > 0 ? R"(,{"name":)" : R"({"name":)";
-    append_name(to_, sqlite3_column_name(statement.handle(), i));
-    to_ += R"(,"decltype":)";
-    append_name(to_, sqlite3_column_decltype(statement.handle(), i));
-    to_ += '}';
+    to += i > 0 ? R"(,{"name":)" : R"({"name":)";
+    append_name(to, sqlite3_column_name(statement.handle(), i));
+    to += R"(,"decltype":)";
+    append_name(to, sqlite3_column_decltype(statement.handle(), i));
+    to += '}';
   }
-  to_ += "],\"rows\":[";
+  to += ']';
+}
+
+void append_hrana_row(std::string& to, const sqlite::Statement& statement) {
+  append_row(to, statement, append_hrana_value);
+}
+
+void HranaRows::columns(const sqlite::Statement& statement) {
+  started_ = true;
+  append_hrana_columns(to_, statement);
+  to_ += ",\"rows\":[";
 }
 
 Result<> HranaRows::row(const sqlite::Statement& statement) {
   if (!want_rows_) return {};
-  append_row(to_, statement, first_, append_hrana_value);
+  if (!std::exchange(first_, false)) to_ += ',';
+  append_hrana_row(to_, statement);
   return check_size(to_, size_max_);
 }
 
@@ -118,7 +131,8 @@ void PlainRows::columns(const sqlite::Statement& statement) {
 }
 
 Result<> PlainRows::row(const sqlite::Statement& statement) {
-  append_row(to_, statement, first_, append_plain_value);
+  if (!std::exchange(first_, false)) to_ += ',';
+  append_row(to_, statement, append_plain_value);
   return check_size(to_, size_max_);
 }
 

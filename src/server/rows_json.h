@@ -14,6 +14,13 @@ void append_hrana_value(std::string& to, const sqlite::Statement& statement, int
 // 1, 1.5, "text", {"base64":"…"}, null.
 void append_plain_value(std::string& to, const sqlite::Statement& statement, int column);
 
+// `"cols":[…]` and `[…]`, a row, as Hrana wants them.
+void append_hrana_columns(std::string& to, const sqlite::Statement& statement);
+void append_hrana_row(std::string& to, const sqlite::Statement& statement);
+
+// RESPONSE_TOO_LARGE, for a result of more than `size_max` bytes.
+std::unexpected<Error> result_too_large(std::uint64_t size_max);
+
 // Writes `"cols":[…],"rows":[[…]…` (Hrana) to the end of a string; close() ends the array of rows.
 class HranaRows final : public database::RowSink {
  public:

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -25,8 +26,12 @@ struct ServiceOptions {
   std::uint64_t body_bytes_max = 64 << 20;                  // of a request
   std::uint64_t upload_bytes_max = std::uint64_t{1} << 42;  // of a database file
   std::size_t response_bytes_max = 64 << 20;                // of a result
+  std::uint64_t cursor_bytes_max = 1 << 30;                 // of a cursor's results
+  std::uint64_t spool_bytes_max = std::uint64_t{4} << 30;   // of all cursors' results on disk
   int request_timeout_ms = 30'000;                          // statements are interrupted after this
-  std::vector<std::string> allowed_origins;                 // of browsers' requests; "*": any
+  int socket_idle_ms = 75'000;  // a WebSocket from which nothing was heard is closed after this
+  bool host_label = false;      // at the root, the first label of Host names the database
+  std::vector<std::string> allowed_origins;  // of browsers' requests; "*": any
 };
 
 // What all routes work with. Outlives the HTTP server and everything submitted to the store.
@@ -41,6 +46,7 @@ struct Service {
   std::function<replica::NodeFollower::Status()> follower_status = {};
   cluster::Forwarder* forwarder = nullptr;
   bool has_copies() const { return copy_age_ms != nullptr; }
+  std::atomic<std::uint64_t> spooled_bytes{0};       // in files, by server/spool.h
 
   // Every local database can be served. From memory.
   bool is_ready() const { return true; }

@@ -1,0 +1,70 @@
+#include "server/hrana_single.h"
+
+#include <optional>
+
+#include "server/errors.h"
+#include "server/hrana_run.h"
+#include "server/hrana_stream.h"
+
+namespace offprint::server {
+namespace {
+
+class SingleRequest final : public database::Request {
+ public:
+  SingleRequest(Service& service, const database::DatabaseName& name, hrana::StreamRequest request,
+                Responder responder)
+      : service_(service),
+        name_(name),
+        request_(std::move(request)),
+        responder_(std::move(responder)) {}
+
+  void run(database::Session& session) override {
+    answer_.clear();
+    answer_.text += "{\"result\":";
+    Result<> done =
+        hrana::append_result(answer_, request_, session, service_.options.response_bytes_max);
+    failure_.reset();
+    if (!done) failure_ = std::move(done).error();
+  }
+
+  void done(database::Outcome outcome) override {
+    if (outcome.state != database::Outcome::State::kCommitted)
+      failure_ = outcome.error.value_or(Error(Code::kInternal, "rejected"));
+    Response response;
+    if (failure_) {
+      response = plain_error(*failure_);
+    } else {
+      answer_.set_replication_index(outcome.bookmark.txid);
+      answer_.text += '}';
+      response.body = std::move(answer_.text);
+    }
+    response.headers += answer_headers(service_, name_, outcome.bookmark);
+    responder_.respond(std::move(response));
+  }
+
+  bool likely_read_only() const override { return request_.looks_read_only(); }
+
+ private:
+  Service& service_;
+  const database::DatabaseName name_;
+  const hrana::StreamRequest request_;
+  Responder responder_;
+  hrana::AnswerText answer_;
+  std::optional<Error> failure_;
+};
+
+}  // namespace
+
+void handle_single(Service& service, const database::DatabaseName& name,
+                   hrana::StreamRequest::Kind kind, HttpRequest& request, Responder responder) {
+  Result<hrana::StreamedWork> work =
+      hrana::begin(service, name, request, hrana::parse_single(request.body, kind));
+  if (!work) return responder.respond(plain_error(work.error()));
+  hrana::StreamRequest& only = work->pipeline.requests.front();
+  std::uint64_t index = only.replication_index;
+  auto single =
+      std::make_unique<SingleRequest>(service, name, std::move(only), std::move(responder));
+  hrana::submit(service, name, nullptr, work->mode, index, std::move(single));
+}
+
+}  // namespace offprint::server

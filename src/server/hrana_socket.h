@@ -1,0 +1,28 @@
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+#include "base/result.h"
+#include "database/name.h"
+#include "server/http_message.h"
+#include "server/service.h"
+
+// Hrana over WebSockets: streams and cursors of one database, many at once over one connection.
+// docs/protocol/hrana.md, "WebSocket".
+namespace offprint::server {
+
+// Goes on with the connection of `request` as a WebSocket of that database. Refused when it is no
+// proper handshake, or offers no subprotocol that is spoken here.
+void open_hrana_socket(Service& service, const database::DatabaseName& name, HttpRequest& request,
+                       Responder responder);
+
+namespace hrana {
+
+// Whether the client that sent this in its `hello` may go on. An error is told to the client, and
+// every further request is answered with it. Thread: a loop.
+Result<> authenticate(const Service& service, const database::DatabaseName& name,
+                      std::optional<std::string_view> jwt);
+
+}  // namespace hrana
+}  // namespace offprint::server
