@@ -12,6 +12,7 @@
 #include "server/root_database.h"
 #include "server/snapshot_download.h"
 #include "server/streams.h"
+#include "server/text_download.h"
 #include "server/upload.h"
 #include "sqlite/connection.h"
 
@@ -158,6 +159,10 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
     if (!receiver)
       return responder.respond(not_found("an address with escapes; write /db/NAME/import"));
     return handle_import(service_, target.name, std::move(receiver), std::move(responder));
+  }
+  if (action == "dump") {
+    if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
+    return handle_dump(service_, target.name, address, std::move(responder));
   }
   if (action == "stream") {
     if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
