@@ -2,12 +2,14 @@
 
 #include <unistd.h>
 
+#include "server/d1_binding.h"
 #include "server/databases_api.h"
 #include "server/errors.h"
 #include "server/json_writer.h"
 #include "server/metrics.h"
 #include "server/pipeline.h"
 #include "server/query.h"
+#include "server/root_database.h"
 #include "server/snapshot_download.h"
 #include "server/streams.h"
 #include "server/upload.h"
@@ -103,6 +105,12 @@ BodyPlan Router::plan_body(const HttpRequest& request) {
 
 void Router::handle(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver,
                     Responder responder) {
+  if (d1::is_proxied(request)) {
+    Result<d1::ProxiedRequest> proxied = d1::ProxiedRequest::unwrap(request);
+    if (!proxied) return responder.respond(structured_error(proxied.error()));
+    HttpRequest inner = proxied->request();
+    return handle(inner, nullptr, std::move(responder));
+  }
   std::string_view origin = request.header("Origin");
   if (origin.empty()) return route(request, std::move(receiver), std::move(responder));
   // A page that a browser shows could otherwise write to every server that its user's machine can
@@ -143,6 +151,8 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
                             Responder responder) {
   const std::string& action = target.action;
   bool is_post = request.method == Method::kPost;
+  if (is_post && d1::is_binding_request(action, request, address))
+    return d1::handle_binding(service_, target.name, request, address, std::move(responder));
   if (is_pipeline(action) || action == "query") {
     if (!is_post) return responder.respond(method_not_allowed("POST"));
     if (action == "query")
@@ -156,6 +166,9 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
       return responder.respond(not_found("an address with escapes; write /db/NAME/import"));
     return handle_import(service_, target.name, std::move(receiver), std::move(responder));
   }
+  if (action == "dump" && is_post)  // of a D1 binding
+    return handle_snapshot(service_, target.name, std::move(responder));
+  if (action == "execute") return responder.respond(method_not_allowed("POST"));
   if (action == "stream") {
     if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
     return handle_stream(service_, target.name, request, address, std::move(responder));
@@ -180,7 +193,10 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
   if (path == "v1/databases" || path.starts_with("v1/databases/")) {
     return route_management(request, address, std::move(responder));
   }
-  if (is_pipeline(path) || path == "query") return route_alias(request, path, std::move(responder));
+  if (is_pipeline(path) || path == "query" || path == "execute" ||
+      (path == "dump" && request.method == Method::kPost)) {
+    return route_alias(request, path, std::move(responder));
+  }
   if (path == "v1/stream" && (is_get(request) || request.method == Method::kPost)) {
     return handle_node_stream(service_, request, address, std::move(responder));
   }
@@ -212,29 +228,16 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
   responder.respond(not_found(std::string(request.target)));
 }
 
-// Requests at the root go to the database that x-namespace names, else to `default`, which is made
-// when it is missing: clients that know nothing of databases' names find one.
+// Requests at the root go to the database that root_database() says; `default` is made when it is
+// missing, so that clients that know nothing of databases' names find one.
 void Router::route_alias(HttpRequest& request, const std::string& action, Responder responder) {
   if (request.method != Method::kPost) return responder.respond(method_not_allowed("POST"));
-  std::string_view space = request.header("x-namespace");
-  Result<database::DatabaseName> name =
-      database::DatabaseName::parse(space.empty() ? kDefaultDatabase : space);
-  if (!name) return responder.respond(plain_error(name.error()));
-  if (!space.empty() || service_.store.info(*name)) {
-    if (action == "query") return handle_query(service_, *name, request, std::move(responder));
-    return handle_pipeline(service_, *name, request, std::move(responder));
-  }
-  auto later = std::make_shared<Responder>(std::move(responder));
-  auto copy = std::make_shared<HttpRequest>();
-  copy->body = std::move(request.body);
-  bool is_query = action == "query";
-  service_.store.post_blocking([this, later, copy, is_query, name = *name] {
-    Result<database::DatabaseInfo> created = service_.store.create(name, {});
-    if (!created && created.error().code() != Code::kConflict)
-      return later->respond(plain_error(created.error()));
-    if (is_query) return handle_query(service_, name, *copy, std::move(*later));
-    handle_pipeline(service_, name, *copy, std::move(*later));
-  });
+  auto answer = [this, action](const database::DatabaseName& name, HttpRequest& asked,
+                               Responder later) {
+    Address address = parse_address(asked.target).value_or(Address());
+    route_database(asked, {name, action}, address, nullptr, std::move(later));
+  };
+  at_root_database(service_, request, std::move(responder), std::move(answer));
 }
 
 void Router::route_management(HttpRequest& request, const Address& address, Responder responder) {

@@ -23,7 +23,8 @@ struct ServiceOptions {
   std::uint64_t upload_bytes_max = std::uint64_t{1} << 42;  // of a database file
   std::size_t response_bytes_max = 64 << 20;                // of a result
   int request_timeout_ms = 30'000;                          // statements are interrupted after this
-  std::vector<std::string> allowed_origins;                 // of browsers' requests; "*": any
+  bool host_label = false;  // at the root, the first label of Host names the database
+  std::vector<std::string> allowed_origins;  // of browsers' requests; "*": any
 };
 
 // What all routes work with. Outlives the HTTP server and everything submitted to the store.
