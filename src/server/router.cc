@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "server/d1_binding.h"
+#include "server/d1_rest.h"
 #include "server/databases_api.h"
 #include "server/errors.h"
 #include "server/json_writer.h"
@@ -83,7 +84,8 @@ Response preflight_answer(const HttpRequest& request) {
   response.content_type = {};
   std::string_view headers = request.header("Access-Control-Request-Headers");
   response.headers =
-      "Access-Control-Allow-Methods: GET, HEAD, POST, DELETE\r\nAccess-Control-Max-Age: 86400\r\n";
+      "Access-Control-Allow-Methods: GET, HEAD, POST, DELETE, PUT, "
+      "PATCH\r\nAccess-Control-Max-Age: 86400\r\n";
   if (!headers.empty())
     response.headers += "Access-Control-Allow-Headers: " + std::string(headers) + "\r\n";
   return response;
@@ -138,6 +140,9 @@ void Router::route(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver,
                    Responder responder) {
   Result<Address> address = parse_address(request.target);
   if (!address) return responder.respond(structured_error(address.error()));
+  if (d1::is_rest_request(*address)) {
+    return d1::handle_rest(service_, request, *address, std::move(receiver), std::move(responder));
+  }
   if (address->segments.empty() || address->segments[0] != "db") {
     return route_root(request, *address, std::move(responder));
   }
