@@ -57,6 +57,18 @@ TEST_F(D1Binding, RowsInBothForms) {
   EXPECT_NE(unchanged.find("\"changed_db\":false"), std::string::npos) << unchanged;
 }
 
+TEST_F(D1Binding, NumbersAsJavaScriptWritesThem) {
+  EXPECT_EQ(
+      results(query(
+          R"_({"sql":"SELECT ?,?,?,'\"123456789012345678901' AS s, ?",)_"
+          R"_("params":[100000000000000000000,-15000000000000000000000,1e21,0.1234567890123456789]})_")),
+      R"_({"columns":["?","?","?","s","?"],"rows":[[1e+20,-1.5e+22,1e+21,"\"123456789012345678901",0.12345678901234568]]})_");
+  EXPECT_EQ(results(query(
+                R"_({"sql":"SELECT ?, ?","params":[9223372036854775807,18446744073709551616]})_")),
+            R"_({"columns":["?","?"],"rows":[[9223372036854775807,18446744073709551616.0]]})_");
+  EXPECT_NE(error_of(query(R"_({"sql":"SELECT ?","params":[0123456789012345678901]})_")), "");
+}
+
 TEST_F(D1Binding, ABatchIsAllOrNothing) {
   execute(R"_({"sql":"CREATE TABLE t(id INTEGER PRIMARY KEY)"})_");
   std::string failed = query(R"_([{"sql":"INSERT INTO t VALUES (?)","params":[1]},)_"
