@@ -58,7 +58,6 @@ BEGIN TRANSACTION;
 CREATE TABLE kinds (a TEXT, b REAL, c BLOB, twice AS (a || a), "odd ""name""" INT);
 INSERT INTO kinds (a, b, c) VALUES ('semi;colon', 9e999, x'00ff'), ('two
 lines', -0.1, NULL), ('zero' || char(0) || 'byte', 3.0, x'');
-CREATE TRIGGER on_insert AFTER INSERT ON kinds BEGIN SELECT 1; SELECT 2; END;
 CREATE VIRTUAL TABLE words USING fts5(body);
 INSERT INTO words VALUES ('hello world');
 CREATE TABLE numbered (id INTEGER PRIMARY KEY AUTOINCREMENT, v);
@@ -68,6 +67,7 @@ CREATE TABLE keyed (k TEXT PRIMARY KEY, v) WITHOUT ROWID;
 INSERT INTO keyed VALUES ('a', 1);
 CREATE INDEX by_a ON kinds (a);
 CREATE VIEW first AS SELECT a FROM kinds;
+CREATE TRIGGER on_insert AFTER INSERT ON kinds BEGIN SELECT 1; SELECT 2; END;
 PRAGMA user_version=7;
 COMMIT;
 )sql";
@@ -110,6 +110,14 @@ TEST_F(CommandTest, AScriptComesBackAsItWas) {
   EXPECT_EQ(copy.query("SELECT seq FROM sqlite_sequence"), "[[2]]");
   EXPECT_EQ(copy.query("PRAGMA user_version"), "[[7]]");
   EXPECT_EQ(copy.query("PRAGMA integrity_check"), "[[\"ok\"]]");
+  // The system's SQLite reads it, too.
+  Finished loaded = run_program({"python3", "-c",
+                                 "import sqlite3, sys\n"
+                                 "db = sqlite3.connect(':memory:', isolation_level=None)\n"
+                                 "db.executescript(open(sys.argv[1]).read())\n"
+                                 "print(db.execute('SELECT count(*) FROM kinds').fetchone()[0])",
+                                 folder_ / "a.sql"});
+  EXPECT_EQ(loaded.out, "3\n") << loaded.err;
   EXPECT_THAT(refusal({"db", "export", "a", folder_ / "a.db"}, kFailed), HasSubstr("--force"));
   EXPECT_EQ(server_.run({"db", "export", "a", folder_ / "a.db", "--force"}).exit_code, kDone);
   EXPECT_THAT(refusal({"db", "import", "a", script}, kFailed), HasSubstr("not empty"));

@@ -60,6 +60,77 @@ Result<std::unique_ptr<Snapshot>> HostedDatabase::snapshot() {
   return result;
 }
 
+namespace {
+
+class HostedSqlSnapshot final : public SqlSnapshot {
+ public:
+  HostedSqlSnapshot(std::shared_ptr<OpenFiles> files, sqlite::Connection connection,
+                    const Bookmark& bookmark)
+      : files_(std::move(files)), connection_(std::move(connection)), bookmark_(bookmark) {}
+
+  Bookmark bookmark() const override { return bookmark_; }
+  Result<> with(const std::function<Result<>(sqlite::Connection&)>& work) override {
+    std::lock_guard lock(mutex_);
+    if (ended_) {
+      return fail(Code::kTimeout,
+                  "COPY_TIMEOUT: the copy was not taken within its time limit, and has ended");
+    }
+    return work(connection_);
+  }
+  // Statements that are still held must not keep the read transaction open.
+  void end() {
+    std::lock_guard lock(mutex_);
+    ended_ = true;
+    for (sqlite3_stmt* each = sqlite3_next_stmt(connection_.handle(), nullptr); each != nullptr;
+         each = sqlite3_next_stmt(connection_.handle(), each))
+      sqlite3_reset(each);
+    if (!connection_.autocommit()) (void)connection_.execute("ROLLBACK");
+  }
+
+ private:
+  std::shared_ptr<OpenFiles> files_;
+  std::mutex mutex_;
+  sqlite::Connection connection_;  // guarded by mutex_
+  bool ended_ = false;             // guarded by mutex_
+  const Bookmark bookmark_;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<SqlSnapshot>> HostedDatabase::sql_snapshot() {
+  Result<std::shared_ptr<HostedSqlSnapshot>> result = fail(Code::kUnavailable, "not run");
+  run_task_and_wait([&] {
+    result = [&]() -> Result<std::shared_ptr<HostedSqlSnapshot>> {
+      OFFPRINT_TRY_ASSIGN(auto files, open_files());
+      sqlite::Connection::Options options;
+      options.vfs = environment_.vfs.c_str();
+      options.busy_timeout_ms = 5'000;
+      OFFPRINT_TRY_ASSIGN(auto connection, sqlite::Connection::open(identity_.path, options));
+      // Before there are tables it is known to the connection only.
+      OFFPRINT_TRY(connection.execute(
+          fmt::format("PRAGMA encoding='{}'; PRAGMA query_only=ON; PRAGMA cache_size=-2000; BEGIN",
+                      identity_.options.encoding)
+              .c_str()));
+      // The read transaction begins here.
+      OFFPRINT_TRY(connection.query_int("SELECT count(*) FROM sqlite_schema"));
+      std::lock_guard lock(mutex_);
+      last_used_ = SteadyClock::now();
+      return std::make_shared<HostedSqlSnapshot>(std::move(files), std::move(connection),
+                                                 state_.position.bookmark());
+    }();
+  });
+  if (!result) return fail(std::move(result).error());
+  environment_.timers.at(
+      SteadyClock::now() + std::chrono::milliseconds(environment_.options.copy_timeout_ms),
+      [environment = &environment_, weak = std::weak_ptr(*result)] {
+        if (auto alive = weak.lock())
+          environment->helpers.post([weak] {
+            if (auto snapshot = weak.lock()) snapshot->end();
+          });
+      });
+  return std::shared_ptr<SqlSnapshot>(*std::move(result));
+}
+
 // --------------------------------------------------------------------------------------------------------
 // import
 

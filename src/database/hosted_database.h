@@ -60,6 +60,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   Result<std::vector<LogEntry>> log_after(const Bookmark& after, std::size_t limit);
   std::unique_ptr<Subscription> subscribe(std::function<void()> changed);
   Result<std::unique_ptr<Snapshot>> snapshot();
+  Result<std::shared_ptr<SqlSnapshot>> sql_snapshot();
   Result<Bookmark> import_file(const std::string& path);
 
   // Refuses further work, ends what is open, closes the files (checkpointed, unless the database is

@@ -83,6 +83,7 @@ class StoreImpl final : public Store {
   Result<std::unique_ptr<Subscription>> subscribe(const DatabaseName& name,
                                                   std::function<void()> changed) override;
   Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) override;
+  Result<std::shared_ptr<SqlSnapshot>> sql_snapshot(const DatabaseName& name) override;
   void post_blocking(std::function<void()> work) override {
     environment_->helpers.post(std::move(work));
   }
@@ -449,6 +450,11 @@ Result<std::unique_ptr<Subscription>> StoreImpl::subscribe(const DatabaseName& n
 Result<std::unique_ptr<Snapshot>> StoreImpl::snapshot(const DatabaseName& name) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   return database->snapshot();
+}
+
+Result<std::shared_ptr<SqlSnapshot>> StoreImpl::sql_snapshot(const DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->sql_snapshot();
 }
 
 StoreMetrics StoreImpl::metrics() {

@@ -28,6 +28,7 @@ struct StoreOptions {
   int idle_close_ms = 10'000;       // an unused database is closed after this
   int transaction_idle_ms = 5'000;  // an interactive transaction is rolled back after this
   int statement_inline_ms = 3;      // a read that takes longer moves off the caller's thread
+  int copy_timeout_ms = 3'600'000;  // an SqlSnapshot ends after this, whoever still reads it
   std::uint64_t log_bytes_max =
       256 << 20;  // recent transactions kept for followers, all databases together …
   std::int64_t log_age_max_ms = 3'600'000;  // … and for how long
@@ -78,6 +79,18 @@ class Snapshot {
   // The image of a page as the primary's transactions carried it (its checksums add up to
   // position().checksum); zeros for the lock page. Valid until the next call.
   virtual Result<ByteView> page(PageNo page) = 0;
+};
+
+// A consistent state of a database for SQL of ours, for as long as it lives; it keeps the -wal from
+// starting again. Thread: one at a time. Blocks on the disk.
+class SqlSnapshot {
+ public:
+  virtual ~SqlSnapshot() = default;
+  virtual Bookmark bookmark() const = 0;
+  // Runs `work` on a read-only connection whose read transaction sees that state. Statements made
+  // there may be kept until a later call. kTimeout: it lived longer than
+  // StoreOptions::copy_timeout_ms, and has let go of the state.
+  virtual Result<> with(const std::function<Result<>(sqlite::Connection&)>& work) = 0;
 };
 
 // Ends when destroyed; after that the callback is not running and will not be called.
@@ -147,6 +160,8 @@ class Store {
                                                           std::function<void()> changed) = 0;
   // Blocks.
   virtual Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) = 0;
+  // Blocks.
+  virtual Result<std::shared_ptr<SqlSnapshot>> sql_snapshot(const DatabaseName& name) = 0;
 
   // Runs `work` on a helper thread.
   virtual void post_blocking(std::function<void()> work) = 0;

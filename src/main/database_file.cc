@@ -15,8 +15,6 @@ namespace {
 
 constexpr std::string_view kMagic("SQLite format 3\0", 16);
 
-bool is_script(const std::string& path) { return path.ends_with(".sql"); }
-
 std::uint64_t size_of(const std::string& path) {
   struct stat status{};
   return ::stat(path.c_str(), &status) == 0 ? static_cast<std::uint64_t>(status.st_size) : 0;
@@ -109,6 +107,8 @@ Result<> fill_from_database(const std::string& path, Upload& upload) {
 
 }  // namespace
 
+bool is_script(const std::string& path) { return path.ends_with(".sql"); }
+
 Result<std::unique_ptr<TemporaryFile>> TemporaryFile::create() {
   const char* directory = std::getenv("TMPDIR");
   std::string path =
@@ -160,10 +160,6 @@ Result<std::unique_ptr<ExportTarget>> ExportTarget::create(const std::string& pa
     return fail(part.error());
   }
   target->part_ = *std::move(part);
-  if (is_script(path)) {
-    OFFPRINT_TRY_ASSIGN(target->database_, TemporaryFile::create());
-    OFFPRINT_TRY_ASSIGN(target->database_file_, open_file(target->database_->path, "wb"));
-  }
   return target;
 }
 
@@ -172,21 +168,11 @@ ExportTarget::~ExportTarget() {
 }
 
 Result<> ExportTarget::write(ByteView piece) {
-  std::FILE* to = database_file_ ? database_file_.get() : part_.get();
-  if (std::fwrite(piece.data(), 1, piece.size(), to) == piece.size()) return {};
-  return fail(io_error("write " + (database_file_ ? database_->path : part_path_), errno));
-}
-
-Result<> ExportTarget::write_script() {
-  if (std::fflush(database_file_.get()) != 0)
-    return fail(io_error("write " + database_->path, errno));
-  database_file_.reset();
-  OFFPRINT_TRY_ASSIGN(auto database, sqlite::Connection::open(database_->path, {}));
-  return dump_script(database, part_.get());
+  if (std::fwrite(piece.data(), 1, piece.size(), part_.get()) == piece.size()) return {};
+  return fail(io_error("write " + part_path_, errno));
 }
 
 Result<> ExportTarget::finish() {
-  if (database_file_) OFFPRINT_TRY(write_script());
   mode_t mask = ::umask(0);
   ::umask(mask);
   int descriptor = ::fileno(part_.get());

@@ -41,8 +41,10 @@ struct Upload {
 Result<std::unique_ptr<Upload>> open_for_upload(const std::string& path,
                                                 const NewFileOptions& defaults);
 
-// Takes the bytes of an SQLite file and makes FILE of them: that same file, or a script when it
-// ends with .sql. FILE appears whole or not at all.
+// Its name says that it is a script of SQL, not an SQLite file.
+bool is_script(const std::string& path);
+
+// Makes FILE of the bytes that it is given. FILE appears whole or not at all.
 class ExportTarget {
  public:
   // kConflict: FILE exists, and `force` is not set; or a program is at work on it.
@@ -53,14 +55,11 @@ class ExportTarget {
 
  private:
   ExportTarget(std::string path, bool force) : path_(std::move(path)), force_(force) {}
-  Result<> write_script();
 
   const std::string path_;
   const bool force_;
   std::string part_path_;  // beside FILE
   FileHandle part_;
-  std::unique_ptr<TemporaryFile> database_;  // of a script
-  FileHandle database_file_;
 };
 
 }  // namespace offprint

@@ -195,7 +195,7 @@ Result<> export_file(const DbOptions& options) {
   StatusLine line;
   ProgressBar bar(line, "exporting " + options.name);
   HttpCall call;
-  call.url = url + "/snapshot";
+  call.url = url + (is_script(options.file) ? "/dump" : "/snapshot");
   std::uint64_t size = 0;
   call.sink = [&](ByteView piece) {
     size += piece.size();

@@ -177,6 +177,8 @@ void add_serve(CLI::App& app, int& exit_code) {
               "a client that takes nothing of its answer for so long is cut");
   settings->add("transaction_idle_ms", options->store.transaction_idle_ms,
                 "an interactive transaction without a request for so long is rolled back");
+  add_timeout(*settings, "copy_timeout_ms", options->store.copy_timeout_ms,
+              "a dump or export that was not taken within this is cut off");
   settings->add("idle_close_ms", options->store.idle_close_ms,
                 "an unused database's files are closed after this");
   settings->add("log_bytes_max", options->store.log_bytes_max,

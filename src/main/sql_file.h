@@ -7,7 +7,7 @@
 #include "base/result.h"
 #include "sqlite/connection.h"
 
-// SQL scripts on one side, local SQLite files on the other.
+// From SQL scripts to local SQLite files.
 namespace offprint {
 
 struct NewFileOptions {
@@ -26,9 +26,5 @@ struct LoadedScript {
 // Errors: "line N: …" with the line within the script.
 Result<LoadedScript> load_script(std::FILE* script, const std::string& database_path,
                                  const NewFileOptions& options);
-
-// Writes a database as a script that makes an equal one: rows keep their rowids, virtual tables
-// their contents. Reads one consistent state. Blocks.
-Result<> dump_script(sqlite::Connection& database, std::FILE* to);
 
 }  // namespace offprint

@@ -4,6 +4,7 @@
 
 #include "server/d1_databases.h"
 #include "server/d1_envelope.h"
+#include "server/d1_export.h"
 #include "server/d1_graphql.h"
 #include "server/d1_query.h"
 #include "server/d1_time_travel.h"
@@ -103,8 +104,10 @@ void route_database(Service& service, const database::DatabaseInfo& info, HttpRe
     if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
     return responder.respond(time_travel_bookmark(service, *name, address));
   }
-  if (action == "query" || action == "raw" || action == "time_travel/restore") {
+  if (action == "query" || action == "raw" || action == "export" ||
+      action == "time_travel/restore") {
     if (!is_post) return responder.respond(method_not_allowed("POST"));
+    if (action == "export") return start_export(service, info, request, std::move(responder));
     if (action == "time_travel/restore")
       return responder.respond(time_travel_restore(service, *name, address));
     return handle_query(service, *name, request,
@@ -128,6 +131,10 @@ void handle_rest(Service& service, HttpRequest& request, const Address& address,
   if (path == "graphql") {
     if (request.method != Method::kPost) return responder.respond(method_not_allowed("POST"));
     return handle_graphql(service, request, std::move(responder));
+  }
+  if (segments.size() == 6 && segments[2] == "d1" && segments[3] == "export") {
+    if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
+    return download_export(service, address, request.target, std::move(responder));
   }
   bool below_account = segments.size() >= 6 && segments[2] == "accounts" && segments[4] == "d1" &&
                        segments[5] == "database";

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "base/clock.h"
+#include "server/signed_target.h"
 #include "server/store_testing.h"
 
 namespace offprint::server {
@@ -162,6 +163,63 @@ TEST_F(D1Rest, WhatClientsAskOfAnAccount) {
       "\n");
   EXPECT_EQ(ask("POST", "/client/v4/graphql", R"_({"query":"{ zones }"})_").status, 400);
   EXPECT_EQ(ask("GET", "/client/v4/graphql").status, 405);
+}
+
+TEST_F(D1Rest, Exports) {
+  std::string id = make("e");
+  sql(id,
+      "CREATE TABLE t(v); CREATE TABLE [o \u00e4&](v); INSERT INTO t VALUES (1); CREATE VIEW w AS "
+      "SELECT 1");
+  auto link = [&](const std::string& options) {
+    std::string answer = ok("POST", "/e/export", R"_({"output_format":"polling")_" + options + "}");
+    EXPECT_NE(answer.find(R"_("type":"export","at_bookmark":")_" +
+                          store->info(*database::DatabaseName::parse("e"))->bookmark.text() +
+                          "\",\"status\":\"complete\""),
+              std::string::npos)
+        << answer;
+    EXPECT_NE(answer.find("\"filename\":\"e.sql\""), std::string::npos) << answer;
+    std::string url = between(answer, "\"signed_url\":\"http://x", "\"");
+    EXPECT_FALSE(url.empty()) << answer;
+    return url;
+  };
+  auto download = [&](const std::string& target) {
+    auto client = send("GET", target);
+    Response response = client->wait();
+    EXPECT_EQ(response.status, 200) << response.body;
+    return testing::read_all(response, client);
+  };
+  std::string all = link("");
+  std::string script = download(all);
+  EXPECT_NE(script.find("INSERT INTO"), std::string::npos) << script;
+  EXPECT_NE(script.find("CREATE VIEW w"), std::string::npos) << script;
+  EXPECT_EQ(script.find("BEGIN"), std::string::npos) << script;
+  EXPECT_EQ(download(link(R"_(,"dump_options":{"no_data":true})_")).find("INSERT"),
+            std::string::npos);
+  EXPECT_EQ(download(link(R"_(,"dump_options":{"no_schema":true})_")).find("CREATE"),
+            std::string::npos);
+  std::string one = download(link(R"_(,"dump_options":{"tables":["o \u00e4&"]})_"));
+  EXPECT_NE(one.find("CREATE TABLE [o"), std::string::npos) << one;
+  EXPECT_EQ(one.find("CREATE TABLE t"), std::string::npos) << one;
+  // Nobody can make an address of his own, or use one for ever.
+  std::string other = all;
+  other.replace(other.find("transaction=0"), 13, "transaction=1");
+  EXPECT_EQ(ask("GET", other).status, 403);
+  EXPECT_EQ(ask("GET", all.substr(0, all.size() - 1)).status, 403);
+  EXPECT_EQ(ask("GET", all.substr(0, all.find("&signature"))).status, 403);
+  StreamKey key = streams->derived_key("d1 export");
+  EXPECT_TRUE(is_signed_target(key, all, unix_time_ms()));
+  EXPECT_FALSE(is_signed_target(key, all, unix_time_ms() + 3'700'000));
+  EXPECT_FALSE(is_signed_target(streams->derived_key("d1 import"), all, unix_time_ms()));
+  ok("DELETE", "/e", "");
+  EXPECT_EQ(ask("GET", all).status, 404);
+  make("e");
+  for (const char* body :
+       {"", "[]", "{}", "{\"output_format\":\"file\"}",
+        "{\"output_format\":\"polling\",\"dump_options\":1}",
+        "{\"output_format\":\"polling\",\"dump_options\":{\"tables\":[1]}}",
+        "{\"output_format\":\"polling\",\"dump_options\":{\"no_data\":true,\"no_schema\":true}}"}) {
+    EXPECT_EQ(code_of(ok("POST", "/e/export", body, 400)), "7400") << body;
+  }
 }
 
 TEST_F(D1Rest, TimeTravelKnowsTheNewestState) {

@@ -13,6 +13,7 @@
 #include "server/root_database.h"
 #include "server/snapshot_download.h"
 #include "server/streams.h"
+#include "server/text_download.h"
 #include "server/upload.h"
 #include "sqlite/connection.h"
 
@@ -171,9 +172,13 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
       return responder.respond(not_found("an address with escapes; write /db/NAME/import"));
     return handle_import(service_, target.name, std::move(receiver), std::move(responder));
   }
-  if (action == "dump" && is_post)  // of a D1 binding
-    return handle_snapshot(service_, target.name, std::move(responder));
   if (action == "execute") return responder.respond(method_not_allowed("POST"));
+  if (action == "dump") {
+    if (is_post)  // of a D1 binding
+      return handle_snapshot(service_, target.name, std::move(responder));
+    if (!is_get(request)) return responder.respond(method_not_allowed("GET, POST"));
+    return handle_dump(service_, target.name, address, std::move(responder));
+  }
   if (action == "stream") {
     if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
     return handle_stream(service_, target.name, request, address, std::move(responder));

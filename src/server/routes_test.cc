@@ -251,5 +251,27 @@ TEST_F(Routes, SnapshotAndImport) {
   EXPECT_EQ(uploads(), 0);
 }
 
+TEST_F(Routes, DumpIsAScriptOfOneState) {
+  create("q");
+  query(R"_(["CREATE TABLE t(id INTEGER PRIMARY KEY, v)","CREATE TABLE u(v)",)_"
+        R"_("INSERT INTO t(v) VALUES ('a')"])_");
+  auto client = send("GET", "/db/q/dump");
+  Response response = client->wait();
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(response.content_type, "application/sql");
+  EXPECT_NE(response.headers.find("Offprint-Bookmark: "), std::string::npos);
+  EXPECT_EQ(read_all(response, client),
+            "PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\nPRAGMA defer_foreign_keys=ON;\n"
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, v);\nCREATE TABLE u(v);\n"
+            "INSERT INTO \"t\"(\"id\",\"v\") VALUES(1,'a');\nCOMMIT;\n");
+  client = send("GET", "/db/q/dump?data=0&transaction=0&table=u");
+  response = client->wait();
+  EXPECT_EQ(read_all(response, client), "PRAGMA defer_foreign_keys=ON;\nCREATE TABLE u(v);\n");
+  EXPECT_EQ(ask("GET", "/db/q/dump?data=2").status, 400);
+  EXPECT_EQ(ask("GET", "/db/q/dump?table=x").status, 404);
+  EXPECT_EQ(ask("GET", "/db/none/dump").status, 404);
+  EXPECT_EQ(ask("POST", "/db/q/dump").status, 405);
+}
+
 }  // namespace
 }  // namespace offprint::server

@@ -98,6 +98,19 @@ class RoutesTest : public ::testing::Test {
   std::unique_ptr<Router> router;
 };
 
+// The whole of a streamed answer.
+inline std::string read_all(Response& response, const std::shared_ptr<FakeClient>& client) {
+  std::string text = response.body;
+  if (!response.stream) return text;
+  response.stream->start(client);
+  for (;;) {
+    auto state = response.stream->fill(text);
+    if (state == BodyStream::State::kEnd) return text;
+    if (state == BodyStream::State::kFailed) return text + "(cut off)";
+    if (state == BodyStream::State::kWait) client->wait_for_wake_or(std::chrono::seconds(20));
+  }
+}
+
 // The text between two others; "" when they are not there.
 inline std::string between(const std::string& text, const std::string& before,
                            const std::string& after) {
