@@ -34,7 +34,20 @@ TEST(Crc32c, KnownValueAndSplit) {
   EXPECT_EQ(crc32c(text.subspan(4), crc32c(text.first(4))), 0xe3069283u);
 }
 
-TEST(Clock, Rfc3339) { EXPECT_EQ(format_rfc3339(1767323045678), "2026-01-02T03:04:05.678Z"); }
+TEST(Clock, Rfc3339) {
+  EXPECT_EQ(format_rfc3339(1767323045678), "2026-01-02T03:04:05.678Z");
+  for (const char* text : {"2026-01-02T03:04:05.678Z", "2026-01-02t05:04:05.6789+02:00",
+                           "2026-01-01T21:34:05.678-05:30"}) {
+    EXPECT_EQ(parse_rfc3339(text), 1767323045678) << text;
+  }
+  EXPECT_EQ(parse_rfc3339("1970-01-01T00:00:01Z"), 1000);
+  for (const char* text :
+       {"", "2026", "2026-01-02", "2026-02-30T00:00:00Z", "2026-01-02T24:00:00Z",
+        "2026-01-02T03:04:05", "2026-01-02T03:04:05.Z", "2026-01-02T03:04:05Zx",
+        "2026-1-2T03:04:05Z", "2026-01-02T03:04:05+2:00", "-026-01-02T03:04:05Z"}) {
+    EXPECT_FALSE(parse_rfc3339(text)) << text;
+  }
+}
 
 Result<int> half(int number) {
   if (number % 2 != 0) return fail(Code::kInvalid, "odd");

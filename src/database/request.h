@@ -2,7 +2,9 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -26,6 +28,13 @@ struct SqlStatement {
   std::string sql;
   std::vector<sqlite::Value> args;
   std::vector<NamedValue> named_args;
+};
+
+// Statements that are still to run, one after the other: their text, and the arguments of all of
+// them. Views: whoever owns them must outlive the run.
+struct Script {
+  std::string_view sql;
+  std::span<const sqlite::Value> args;
 };
 
 // Takes the rows of one statement, on the thread that runs it.

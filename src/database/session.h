@@ -32,7 +32,13 @@ class Session {
   // trailing semicolons, blanks and comments are no second one). Errors of SQLite: Code::kSql with
   // the extended code; refused by policy: kForbidden; deadline: kTimeout.
   virtual Result<StatementResult> execute(const SqlStatement& statement, RowSink& sink) = 0;
-  // Runs all statements of a text, dropping rows; stops at the first error.
+  // Runs the first statement of `script`, which takes as many arguments as it has parameters, and
+  // leaves in `script` what follows it. Text without a statement: nothing runs, `sink` is not
+  // called, and the script becomes empty. kInvalid "ARGS_INVALID" when too few arguments are left;
+  // too many are the caller's to notice. A zero byte must follow the text, as in a std::string.
+  virtual Result<StatementResult> execute_next(Script& script, RowSink& sink) = 0;
+  // Runs all statements of a text, dropping rows; stops at the first error. A zero
+  // byte must follow the text.
   virtual Result<> execute_script(std::string_view sql) = 0;
   // Parameters and columns of one statement, without running it.
   virtual Result<Description> describe(std::string_view sql) = 0;

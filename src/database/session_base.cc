@@ -55,6 +55,25 @@ Result<StatementResult> SessionBase::execute(const SqlStatement& statement, RowS
   return run(lease, sink);
 }
 
+Result<StatementResult> SessionBase::execute_next(Script& script, RowSink& sink) {
+  if (lost()) return lose(lost_);
+  std::string_view rest;
+  OFFPRINT_TRY_ASSIGN(auto lease, connection_.prepare(script.sql, &rest));
+  script.sql = rest;
+  if (!lease->statement) return StatementResult();
+  auto count = static_cast<std::size_t>(sqlite3_bind_parameter_count(lease->statement.handle()));
+  if (count > script.args.size()) {
+    return fail(Code::kInvalid,
+                fmt::format("ARGS_INVALID: the statement has {} parameters, {} arguments are left",
+                            count, script.args.size()));
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    OFFPRINT_TRY(lease->statement.bind_value(static_cast<int>(i) + 1, script.args[i]));
+  }
+  script.args = script.args.subspan(count);
+  return run(lease, sink);
+}
+
 Result<> SessionBase::execute_script(std::string_view sql) {
   NullSink sink;
   while (!lost() && !skip_blanks(sql).empty()) {

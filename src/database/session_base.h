@@ -23,6 +23,7 @@ class SessionBase : public Session {
   };
 
   Result<StatementResult> execute(const SqlStatement& statement, RowSink& sink) final;
+  Result<StatementResult> execute_next(Script& script, RowSink& sink) final;
   Result<> execute_script(std::string_view sql) final;
   Result<Description> describe(std::string_view sql) final;
   bool lost() const final { return lost_ != Lost::kNo; }

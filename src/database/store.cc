@@ -71,6 +71,7 @@ class StoreImpl final : public Store {
   Result<DatabaseInfo> create(const DatabaseName& name, const CreateOptions& options) override;
   Result<> drop(const DatabaseName& name) override;
   Result<DatabaseInfo> info(const DatabaseName& name) override;
+  Result<DatabaseInfo> info(std::uint64_t id) override;
   std::vector<DatabaseInfo> list(const std::string& prefix, const std::string& after,
                                  std::size_t limit) override;
 
@@ -363,6 +364,18 @@ void StoreImpl::finish_drops() {
 Result<DatabaseInfo> StoreImpl::info(const DatabaseName& name) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   return database->info();
+}
+
+Result<DatabaseInfo> StoreImpl::info(std::uint64_t id) {
+  std::shared_ptr<HostedDatabase> found;
+  {
+    std::shared_lock lock(mutex_);
+    for (const auto& [name, database] : databases_) {
+      if (database->identity().id == id) found = database;
+    }
+  }
+  if (!found) return fail(Code::kNotFound, fmt::format("no database with number {}", id));
+  return found->info();
 }
 
 std::vector<DatabaseInfo> StoreImpl::list(const std::string& prefix, const std::string& after,

@@ -127,6 +127,8 @@ class Store {
   virtual Result<> drop(const DatabaseName& name) = 0;
   // From memory. kNotFound.
   virtual Result<DatabaseInfo> info(const DatabaseName& name) = 0;
+  // The same by its number; looks at all of them.
+  virtual Result<DatabaseInfo> info(std::uint64_t id) = 0;
   // By name, those greater than `after` that start with `prefix`.
   virtual std::vector<DatabaseInfo> list(const std::string& prefix, const std::string& after,
                                          std::size_t limit) = 0;

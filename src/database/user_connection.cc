@@ -169,7 +169,9 @@ Result<UserConnection::Lease> UserConnection::prepare(std::string_view sql,
       return Lease(*this, std::move(cached.second), std::move(cached.first));
     }
   }
-  if (sql.find('\0') != std::string_view::npos)
+  // Of a longer text SQLite reads the first statement in place, up to the zero byte at its end;
+  // without that it would copy all of the text for each of its statements.
+  if (whole && sql.find('\0') != std::string_view::npos)
     return fail(Code::kInvalid, "SQL_HAS_NUL: the SQL text contains a zero byte");
   bool keep = whole && sql.size() <= kCachedTextMax && came_before(sql);
   policy_.reset();
@@ -179,13 +181,15 @@ Result<UserConnection::Lease> UserConnection::prepare(std::string_view sql,
   std::string_view text = readonly_begin ? std::string_view("BEGIN") : sql;
   sqlite3_stmt* raw = nullptr;
   const char* tail = nullptr;
-  int code = sqlite3_prepare_v3(handle(), text.data(), static_cast<int>(text.size()),
+  int code = sqlite3_prepare_v3(handle(), text.data(), static_cast<int>(text.size()) + !whole,
                                 keep ? SQLITE_PREPARE_PERSISTENT : 0, &raw, &tail);
   prepared->statement = sqlite::Statement(raw);
   if (code != SQLITE_OK) return fail(error(code));
   std::string_view left =
       readonly_begin ? std::string_view() : sql.substr(static_cast<std::size_t>(tail - sql.data()));
   if (rest != nullptr) {
+    if (left.starts_with('\0'))
+      return fail(Code::kInvalid, "SQL_HAS_NUL: the SQL text contains a zero byte");
     *rest = left;
   } else if (raw == nullptr) {
     return fail(Code::kInvalid, "SQL_NO_STATEMENT: the SQL text contains no statement");

@@ -69,7 +69,8 @@ class UserConnection final : private Watchdog::Watched {
     std::string key_;  // empty: not to be kept
   };
 
-  // Prepares the first statement of `sql`. `rest`, when given, becomes what follows it. Without
+  // Prepares the first statement of `sql`. `rest`, when given, becomes what follows it; a zero byte
+  // must then follow the text, as it does in a std::string. Without
   // `rest` a second statement is refused ("SQL_MANY_STATEMENTS"). No statement at all:
   // "SQL_NO_STATEMENT", or, with `rest`, a lease with an empty statement.
   Result<Lease> prepare(std::string_view sql, std::string_view* rest = nullptr);

@@ -59,6 +59,15 @@ Result<StreamKey> load_stream_key(FileSystem& files, const std::string& path) {
   return key;
 }
 
+StreamKey ClientStreams::derived_key(std::string_view purpose) const {
+  StreamKey derived;
+  unsigned size = 0;
+  auto* done = HMAC(EVP_sha256(), key_.data(), static_cast<int>(key_.size()),
+                    as_bytes(purpose).data(), purpose.size(), derived.data(), &size);
+  OFFPRINT_ASSERT(done != nullptr && size == derived.size());
+  return derived;
+}
+
 std::string ClientStreams::sign(Kind kind, std::uint64_t id, std::uint32_t sequence,
                                 std::string_view database) const {
   Bytes raw(kHeadSize);

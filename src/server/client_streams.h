@@ -58,6 +58,9 @@ class ClientStreams {
   // transaction in `stream` is then to be released by the caller).
   Result<std::string> put(Stream& stream, std::string_view database);
 
+  // A secret for something else, which nobody can tell from the first one.
+  StreamKey derived_key(std::string_view purpose) const;
+
   std::size_t pinned_count() const { return pinned_count_.load(std::memory_order_relaxed); }
   // Streams idle for longer than options.idle_ms are dropped; returns their transactions.
   std::vector<std::shared_ptr<database::HeldTransaction>> expire(Deadline now);

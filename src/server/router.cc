@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include "server/d1_binding.h"
+#include "server/d1_rest.h"
 #include "server/databases_api.h"
 #include "server/errors.h"
 #include "server/forwarding.h"
@@ -80,7 +82,8 @@ Response preflight_answer(const HttpRequest& request) {
   response.content_type = {};
   std::string_view headers = request.header("Access-Control-Request-Headers");
   response.headers =
-      "Access-Control-Allow-Methods: GET, HEAD, POST, DELETE\r\nAccess-Control-Max-Age: 86400\r\n";
+      "Access-Control-Allow-Methods: GET, HEAD, POST, DELETE, PUT, "
+      "PATCH\r\nAccess-Control-Max-Age: 86400\r\n";
   if (!headers.empty())
     response.headers += "Access-Control-Allow-Headers: " + std::string(headers) + "\r\n";
   return response;
@@ -102,6 +105,12 @@ BodyPlan Router::plan_body(const HttpRequest& request) {
 
 void Router::handle(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver,
                     Responder responder) {
+  if (d1::is_proxied(request)) {
+    Result<d1::ProxiedRequest> proxied = d1::ProxiedRequest::unwrap(request);
+    if (!proxied) return responder.respond(structured_error(proxied.error()));
+    HttpRequest inner = proxied->request();
+    return handle(inner, nullptr, std::move(responder));
+  }
   std::string_view origin = request.header("Origin");
   if (origin.empty()) {
     return route(request, std::move(receiver),
@@ -132,6 +141,9 @@ void Router::route(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver,
                    Responder responder) {
   Result<Address> address = parse_address(request.target);
   if (!address) return responder.respond(structured_error(address.error()));
+  if (d1::is_rest_request(*address)) {
+    return d1::handle_rest(service_, request, *address, std::move(receiver), std::move(responder));
+  }
   if (address->segments.empty() || address->segments[0] != "db") {
     return route_root(request, *address, std::move(responder));
   }
@@ -147,6 +159,8 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
   bool is_post = request.method == Method::kPost;
   if (is_hrana_socket(action, request))
     return handle_hrana(service_, target.name, action, request, std::move(responder));
+  if (is_post && d1::is_binding_request(action, request, address))
+    return d1::handle_binding(service_, target.name, request, address, std::move(responder));
   if (is_hrana_action(action) || action == "query") {
     if (!is_post) return responder.respond(method_not_allowed("POST"));
     if (action == "query")
@@ -160,8 +174,11 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
       return responder.respond(not_found("an address with escapes; write /db/NAME/import"));
     return handle_import(service_, target.name, std::move(receiver), std::move(responder));
   }
+  if (action == "execute") return responder.respond(method_not_allowed("POST"));
   if (action == "dump") {
-    if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
+    if (is_post)  // of a D1 binding
+      return handle_snapshot(service_, target.name, std::move(responder));
+    if (!is_get(request)) return responder.respond(method_not_allowed("GET, POST"));
     return handle_dump(service_, target.name, address, std::move(responder));
   }
   if (action == "stream") {
@@ -188,8 +205,10 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
   if (path == "v1/databases" || path.starts_with("v1/databases/")) {
     return route_management(request, address, std::move(responder));
   }
-  if (is_hrana_action(path) || path == "query" || is_hrana_socket(path, request))
+  if (is_hrana_action(path) || path == "query" || path == "execute" ||
+      (path == "dump" && request.method == Method::kPost) || is_hrana_socket(path, request)) {
     return route_alias(request, path, std::move(responder));
+  }
   if (path == "v1/stream" && (is_get(request) || request.method == Method::kPost)) {
     return handle_node_stream(service_, request, address, std::move(responder));
   }
@@ -228,8 +247,8 @@ void Router::route_alias(HttpRequest& request, const std::string& action, Respon
     return responder.respond(method_not_allowed("POST"));
   auto answer = [this, action](const database::DatabaseName& name, HttpRequest& asked,
                                Responder later) {
-    if (action == "query") return handle_query(service_, name, asked, std::move(later));
-    handle_hrana(service_, name, action, asked, std::move(later));
+    Address address = parse_address(asked.target).value_or(Address());
+    route_database(asked, {name, action}, address, nullptr, std::move(later));
   };
   at_root_database(service_, request, std::move(responder), std::move(answer));
 }

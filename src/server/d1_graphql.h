@@ -1,0 +1,13 @@
+#pragma once
+
+#include "server/http_message.h"
+#include "server/service.h"
+
+namespace offprint::server::d1 {
+
+// POST /client/v4/graphql: the two questions that `wrangler d1 insights` and `wrangler d1 info`
+// ask, told apart by their node (d1QueriesAdaptiveGroups, d1AnalyticsAdaptiveGroups). No other
+// GraphQL is understood. This server keeps no such figures: the groups are empty.
+void handle_graphql(Service& service, HttpRequest& request, Responder responder);
+
+}  // namespace offprint::server::d1

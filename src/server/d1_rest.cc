@@ -1,0 +1,156 @@
+#include "server/d1_rest.h"
+
+#include <utility>
+
+#include "server/d1_databases.h"
+#include "server/d1_envelope.h"
+#include "server/d1_export.h"
+#include "server/d1_graphql.h"
+#include "server/d1_query.h"
+#include "server/d1_time_travel.h"
+#include "server/json_writer.h"
+
+namespace offprint::server::d1 {
+namespace {
+
+// What clients ask of an account before they come to databases. Who is asking is not known here, so
+// there is one account, whatever number its address has.
+constexpr std::string_view kAccount =
+    R"({"id":"00000000000000000000000000000000","name":"offprint","type":"standard"})";
+
+Response no_route(const HttpRequest& request) {
+  return rest_error(404, RestCode::kNoRoute,
+                    "Could not route to " + std::string(request.target) +
+                        ", perhaps your object identifier is invalid?");
+}
+
+Response method_not_allowed(std::string_view allowed) {
+  Response response = rest_error(405, RestCode::kNoRoute, "use " + std::string(allowed));
+  response.headers += "Allow: " + std::string(allowed) + "\r\n";
+  return response;
+}
+
+bool is_get(const HttpRequest& request) {
+  return request.method == Method::kGet || request.method == Method::kHead;
+}
+
+Response query_response(const Service& service, const database::DatabaseName& name, Answer answer) {
+  if (answer.error) return rest_error(*answer.error, "[]");
+  std::uint64_t size = database_size(service, name);
+  std::string list = "[";
+  for (const QueryResult& result : answer.results) {
+    list += list.size() > 1 ? ",{\"results\":" : "{\"results\":";
+    list += result.rows;
+    list += ",\"success\":true,\"meta\":";
+    append_meta(list, service, name, result, size);
+    list += '}';
+  }
+  list += ']';
+  return rest_result(list);
+}
+
+void handle_query(Service& service, const database::DatabaseName& name, HttpRequest& request,
+                  RunOptions::Rows rows, Responder responder) {
+  Result<QueryList> list = parse_rest_queries(request.body);
+  if (!list) return responder.respond(rest_error(list.error(), "[]"));
+  Result<ReadMode> mode = session_mode(service, request);
+  if (!mode) return responder.respond(rest_error(mode.error(), "[]"));
+  RunOptions options;
+  options.rows = rows;
+  options.result_for_each_statement = true;
+  run_queries(
+      service, name, *std::move(list), options, *mode,
+      [&service, name](Answer answer) { return query_response(service, name, std::move(answer)); },
+      std::move(responder));
+}
+
+void route_account(HttpRequest& request, const std::string& path, Responder responder) {
+  if (path == "user/tokens/verify") {
+    return responder.respond(
+        rest_result(R"({"id":"00000000000000000000000000000000","status":"active"})"));
+  }
+  if (path == "user") {
+    return responder.respond(
+        rest_result(R"({"id":"00000000000000000000000000000000","email":"nobody@localhost"})"));
+  }
+  std::string account(kAccount);
+  if (path == "accounts" || path == "memberships") {
+    std::string item = path == "accounts"
+                           ? account
+                           : R"({"id":"00000000000000000000000000000000","status":"accepted",)"
+                             R"("account":)" +
+                                 account + "}";
+    return responder.respond(rest_result(
+        "[" + item + "]", R"({"page":1,"per_page":20,"count":1,"total_count":1,"total_pages":1})"));
+  }
+  responder.respond(no_route(request));
+}
+
+void route_database(Service& service, const database::DatabaseInfo& info, HttpRequest& request,
+                    const Address& address, std::shared_ptr<BodyReceiver>, Responder responder) {
+  std::string action = address.path_from(7);
+  bool is_post = request.method == Method::kPost;
+  if (action.empty()) {
+    if (is_get(request)) return describe_database(service, info, address, std::move(responder));
+    if (request.method == Method::kDelete)
+      return delete_database(service, info, std::move(responder));
+    if (request.method == Method::kPut || request.method == Method::kPatch)
+      return update_database(service, info, request, std::move(responder));
+    return responder.respond(method_not_allowed("GET, PUT, PATCH, DELETE"));
+  }
+  auto name = database::DatabaseName::parse(info.name);
+  if (!name) return responder.respond(rest_error(name.error()));
+  if (action == "time_travel/bookmark") {
+    if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
+    return responder.respond(time_travel_bookmark(service, *name, address));
+  }
+  if (action == "query" || action == "raw" || action == "export" ||
+      action == "time_travel/restore") {
+    if (!is_post) return responder.respond(method_not_allowed("POST"));
+    if (action == "export") return start_export(service, info, request, std::move(responder));
+    if (action == "time_travel/restore")
+      return responder.respond(time_travel_restore(service, *name, address));
+    return handle_query(service, *name, request,
+                        action == "raw" ? RunOptions::Rows::kArrays : RunOptions::Rows::kObjects,
+                        std::move(responder));
+  }
+  responder.respond(no_route(request));
+}
+
+}  // namespace
+
+bool is_rest_request(const Address& address) {
+  return address.segments.size() >= 2 && address.segments[0] == "client" &&
+         address.segments[1] == "v4";
+}
+
+void handle_rest(Service& service, HttpRequest& request, const Address& address,
+                 std::shared_ptr<BodyReceiver> receiver, Responder responder) {
+  const auto& segments = address.segments;
+  std::string path = address.path_from(2);
+  if (path == "graphql") {
+    if (request.method != Method::kPost) return responder.respond(method_not_allowed("POST"));
+    return handle_graphql(service, request, std::move(responder));
+  }
+  if (segments.size() == 6 && segments[2] == "d1" && segments[3] == "export") {
+    if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
+    return download_export(service, address, request.target, std::move(responder));
+  }
+  bool below_account = segments.size() >= 6 && segments[2] == "accounts" && segments[4] == "d1" &&
+                       segments[5] == "database";
+  if (!below_account) {
+    if (!is_get(request)) return responder.respond(no_route(request));
+    return route_account(request, path, std::move(responder));
+  }
+  if (segments.size() == 6) {
+    if (is_get(request)) return list_databases(service, address, std::move(responder));
+    if (request.method == Method::kPost)
+      return create_database(service, request, std::move(responder));
+    return responder.respond(method_not_allowed("GET, POST"));
+  }
+  Result<database::DatabaseInfo> info = find_database(service, segments[6]);
+  if (!info) return responder.respond(rest_error(info.error()));
+  route_database(service, *info, request, address, std::move(receiver), std::move(responder));
+}
+
+}  // namespace offprint::server::d1
