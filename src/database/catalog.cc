@@ -10,7 +10,7 @@
 namespace offprint::database {
 namespace {
 
-constexpr std::int64_t kFormatVersion = 1;
+constexpr std::int64_t kFormatVersion = 2;  // 1: without the tables of revocations
 
 constexpr char kSchema[] =
     "CREATE TABLE IF NOT EXISTS databases(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL "
@@ -21,6 +21,13 @@ constexpr char kSchema[] =
     "CREATE TABLE IF NOT EXISTS dropped(name TEXT PRIMARY KEY, epoch INTEGER NOT NULL) STRICT, "
     "WITHOUT ROWID;"
     "PRAGMA user_version=1;";
+
+constexpr char kRevocationSchema[] =
+    "CREATE TABLE IF NOT EXISTS revoked_tokens(id TEXT PRIMARY KEY, until_s INTEGER NOT NULL) "
+    "STRICT, WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS token_watermarks(database TEXT PRIMARY KEY, not_before_s INTEGER "
+    "NOT NULL) STRICT, WITHOUT ROWID;"
+    "PRAGMA user_version=2;";
 
 class CollectRows final : public RowSink {
  public:
@@ -166,6 +173,48 @@ Result<> Catalog::remove(std::uint64_t id, const std::string& name, Epoch epoch)
                          {name, std::int64_t{epoch.value}}));
     return {};
   });
+}
+
+Result<> Catalog::revoke(const Revocation& revocation) {
+  return run([revocation](Session& session) -> Result<> {
+    OFFPRINT_TRY(session.execute_script(kRevocationSchema));
+    if (revocation.token_id.empty()) {
+      OFFPRINT_TRY(execute(session,
+                           "INSERT INTO token_watermarks VALUES(?, ?) ON CONFLICT DO UPDATE SET "
+                           "not_before_s = max(not_before_s, excluded.not_before_s)",
+                           {revocation.database, revocation.not_before_s}));
+      return {};
+    }
+    OFFPRINT_TRY(
+        execute(session, "DELETE FROM revoked_tokens WHERE until_s <= ?", {unix_time_ms() / 1000}));
+    OFFPRINT_TRY(execute(session,
+                         "INSERT INTO revoked_tokens VALUES(?, ?) ON CONFLICT DO UPDATE SET "
+                         "until_s = max(until_s, excluded.until_s)",
+                         {revocation.token_id, revocation.until_s}));
+    return {};
+  });
+}
+
+Result<std::vector<Revocation>> Catalog::revocations() {
+  std::vector<Revocation> all;
+  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+    all.clear();
+    std::int64_t version = 0;
+    OFFPRINT_TRY(execute(session, "PRAGMA user_version", {},
+                         [&](const auto& row) { version = row.column_int(0); }));
+    if (version < 2) return {};
+    OFFPRINT_TRY(execute(
+        session, "SELECT id, until_s FROM revoked_tokens ORDER BY id", {}, [&](const auto& row) {
+          all.push_back({std::string(row.column_text(0)), row.column_int(1), {}, 0});
+        }));
+    OFFPRINT_TRY(
+        execute(session, "SELECT database, not_before_s FROM token_watermarks ORDER BY database",
+                {}, [&](const auto& row) {
+                  all.push_back({{}, 0, std::string(row.column_text(0)), row.column_int(1)});
+                }));
+    return {};
+  }));
+  return all;
 }
 
 }  // namespace offprint::database

@@ -128,7 +128,7 @@ Connection::Step Connection::advance() {
       return Step::kClose;
     }
     if (!head_seen_ && parser_.state() != HttpParser::State::kHead) {
-      begin_body();
+      if (!begin_body()) return Step::kRequest;
       continue;
     }
     if (receiver_ && head_seen_ && parser_.body().size() >= kBodyPiece) return Step::kPassBody;
@@ -142,18 +142,30 @@ Connection::Step Connection::advance() {
 }
 
 // The head is there: decides where the body goes, and invites it if the client waits for that.
-void Connection::begin_body() {
+// False: the request was refused, and its answer is ready.
+bool Connection::begin_body() {
   head_seen_ = true;
   HttpRequest& request = parser_.request();
   head_only_ = request.method == Method::kHead;
   keep_alive_ = request.keep_alive && !stopping_;
   BodyPlan plan = handler_.plan_body(request);
+  if (plan.refusal) {
+    if (parser_.state() != HttpParser::State::kDone) keep_alive_ = false;  // its body is not read
+    deadline_ = Deadline::max();
+    handling_ = true;
+    count(loop_->counters().requests);
+    response_ = *std::move(plan.refusal);
+    response_ready_.store(true, std::memory_order_relaxed);
+    return false;
+  }
+  request.access = std::move(plan.access);
   receiver_ = std::move(plan.receiver);
   parser_.set_body_limit(plan.limit);
   if (request.expects_continue && parser_.state() == HttpParser::State::kBody &&
       in_begin_ == in_end_) {
     out_ += "HTTP/1.1 100 Continue\r\n\r\n";
   }
+  return true;
 }
 
 void Connection::dispatch() {

@@ -76,7 +76,7 @@ class Connection final : public Client,
   Awaitable pass_body_piece();
 
   Step advance();
-  void begin_body();
+  bool begin_body();
   void dispatch();
   void refuse();
   void make_room();
