@@ -139,7 +139,7 @@ int run(const SqlOptions& options) {
                         : options.json        ? ResultFormat::kJson
                         : is_terminal(stdout) ? ResultFormat::kTable
                                               : ResultFormat::kPlain;
-  SqlClient client(*url, options.remote.token);
+  SqlClient client(*url, options.remote);
   Runner runner(client, format);
   if (options.sql.empty() && is_terminal(stdin)) return converse(runner, options);
   Result<> done =

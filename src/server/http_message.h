@@ -116,7 +116,7 @@ class Responder {
 struct BodyPlan {
   std::optional<Response> refusal;       // the answer; the body is not looked at
   std::shared_ptr<const Access> access;  // for HttpRequest::access
-  std::uint64_t limit = 0;  // in bytes; beyond it 413
+  std::uint64_t limit = 0;               // in bytes; beyond it 413
   std::shared_ptr<BodyReceiver>
       receiver;  // empty: memory. Shared by the connection and the handler.
 };

@@ -1,6 +1,7 @@
 #include "server/pipeline.h"
 
 #include "server/errors.h"
+#include "server/gate.h"
 #include "server/hrana_run.h"
 #include "server/json_writer.h"
 
@@ -112,6 +113,7 @@ void handle_pipeline(Service& service, const database::DatabaseName& name, HttpR
                                                 *std::move(stream), std::move(responder));
   work->deadline = service.deadline();
   mode->apply(*work);
+  work->rights = access_of(service, request).sql_rights(name);
   if (!runs && (!held || closes)) {
     if (held) service.store.release(held);
     return work->answer_at_once();

@@ -5,6 +5,7 @@
 #include "database/session.h"
 #include "database/sql_text.h"
 #include "server/errors.h"
+#include "server/gate.h"
 #include "server/json_reader.h"
 #include "server/json_writer.h"
 #include "server/rows_json.h"
@@ -101,10 +102,7 @@ class QueryRequest final : public database::Request {
  public:
   QueryRequest(Service& service, const database::DatabaseName& name, Query query,
                Responder responder)
-      : service_(service),
-        name_(name),
-        query_(std::move(query)),
-        responder_(std::move(responder)) {
+      : service_(service), name_(name), query_(std::move(query)), responder_(std::move(responder)) {
     for (const auto& statement : query_.statements)
       read_only_ &= database::looks_read_only(statement.sql);
   }
@@ -215,9 +213,11 @@ void handle_query(Service& service, const database::DatabaseName& name, HttpRequ
   if (!query) return responder.respond(structured_error(query.error()));
   Result<ReadMode> mode = read_mode(service, request);
   if (!mode) return responder.respond(structured_error(mode.error()));
-  auto work = std::make_unique<QueryRequest>(service, name, *std::move(query), std::move(responder));
+  auto work =
+      std::make_unique<QueryRequest>(service, name, *std::move(query), std::move(responder));
   work->deadline = service.deadline();
   mode->apply(*work);
+  work->rights = access_of(service, request).sql_rights(name);
   service.store.submit(name, std::move(work));
 }
 

@@ -8,9 +8,6 @@
 
 namespace offprint::server {
 
-// The database of requests at the root.
-inline constexpr std::string_view kDefaultDatabase = "default";
-
 // Every address of the server, and who answers it. docs/protocol/http.md.
 class Router final : public HttpHandler {
  public:

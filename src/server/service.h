@@ -15,6 +15,9 @@
 
 namespace offprint::server {
 
+class Authenticator;
+class Revocations;
+
 struct ServiceOptions {
   std::string node_name = "local";
   std::string version = "0";                                // of the program
@@ -33,6 +36,8 @@ struct Service {
   ServiceOptions options;
   std::function<HttpCounters()> http_counters = {};  // for /metrics; may be empty
   PayloadCache payloads{};                           // for followers
+  Authenticator* authenticator = nullptr;            // null: nobody is asked for a token
+  Revocations* revocations = nullptr;                // set when `authenticator` is
 
   // Every local database can be served. From memory.
   bool is_ready() const { return true; }

@@ -8,7 +8,9 @@
 
 #include <fmt/format.h>
 
+#include "server/access.h"
 #include "server/errors.h"
+#include "server/gate.h"
 #include "server/stream_feed.h"
 
 namespace offprint::server {
@@ -28,8 +30,9 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
  public:
   enum class State { kIdle, kMore, kNeedsHelper, kEnded };
 
-  FeedSet(Service& service, bool multiplexed, bool all)
-      : service_(service), multiplexed_(multiplexed), all_(all) {}
+  // `access` may be null: everything.
+  FeedSet(Service& service, std::shared_ptr<const Access> access, bool multiplexed, bool all)
+      : service_(service), access_(std::move(access)), multiplexed_(multiplexed), all_(all) {}
   ~FeedSet() { subscriptions_.clear(); }  // first: they call notify()
 
   // kNotFound. Thread: as produce().
@@ -149,10 +152,20 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     Deadline now = SteadyClock::now();
     if (now < next_beat_) return;
     next_beat_ = now + std::chrono::milliseconds(kHeartbeatMs - kTickSlackMs);
-    for (auto& feed : feeds_) {
-      if (feed) feed->append_heartbeat(to);
+    for (std::size_t i = 0; i < feeds_.size(); ++i) {
+      if (!feeds_[i]) continue;
+      if (may_follow(feeds_[i]->name())) {
+        feeds_[i]->append_heartbeat(to);
+      } else {
+        feeds_[i]->append_refusal(to);
+        forget(i);
+      }
     }
     if (all_) look_for_new_databases();
+  }
+
+  bool may_follow(const database::DatabaseName& name) const {
+    return !access_ || access_->allows(name, database::Verb::kSubscribe);
   }
 
   void look_for_new_databases() {
@@ -163,7 +176,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     for (const auto& info : service_.store.list("", "", kFeedsMax)) {
       if (known_.contains(info.name) || live_ >= kFeedsMax) continue;
       auto name = database::DatabaseName::parse(info.name);
-      if (name) (void)add(*name, {});  // dropped meanwhile: no matter
+      if (name && may_follow(*name)) (void)add(*name, {});  // dropped meanwhile: no matter
     }
   }
 
@@ -176,6 +189,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
   }
 
   Service& service_;
+  const std::shared_ptr<const Access> access_;
   const bool multiplexed_;
   const bool all_;
   bool greeted_ = false;
@@ -263,7 +277,7 @@ Result<std::shared_ptr<FeedSet>> open_stream(Service& service, const database::D
   } else {
     feed.snapshot = true;
   }
-  auto feeds = std::make_shared<FeedSet>(service, false, false);
+  auto feeds = std::make_shared<FeedSet>(service, request.access, false, false);
   OFFPRINT_TRY(feeds->add(name, std::move(feed)));
   return feeds;
 }
@@ -276,15 +290,20 @@ Result<std::shared_ptr<FeedSet>> open_pages(Service& service, const database::Da
   // What a client sends is its mistake, not damage of ours.
   if (!hashes) return fail(Code::kInvalid, hashes.error().message());
   feed.hashes = *std::move(hashes);
-  auto feeds = std::make_shared<FeedSet>(service, false, false);
+  auto feeds = std::make_shared<FeedSet>(service, request.access, false, false);
   OFFPRINT_TRY(feeds->add(name, std::move(feed)));
   return feeds;
 }
 
 // NAME or NAME@BOOKMARK
-Result<> add_named(FeedSet& feeds, std::string_view text) {
+Result<> add_named(FeedSet& feeds, const Access& access, std::string_view text) {
   std::string_view name_text = text.substr(0, text.find('@'));
   OFFPRINT_TRY_ASSIGN(auto name, database::DatabaseName::parse(name_text));
+  if (!access.allows(name, database::Verb::kSubscribe)) {
+    return fail(
+        Code::kForbidden,
+        "TOKEN_FORBIDS: the token does not allow subscribe on database '" + name.text() + "'");
+  }
   FeedRequest feed;
   if (name_text.size() < text.size()) {
     OFFPRINT_TRY_ASSIGN(feed.from, parse_bookmark(text.substr(name_text.size() + 1)));
@@ -304,9 +323,9 @@ Result<std::shared_ptr<FeedSet>> open_node_stream(Service& service, const HttpRe
   }
   bool all = true;
   for (const auto& [key, value] : parameters) all &= key != "db";
-  auto feeds = std::make_shared<FeedSet>(service, true, all);
+  auto feeds = std::make_shared<FeedSet>(service, request.access, true, all);
   for (const auto& [key, value] : parameters) {
-    if (key == "db") OFFPRINT_TRY(add_named(*feeds, value));
+    if (key == "db") OFFPRINT_TRY(add_named(*feeds, access_of(service, request), value));
   }
   return feeds;
 }
