@@ -67,6 +67,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
       greeted_ = true;
       replica::append_hello(to, {replica::kStreamVersion, "offprint " + service_.options.version});
     }
+    tell_names(to);  // before a heartbeat that may end some, and after it: it may find new ones
     beat_if_due(to);
     tell_names(to);
     take_notified();
