@@ -87,11 +87,10 @@ Result<std::shared_ptr<SSL_CTX>> load_context(const std::string& certificate,
   SSL_CTX_set_alpn_select_cb(raw, choose_protocol, nullptr);
   if (SSL_CTX_use_certificate_chain_file(raw, certificate.c_str()) != 1)
     return fail(Code::kInvalid, fmt::format("certificate {}: {}", certificate, openssl_error()));
-  if (SSL_CTX_use_PrivateKey_file(raw, key.c_str(), SSL_FILETYPE_PEM) != 1)
-    return fail(Code::kInvalid, fmt::format("key {}: {}", key, openssl_error()));
-  if (SSL_CTX_check_private_key(raw) != 1) {
-    return fail(Code::kInvalid, fmt::format("key {} is not that of certificate {}: {}", key,
-                                            certificate, openssl_error()));
+  if (SSL_CTX_use_PrivateKey_file(raw, key.c_str(), SSL_FILETYPE_PEM) != 1 ||
+      SSL_CTX_check_private_key(raw) != 1) {
+    return fail(Code::kInvalid,
+                fmt::format("key {} for certificate {}: {}", key, certificate, openssl_error()));
   }
   return context;
 }
