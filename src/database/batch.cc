@@ -37,6 +37,7 @@ SessionBase::Lost BatchRunner::run_one(Request& request, WriterSession& session)
   UserConnection& writer = files_.writer();
   writer.clear_timed_out();
   writer.set_deadline(request.deadline);
+  session.set_rights(request.rights.get());
   request.run(session);
   writer.set_deadline(Deadline::max());
   bool timed_out = writer.timed_out();

@@ -32,6 +32,11 @@ constexpr const char* kSteps[] = {
     "CREATE TABLE usage(database_id INTEGER NOT NULL, month TEXT NOT NULL,"
     " rows_read INTEGER NOT NULL, rows_written INTEGER NOT NULL, bytes_stored INTEGER NOT NULL,"
     " PRIMARY KEY(database_id, month)) STRICT, WITHOUT ROWID",
+    // 3: revoked tokens
+    "CREATE TABLE revoked_tokens(id TEXT PRIMARY KEY, until_s INTEGER NOT NULL) STRICT, "
+    "WITHOUT ROWID;"
+    "CREATE TABLE token_watermarks(database TEXT PRIMARY KEY, not_before_s INTEGER NOT NULL) "
+    "STRICT, WITHOUT ROWID",
 };
 constexpr std::int64_t kFormatVersion = std::size(kSteps);
 
@@ -185,6 +190,43 @@ Result<> Catalog::remove(std::uint64_t id, const std::string& name, Epoch epoch)
                          {name, std::int64_t{epoch.value}}));
     return {};
   });
+}
+
+Result<> Catalog::revoke(const Revocation& revocation) {
+  return run([revocation](Session& session) -> Result<> {
+    if (revocation.token_id.empty()) {
+      OFFPRINT_TRY(execute(session,
+                           "INSERT INTO token_watermarks VALUES(?, ?) ON CONFLICT DO UPDATE SET "
+                           "not_before_s = max(not_before_s, excluded.not_before_s)",
+                           {revocation.database, revocation.not_before_s}));
+      return {};
+    }
+    OFFPRINT_TRY(
+        execute(session, "DELETE FROM revoked_tokens WHERE until_s <= ?", {unix_time_ms() / 1000}));
+    OFFPRINT_TRY(execute(session,
+                         "INSERT INTO revoked_tokens VALUES(?, ?) ON CONFLICT DO UPDATE SET "
+                         "until_s = max(until_s, excluded.until_s)",
+                         {revocation.token_id, revocation.until_s}));
+    return {};
+  });
+}
+
+Result<std::vector<Revocation>> Catalog::revocations() {
+  std::vector<Revocation> all;
+  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+    all.clear();
+    OFFPRINT_TRY(execute(
+        session, "SELECT id, until_s FROM revoked_tokens ORDER BY id", {}, [&](const auto& row) {
+          all.push_back({std::string(row.column_text(0)), row.column_int(1), {}, 0});
+        }));
+    OFFPRINT_TRY(
+        execute(session, "SELECT database, not_before_s FROM token_watermarks ORDER BY database",
+                {}, [&](const auto& row) {
+                  all.push_back({{}, 0, std::string(row.column_text(0)), row.column_int(1)});
+                }));
+    return {};
+  }));
+  return all;
 }
 
 }  // namespace offprint::database

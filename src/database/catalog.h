@@ -38,6 +38,11 @@ class Catalog {
   // Removes it, remembering `epoch` so that a database of the same name starts above it.
   Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch);
 
+  // The first one makes a catalog of format version 2, which programs that would not look at it
+  // refuse. Drops entries of tokens that have expired.
+  Result<> revoke(const Revocation& revocation);
+  Result<std::vector<Revocation>> revocations();
+
  private:
   // Runs `work` as one transaction of the catalog and waits until it is durable.
   Result<> run(std::function<Result<>(Session&)> work);

@@ -83,6 +83,7 @@ void HostedDatabase::run_held_read(const std::shared_ptr<HeldTransaction>& held,
   held->reader->set_time_slice(false);
   connection.clear_timed_out();
   connection.set_deadline(request->deadline);
+  held->reader->set_rights(request->rights.get());
   request->run(*held->reader);
   connection.set_deadline(Deadline::max());
   connection.clear_timed_out();
@@ -122,6 +123,7 @@ void HostedDatabase::run_held(std::shared_ptr<HeldTransaction> held,
   held->writer->resume();
   writer.clear_timed_out();
   writer.set_deadline(request->deadline);
+  held->writer->set_rights(request->rights.get());
   request->run(*held->writer);
   writer.set_deadline(Deadline::max());
   writer.clear_timed_out();

@@ -97,6 +97,7 @@ HostedDatabase::ReadResult HostedDatabase::run_read(const std::shared_ptr<OpenFi
   session->set_time_slice(sliced);
   connection.clear_timed_out();
   connection.set_deadline(sliced ? slice : request->deadline);
+  session->set_rights(request->rights.get());
   request->run(*session);
   connection.set_deadline(Deadline::max());
   connection.clear_timed_out();

@@ -17,16 +17,20 @@ Result<StatementResult> ReaderSession::run(UserConnection::Lease& lease, RowSink
     return lose(Lost::kNeedsWriter);
   }
   if (prepared.may_take_long && is_slice_) return lose(Lost::kTooLong);
-  if (connection_.autocommit()) {
-    seen.reset();
-    OFFPRINT_TRY(connection_.run_internal("BEGIN"));
-  }
+  OFFPRINT_TRY(pin_schema());
   auto result = drive(prepared, sink);
   if (!result && result.error().code() == Code::kTimeout && is_slice_) return lose(Lost::kTooLong);
   // A reading statement may write all the same: SELECT * FROM pragma_optimize.
   if (!result && (result.error().sqlite_code() & 0xff) == SQLITE_READONLY)
     return lose(Lost::kNeedsWriter);
   return result;
+}
+
+// Whatever follows sees one snapshot, from its first read on.
+Result<> ReaderSession::pin_schema() {
+  if (!connection_.autocommit()) return {};
+  seen.reset();
+  return connection_.run_internal("BEGIN");
 }
 
 Result<StatementResult> ReaderSession::control(const PreparedStatement& prepared) {

@@ -24,6 +24,7 @@ class ReaderSession final : public SessionBase {
 
  protected:
   Result<StatementResult> run(UserConnection::Lease& lease, RowSink& sink) override;
+  Result<> pin_schema() override;
 
  private:
   Result<StatementResult> control(const PreparedStatement& prepared);

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "database/rights.h"
 #include "ltx/types.h"
 #include "sqlite/connection.h"
 
@@ -100,6 +101,8 @@ class Request {
   // A read must see at least this state; the copy waits for it until the deadline, then answers
   // kBehind.
   std::optional<Bookmark> at_least;
+  // What its SQL may do: what goes beyond answers kForbidden. Empty: everything.
+  std::shared_ptr<const SqlRights> rights;
   // A copy must not answer: kNotPrimary there.
   bool needs_primary = false;
 };

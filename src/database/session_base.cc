@@ -48,9 +48,14 @@ std::unexpected<Error> SessionBase::lose(Lost reason) {
   return fail(Code::kInternal, "the request runs again");
 }
 
+Result<UserConnection::Lease> SessionBase::prepare(std::string_view sql, std::string_view* rest) {
+  if (rights_ != nullptr && rights_->needs_reach()) OFFPRINT_TRY(pin_schema());
+  return connection_.prepare(sql, rest, rights_);
+}
+
 Result<StatementResult> SessionBase::execute(const SqlStatement& statement, RowSink& sink) {
   if (lost()) return lose(lost_);
-  OFFPRINT_TRY_ASSIGN(auto lease, connection_.prepare(statement.sql));
+  OFFPRINT_TRY_ASSIGN(auto lease, prepare(statement.sql));
   OFFPRINT_TRY(bind_arguments(lease->statement, statement));
   return run(lease, sink);
 }
@@ -78,7 +83,7 @@ Result<> SessionBase::execute_script(std::string_view sql) {
   NullSink sink;
   while (!lost() && !skip_blanks(sql).empty()) {
     std::string_view rest;
-    OFFPRINT_TRY_ASSIGN(auto lease, connection_.prepare(sql, &rest));
+    OFFPRINT_TRY_ASSIGN(auto lease, prepare(sql, &rest));
     if (lease->statement) OFFPRINT_TRY(run(lease, sink));
     sql = rest;
   }
@@ -87,7 +92,7 @@ Result<> SessionBase::execute_script(std::string_view sql) {
 
 Result<Description> SessionBase::describe(std::string_view sql) {
   if (lost()) return lose(lost_);
-  OFFPRINT_TRY_ASSIGN(auto lease, connection_.prepare(sql));
+  OFFPRINT_TRY_ASSIGN(auto lease, prepare(sql));
   sqlite3_stmt* statement = lease->statement.handle();
   Description description;
   for (int i = 1; i <= sqlite3_bind_parameter_count(statement); ++i) {
@@ -116,6 +121,10 @@ Result<StatementResult> SessionBase::drive(PreparedStatement& prepared, RowSink&
   std::optional<Error> refused;
   int code;
   while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
+    if (prepared.is_changed()) {
+      refused = Error(Code::kForbidden, "the schema changed while the statement was checked");
+      break;
+    }
     ++result.rows_read;
     if (auto taken = sink.row(prepared.statement); !taken) {
       refused = std::move(taken).error();

@@ -27,11 +27,15 @@ class SessionBase : public Session {
   Result<> execute_script(std::string_view sql) final;
   Result<Description> describe(std::string_view sql) final;
   bool lost() const final { return lost_ != Lost::kNo; }
+  // Of the request that runs next, which must outlive its run; null: everything.
+  void set_rights(const SqlRights* rights) { rights_ = rights; }
   Lost lost_reason() const { return lost_; }
 
  protected:
   explicit SessionBase(UserConnection& connection) : connection_(connection) {}
 
+  // From now on the schema stays as it is, until the statement that comes next has ended.
+  virtual Result<> pin_schema() { return {}; }
   // Runs a statement that is ready (bound); `lease` is reset afterwards.
   virtual Result<StatementResult> run(UserConnection::Lease& lease, RowSink& sink) = 0;
   // SQLite failed the statement, but what it did is committed.
@@ -43,6 +47,11 @@ class SessionBase : public Session {
 
   UserConnection& connection_;
   Lost lost_ = Lost::kNo;
+
+ private:
+  Result<UserConnection::Lease> prepare(std::string_view sql, std::string_view* rest = nullptr);
+
+  const SqlRights* rights_ = nullptr;
 };
 
 // The names of a request's open savepoints, innermost last. Matching ignores case, as SQLite does.

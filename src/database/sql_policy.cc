@@ -49,6 +49,17 @@ std::string lower(std::string_view text) {
   return result;
 }
 
+// They tell and change nothing that belongs to a database.
+constexpr std::array<std::string_view, 11> kHarmless = {
+    "busy_timeout",  "cache_size",   "collation_list", "compile_options",
+    "data_version",  "encoding",     "foreign_keys",   "defer_foreign_keys",
+    "function_list", "journal_mode", "query_only"};
+// They tell about the table that is their argument.
+constexpr std::array<std::string_view, 4> kOfTable = {"table_info", "table_xinfo", "index_list",
+                                                      "foreign_key_list"};
+// They work on the whole database, with or without an argument.
+constexpr std::array<std::string_view, 2> kWorking = {"optimize", "incremental_vacuum"};
+
 // As SQLite reads a boolean (pragma.c, getBoolean): anything else is false.
 bool boolean(std::string_view argument) {
   std::string word = lower(argument);
@@ -65,8 +76,82 @@ int SqlPolicy::authorize(void* self, int action, const char* first, const char* 
                          const char* schema, const char*) {
   auto* policy = static_cast<SqlPolicy*>(self);
   if (policy->internal_) return SQLITE_OK;
+  policy->note_access(action, first == nullptr ? "" : first, second == nullptr ? "" : second);
   return policy->check(action, first == nullptr ? "" : first, second,
                        schema == nullptr ? "" : schema);
+}
+
+Verbs SqlPolicy::Observation::needs() const {
+  if (!is_schema_change()) return data | internal_data;
+  return creates_table && selects ? schema | (data & Verb::kDataRead) : schema;
+}
+
+void SqlPolicy::note(Verb verb, std::string_view table) {
+  bool is_schema = kSchemaWrites.has(verb);
+  bool is_internal = table.size() >= 7 && sqlite3_strnicmp(table.data(), "sqlite_", 7) == 0;
+  Verbs& mask = is_schema     ? observed_.schema
+                : is_internal ? observed_.internal_data
+                              : observed_.data;
+  if (is_schema && is_internal) return;  // ANALYZE makes its tables
+  mask |= verb;
+  if (rights_ == nullptr || rights_->is_everything()) return;
+  std::string name = lower(table);
+  for (const Observation::Use& use : observed_.uses) {
+    if (use.verb == Verbs(verb) && use.table == name) return;
+  }
+  observed_.uses.push_back({verb, std::move(name)});
+}
+
+void SqlPolicy::note_access(int action, std::string_view first, std::string_view second) {
+  switch (action) {
+    case SQLITE_READ:
+      return note(Verb::kDataRead, first);
+    case SQLITE_INSERT:
+      return note(Verb::kDataAdd, first);
+    case SQLITE_UPDATE:
+      return note(Verb::kDataUpdate, first);
+    case SQLITE_DELETE:
+      if (dropped_.empty() || first != dropped_) note(Verb::kDataDelete, first);
+      return;
+    case SQLITE_SELECT:
+      observed_.selects = true;
+      return;
+    case SQLITE_CREATE_TABLE:
+      observed_.creates_table = true;
+      [[fallthrough]];
+    case SQLITE_CREATE_VIEW:
+      return note(Verb::kSchemaAdd, first);
+    case SQLITE_CREATE_INDEX:
+      return note(Verb::kSchemaAdd, second);
+    case SQLITE_CREATE_TRIGGER:  // they act for whoever changes the table later
+    case SQLITE_CREATE_VTABLE:   // they may show everything
+      return note(Verb::kSchemaAdd, "");
+    case SQLITE_DROP_TABLE:
+    case SQLITE_DROP_VIEW:
+    case SQLITE_DROP_VTABLE:
+      dropped_ = first;
+      return note(Verb::kSchemaDelete, first);
+    case SQLITE_DROP_INDEX:
+      return note(Verb::kSchemaDelete, second);
+    case SQLITE_DROP_TRIGGER:
+      return note(Verb::kSchemaDelete, "");
+    case SQLITE_ALTER_TABLE:
+      return note(Verb::kSchemaUpdate, second);
+    case SQLITE_REINDEX:  // also the filling of a new index
+      if (observed_.schema.has(Verb::kSchemaAdd)) return;
+      [[fallthrough]];
+    case SQLITE_ANALYZE:
+      return note(Verb::kSchemaUpdate, "");
+    default:
+      return;
+  }
+}
+
+void SqlPolicy::note_pragma(std::string_view name, const char* argument) {
+  bool sets = argument != nullptr && (name == "user_version" || name == "application_id");
+  if (sets || contains(kWorking, name)) return note(Verb::kSchemaUpdate, "");
+  if (contains(kHarmless, name) || (argument != nullptr && contains(kIgnored, name))) return;
+  note(Verb::kDataRead, argument != nullptr && contains(kOfTable, name) ? argument : "");
 }
 
 int SqlPolicy::refuse(std::string reason) {
@@ -123,6 +208,12 @@ int SqlPolicy::check(int action, std::string_view first, const char* second,
 
 int SqlPolicy::check_pragma(std::string_view name_as_written, const char* argument) {
   std::string name = lower(name_as_written);
+  note_pragma(name, argument);
+  // Also when a function of the same name (pragma_optimize) runs it, whatever that was read for.
+  if (contains(kWorking, name) && rights_ != nullptr &&
+      !rights_->everywhere.has(Verb::kSchemaUpdate)) {
+    return refuse(fmt::format("PRAGMA {} needs schema_update on the whole database", name));
+  }
   if (argument != nullptr) {
     if (name == "defer_foreign_keys") observed_.sets_defer_foreign_keys = true;
     if (name == "user_version" || name == "application_id" || name == "defer_foreign_keys" ||

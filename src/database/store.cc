@@ -95,6 +95,8 @@ class StoreImpl final : public Store {
                                                   std::function<void()> changed) override;
   Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) override;
   Result<std::shared_ptr<SqlSnapshot>> sql_snapshot(const DatabaseName& name) override;
+  Result<> revoke(const Revocation& revocation) override { return catalog_->revoke(revocation); }
+  Result<std::vector<Revocation>> revocations() override { return catalog_->revocations(); }
   void post_blocking(std::function<void()> work) override {
     environment_->helpers.post(std::move(work));
   }

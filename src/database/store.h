@@ -105,6 +105,14 @@ class Subscription {
   virtual ~Subscription() = default;
 };
 
+// Tokens that count no more: one by its id, or all that were issued before a time for a database.
+struct Revocation {
+  std::string token_id;           // empty: the other kind
+  std::int64_t until_s = 0;       // the token has expired then, and the entry is dropped
+  std::string database;           // its name, or "*" for all
+  std::int64_t not_before_s = 0;  // seconds since the Unix epoch
+};
+
 struct StoreMetrics {
   std::uint64_t databases = 0, open_databases = 0, requests_read = 0, requests_write = 0,
                 batches = 0, transactions = 0, rejected = 0, offenders = 0, journal_syncs = 0,
@@ -180,6 +188,10 @@ class Store {
   virtual Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) = 0;
   // Blocks.
   virtual Result<std::shared_ptr<SqlSnapshot>> sql_snapshot(const DatabaseName& name) = 0;
+
+  // Kept with the list of databases; durable when it returns. Blocks.
+  virtual Result<> revoke(const Revocation& revocation) = 0;
+  virtual Result<std::vector<Revocation>> revocations() = 0;
 
   // Runs `work` on a helper thread.
   virtual void post_blocking(std::function<void()> work) = 0;

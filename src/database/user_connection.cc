@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "database/sql_text.h"
+#include "database/statement_rights.h"
 
 namespace offprint::database {
 namespace {
@@ -158,22 +159,55 @@ bool UserConnection::came_before(std::string_view sql) {
   return before;
 }
 
-Result<UserConnection::Lease> UserConnection::prepare(std::string_view sql,
-                                                      std::string_view* rest) {
+bool PreparedStatement::is_changed() const {
+  return compiled &&
+         sqlite3_stmt_status(statement.handle(), SQLITE_STMTSTATUS_REPREPARE, 0) != *compiled;
+}
+
+std::unique_ptr<PreparedStatement> UserConnection::take_cached(std::string_view sql) {
+  auto found = by_text_.find(sql);
+  if (found == by_text_.end()) return nullptr;
+  Cached cached = std::move(*found->second);
+  cache_.erase(found->second);
+  by_text_.erase(found);
+  return std::move(cached.second);
+}
+
+Result<UserConnection::Lease> UserConnection::prepare(std::string_view sql, std::string_view* rest,
+                                                      const SqlRights* rights) {
+  bool limited = rights != nullptr && !rights->is_everything();
+  policy_.set_rights(limited ? rights : nullptr);
   bool whole = rest == nullptr;
-  if (whole) {
-    if (auto found = by_text_.find(sql); found != by_text_.end()) {
-      Cached cached = std::move(*found->second);
-      cache_.erase(found->second);
-      by_text_.erase(found);
-      return Lease(*this, std::move(cached.second), std::move(cached.first));
+  // What a text that writes does may have changed with the schema since it was compiled, and what a
+  // text reads is only sure for the one it is compiled for.
+  bool cacheable = whole && !(limited && rights->needs_reach());
+  if (cacheable) {
+    if (auto cached = take_cached(sql)) {
+      if (!limited || (cached->read_only && rights->everywhere.has(cached->needs)))
+        return Lease(*this, std::move(cached), std::string(sql));
     }
   }
   // Of a longer text SQLite reads the first statement in place, up to the zero byte at its end;
   // without that it would copy all of the text for each of its statements.
   if (whole && sql.find('\0') != std::string_view::npos)
     return fail(Code::kInvalid, "SQL_HAS_NUL: the SQL text contains a zero byte");
-  bool keep = whole && sql.size() <= kCachedTextMax && came_before(sql);
+  bool keep = cacheable && sql.size() <= kCachedTextMax && came_before(sql);
+  if (!limited) return prepare_text(sql, rest, keep);
+  if (rights->needs_reach()) OFFPRINT_TRY(load_schema(*this));
+  for (bool again = false;; again = true) {
+    OFFPRINT_TRY_ASSIGN(Lease lease, prepare_text(sql, rest, keep));
+    if (!lease->statement) return lease;
+    Result<> allowed = check_statement(*rights, *this, *lease.operator->());
+    if (allowed) return lease;
+    // Opening a virtual table for the first time, SQLite reads tables of its own: not a second
+    // time.
+    if (again) return fail(std::move(allowed).error());
+  }
+}
+
+// The first statement of a text, as SQLite compiles it, with what the policy learnt.
+Result<UserConnection::Lease> UserConnection::prepare_text(std::string_view sql,
+                                                           std::string_view* rest, bool keep) {
   policy_.reset();
   auto prepared = std::make_unique<PreparedStatement>();
   bool vacuum = equals_ignoring_case(first_word(sql), "VACUUM");
@@ -181,8 +215,9 @@ Result<UserConnection::Lease> UserConnection::prepare(std::string_view sql,
   std::string_view text = readonly_begin ? std::string_view("BEGIN") : sql;
   sqlite3_stmt* raw = nullptr;
   const char* tail = nullptr;
-  int code = sqlite3_prepare_v3(handle(), text.data(), static_cast<int>(text.size()) + !whole,
-                                keep ? SQLITE_PREPARE_PERSISTENT : 0, &raw, &tail);
+  int code =
+      sqlite3_prepare_v3(handle(), text.data(), static_cast<int>(text.size()) + (rest != nullptr),
+                         keep ? SQLITE_PREPARE_PERSISTENT : 0, &raw, &tail);
   prepared->statement = sqlite::Statement(raw);
   if (code != SQLITE_OK) return fail(error(code));
   std::string_view left =
@@ -208,6 +243,7 @@ Result<UserConnection::Lease> UserConnection::prepare(std::string_view sql,
     prepared->reads_change_counters = seen.reads_change_counters;
     prepared->may_take_long = seen.may_take_long && !explain;
     prepared->read_only = sqlite3_stmt_readonly(raw) != 0;
+    prepared->needs = seen.needs();
   }
   return Lease(*this, std::move(prepared), keep ? std::string(sql) : std::string());
 }

@@ -30,6 +30,10 @@ struct PreparedStatement {
   bool reads_change_counters = false;
   bool may_take_long = false;  // in one step, which no time slice ends
   bool read_only = false;
+  Verbs needs;
+  // Set when what it reaches was checked: it must not be compiled again before it has run.
+  std::optional<int> compiled;  // how often it was
+  bool is_changed() const;
 };
 
 // A connection on which user SQL runs: policy, statement cache, deadline. Thread: one at a time.
@@ -73,7 +77,9 @@ class UserConnection final : private Watchdog::Watched {
   // must then follow the text, as it does in a std::string. Without
   // `rest` a second statement is refused ("SQL_MANY_STATEMENTS"). No statement at all:
   // "SQL_NO_STATEMENT", or, with `rest`, a lease with an empty statement.
-  Result<Lease> prepare(std::string_view sql, std::string_view* rest = nullptr);
+  // What goes beyond `rights` (null: everything), which must outlive its run, is kForbidden.
+  Result<Lease> prepare(std::string_view sql, std::string_view* rest = nullptr,
+                        const SqlRights* rights = nullptr);
 
   // A statement of ours, outside the policy.
   Result<> run_internal(const char* sql);
@@ -109,6 +115,8 @@ class UserConnection final : private Watchdog::Watched {
  private:
   explicit UserConnection(sqlite::Connection connection) : connection_(std::move(connection)) {}
   void give_back(std::unique_ptr<PreparedStatement> prepared, std::string key);
+  Result<Lease> prepare_text(std::string_view sql, std::string_view* rest, bool keep);
+  std::unique_ptr<PreparedStatement> take_cached(std::string_view sql);
   bool came_before(std::string_view sql);
   Result<> step_internal(const char* sql);
   static int on_progress(void* self);

@@ -37,9 +37,7 @@ struct BenchOptions {
 class BenchDatabase {
  public:
   BenchDatabase(const BenchOptions& options, std::string server)
-      : server_(std::move(server)),
-        remote_(options.remote.token),
-        keep_(!options.database.empty()) {
+      : server_(std::move(server)), remote_(options.remote), keep_(!options.database.empty()) {
     std::random_device random;
     name_ = keep_ ? options.database : fmt::format("bench-{:08x}", random());
   }
@@ -104,7 +102,7 @@ std::optional<double> cpu_seconds(long pid) {
 
 // The server's process, when it is on this machine; 0 otherwise.
 long local_pid(const BenchOptions& options, const std::string& server) {
-  Remote remote(options.remote.token);
+  Remote remote(options.remote);
   HttpCall call;
   call.url = server + "/version";
   Result<HttpAnswer> answer = remote.request(call);
@@ -249,6 +247,8 @@ Result<Report> measure(const BenchOptions& options, const std::string& server) {
 int run(const BenchOptions& options) {
   Result<std::string> server = parse_url(options.remote.server);
   if (!server) return report_usage(server.error().message());
+  if (server->starts_with("https://"))
+    return report_usage("bench speaks http:// only: it would measure the cost of its own TLS");
   Result<Report> report = measure(options, *server);
   if (!report) return offprint::report(report.error());
   print(options, *report);

@@ -12,7 +12,8 @@ class App;
   COMMAND(follow)                  \
   COMMAND(db)                      \
   COMMAND(sql)                     \
-  COMMAND(bench)
+  COMMAND(bench)                   \
+  COMMAND(token)
 
 namespace offprint {
 

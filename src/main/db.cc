@@ -59,7 +59,7 @@ Result<> create(const DbOptions& options) {
   std::string body = fmt::format(
       R"({{"name":"{}","page_size":{},"auto_vacuum":{},"encoding":"{}","foreign_keys":{}}})",
       options.name, options.page_size, auto_vacuum, options.encoding, !options.no_foreign_keys);
-  Remote remote(options.remote.token);
+  Remote remote(options.remote);
   HttpCall call;
   call.method = "POST";
   call.url = url;
@@ -77,7 +77,7 @@ Result<> create(const DbOptions& options) {
 // All databases, page by page.
 Result<> list(const DbOptions& options) {
   OFFPRINT_TRY_ASSIGN(std::string url, api_url(options, ""));
-  Remote remote(options.remote.token);
+  Remote remote(options.remote);
   ResultSet table;
   table.columns = {"name", "size", "txid", "open", "created"};
   std::string after;
@@ -119,7 +119,7 @@ Result<> list(const DbOptions& options) {
 
 Result<> info(const DbOptions& options) {
   OFFPRINT_TRY_ASSIGN(std::string url, api_url(options, options.name));
-  Remote remote(options.remote.token);
+  Remote remote(options.remote);
   HttpCall call;
   call.url = url;
   OFFPRINT_TRY_ASSIGN(auto answer, remote.request(call));
@@ -139,7 +139,7 @@ Result<> info(const DbOptions& options) {
 
 Result<> drop(const DbOptions& options) {
   OFFPRINT_TRY_ASSIGN(std::string url, api_url(options, options.name));
-  Remote remote(options.remote.token);
+  Remote remote(options.remote);
   HttpCall call;
   call.method = "DELETE";
   call.url = url;
@@ -149,7 +149,7 @@ Result<> drop(const DbOptions& options) {
 }
 
 Result<> import_file(const DbOptions& options) {
-  Remote remote(options.remote.token);
+  Remote remote(options.remote);
   OFFPRINT_TRY_ASSIGN(std::string management, api_url(options, options.name));
   OFFPRINT_TRY_ASSIGN(std::string url, database_url(options.remote, options.name));
   NewFileOptions defaults;
@@ -191,7 +191,7 @@ Result<> import_file(const DbOptions& options) {
 Result<> export_file(const DbOptions& options) {
   OFFPRINT_TRY_ASSIGN(std::string url, database_url(options.remote, options.name));
   OFFPRINT_TRY_ASSIGN(auto target, ExportTarget::create(options.file, options.force));
-  Remote remote(options.remote.token);
+  Remote remote(options.remote);
   StatusLine line;
   ProgressBar bar(line, "exporting " + options.name);
   HttpCall call;

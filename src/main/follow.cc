@@ -96,6 +96,7 @@ Ending follow(const FollowOptions& options, const std::string& url, Report& repo
   follower_options.url = url;
   follower_options.file = options.file;
   follower_options.token = options.remote.token;
+  follower_options.ca_file = options.remote.ca_file;
   follower_options.once = options.once;
   follower_options.verify = options.verify;
   auto follower = replica::Follower::create(std::move(follower_options), report);

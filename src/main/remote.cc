@@ -84,6 +84,10 @@ void add_server_option(CLI::App& command, RemoteOptions& options) {
 void add_token_option(CLI::App& command, RemoteOptions& options) {
   command.add_option("--token", options.token, "token for the server, if it asks for one")
       ->envname("OFFPRINT_TOKEN");
+  command
+      .add_option("--ca", options.ca_file,
+                  "PEM file with the certificates that a server's own is trusted by")
+      ->envname("OFFPRINT_CA");
 }
 
 Result<std::string> parse_url(std::string_view text) {
@@ -130,6 +134,7 @@ Result<> Remote::start(const HttpCall& call) {
   }
   replica::HttpClient::Request request;
   request.url = call.url;
+  request.ca_file = ca_file_;
   if (call.method != "GET" && call.method != "POST") request.method = call.method;
   if (!token_.empty()) request.headers.push_back("Authorization: Bearer " + token_);
   if (call.body_file != nullptr) {

@@ -23,9 +23,11 @@ namespace offprint {
 struct RemoteOptions {
   std::string server = "http://127.0.0.1:8080";
   std::string token;
+  std::string ca_file;  // PEM; empty: the system's certificates
 };
 
-// --server or OFFPRINT_SERVER, --token or OFFPRINT_TOKEN. `options` must outlive the command.
+// --server or OFFPRINT_SERVER; --token or OFFPRINT_TOKEN and --ca or OFFPRINT_CA. `options` must
+// outlive the command.
 void add_server_option(CLI::App& command, RemoteOptions& options);
 void add_token_option(CLI::App& command, RemoteOptions& options);
 
@@ -58,7 +60,8 @@ struct HttpAnswer {
 // Sends requests, one after the other, over a kept connection. Thread: one.
 class Remote {
  public:
-  explicit Remote(std::string token) : token_(std::move(token)) {}
+  explicit Remote(const RemoteOptions& options)
+      : token_(options.token), ca_file_(options.ca_file) {}
   // One request that must succeed. kUnavailable: not reachable, or the connection broke; else what
   // the server's status means, with the server's own message.
   Result<HttpAnswer> request(const HttpCall& call);
@@ -68,6 +71,7 @@ class Remote {
   Result<> take(const HttpCall& call, HttpAnswer& answer);
 
   const std::string token_;
+  const std::string ca_file_;
   std::unique_ptr<replica::HttpClient> http_;
 };
 

@@ -15,6 +15,7 @@
 #include "cluster/forwarder.h"
 #include "database/store.h"
 #include "main/commands.h"
+#include "main/security.h"
 #include "main/settings.h"
 #include "replica/node_follower.h"
 #include "server/http_server.h"
@@ -35,6 +36,7 @@ struct ServeOptions {
   server::HttpServerOptions http;
   server::ServiceOptions service;
   database::StoreOptions store;
+  SecurityOptions security;
 };
 
 int failed(const Error& error, int exit_code) {
@@ -43,12 +45,13 @@ int failed(const Error& error, int exit_code) {
 }
 
 // Signals wait in the process until somebody takes them; threads started from here on inherit that.
-sigset_t hold_back_signals() {
+sigset_t hold_back_signals(bool has_files) {
   std::signal(SIGPIPE, SIG_IGN);
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGTERM);
+  if (has_files) sigaddset(&set, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   return set;
 }
@@ -62,9 +65,14 @@ void leave_descriptors(std::uint64_t files, std::size_t& connections_max) {
   connections_max = most;
 }
 
-void wait_for_signal(const sigset_t& set) {
-  int signal = 0;
-  sigwait(&set, &signal);
+// Looks at files that may have changed once a second, where there are any, and at SIGHUP.
+void wait_for_signal(const sigset_t& set, Security& security) {
+  const timespec second = {1, 0};
+  int signal = SIGHUP;
+  while (signal != SIGINT && signal != SIGTERM) {
+    signal = security.tls() ? sigtimedwait(&set, nullptr, &second) : sigwaitinfo(&set, nullptr);
+    security.look_for_changes();
+  }
   log::info("stopping ({}); once more ends at once", signal == SIGINT ? "SIGINT" : "SIGTERM");
   pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 }
@@ -155,14 +163,17 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   server::Service service{*store, streams, options.service};
   Following following;
   OFFPRINT_TRY(following.start(options, *store, service));
+  OFFPRINT_TRY_ASSIGN(auto security, Security::load(options.security, *store));
+  security->apply(service);
+  options.http.tls = security->tls();
   server::Router router(service);
   server::HttpServer http(options.http, router);
   service.http_counters = [&http] { return http.counters(); };
   OFFPRINT_TRY(http.start());
-  std::printf("offprint: listening on http://%s, data in %s\n", http.address().c_str(),
-              options.data.c_str());
+  std::printf("offprint: listening on http%s://%s, data in %s\n", security->tls() ? "s" : "",
+              http.address().c_str(), options.data.c_str());
   std::fflush(stdout);
-  wait_for_signal(signals);
+  wait_for_signal(signals, *security);
   leave_what_does_not_end();
   http.stop();
   if (following.follower) following.follower->stop();
@@ -175,18 +186,21 @@ int run(ServeOptions& options, Settings& settings) {
   if (Result<> loaded = settings.load_file(); !loaded) return failed(loaded.error(), kExitUsage);
   Result<server::ListenAddress> listen = server::parse_listen_address(options.http.address);
   if (!listen) return failed(listen.error(), kExitUsage);
-  if (!listen->loopback && !options.insecure) {
+  bool asks = options.security.asks_for_tokens();
+  if (!listen->loopback && !asks && !options.insecure) {
     std::fprintf(stderr,
                  "offprint: %s can be reached from other machines, and nothing here asks who is "
                  "there: anybody could "
-                 "read and write all databases. Listen on 127.0.0.1, or add --insecure if the "
-                 "network is yours.\n",
+                 "read and write all databases. Ask for tokens (--auth-keys), listen on 127.0.0.1, "
+                 "or add --insecure if the network is yours.\n",
                  options.http.address.c_str());
     return kExitUsage;
   }
   log::set_up(options.log_level);
+  if (!listen->loopback && asks && !options.security.has_tls())
+    log::warn("without TLS (--tls-cert) whoever sees the traffic sees the tokens");
   ::mallopt(M_ARENA_MAX, 4);  // many threads that come and go must not each keep memory
-  sigset_t signals = hold_back_signals();
+  sigset_t signals = hold_back_signals(options.security.has_tls());
   leave_descriptors(server::raise_file_limit(), options.http.connections_max);
   if (Result<> served = serve_until_signal(options, signals); !served)
     return failed(served.error(), kExitFailed);
@@ -217,6 +231,7 @@ void add_serve(CLI::App& app, int& exit_code) {
       ->add("follow_wait_ms", options->store.copy_wait_ms,
             "a read waits here so long for its bookmark, then it is the primary's")
       ->check(CLI::Range(0, 600'000));
+  add_security_settings(*settings, options->security);
   settings->add("node_name", options->service.node_name, "this server's name in answers");
   settings->add("allow_origin", options->service.allowed_origins,
                 "origin of web pages that may send requests (https://app.example); * for any; can "

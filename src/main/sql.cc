@@ -141,7 +141,7 @@ int converse(Runner& runner, const SqlOptions& options) {
 
 // Until the replica has what the database has now.
 Result<> wait_for_replica(const SqlOptions& options, const std::string& url) {
-  Remote remote(options.remote.token);
+  Remote remote(options.remote);
   HttpCall call;
   call.url = url;
   OFFPRINT_TRY_ASSIGN(HttpAnswer answer, remote.request(call));
@@ -184,7 +184,7 @@ int run(SqlOptions& options) {
                         : options.json        ? ResultFormat::kJson
                         : is_terminal(stdout) ? ResultFormat::kTable
                                               : ResultFormat::kPlain;
-  SqlClient client(*url, options.remote.token);
+  SqlClient client(*url, options.remote);
   Runner runner(client, format);
   if (options.sql.empty() && is_terminal(stdin)) return converse(runner, options);
   Result<> done =

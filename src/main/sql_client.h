@@ -16,7 +16,8 @@ namespace offprint {
 class SqlClient {
  public:
   // `url` of the database, without a last slash.
-  SqlClient(std::string url, std::string token) : url_(std::move(url)), remote_(std::move(token)) {}
+  SqlClient(std::string url, const RemoteOptions& options)
+      : url_(std::move(url)), remote_(options) {}
   // Rolls back what is still open, if the server can be reached.
   ~SqlClient();
 

@@ -217,6 +217,7 @@ Result<Next> FollowerImpl::session() {
 Result<> FollowerImpl::send_request() {
   HttpClient::Request request;
   request.connect_timeout_ms = options_.connect_timeout_ms;
+  request.ca_file = options_.ca_file;
   request.headers.push_back(fmt::format("{}: {}", kVersionHeader, kStreamVersion));
   request.headers.push_back(fmt::format("Accept: {}", kStreamContentType));
   if (!options_.token.empty()) request.headers.push_back("Authorization: Bearer " + options_.token);

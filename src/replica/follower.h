@@ -50,6 +50,7 @@ struct FollowerOptions {
   std::string url;  // http://HOST/db/NAME, with or without a slash at the end; https too
   std::string file;
   std::string token;    // sent as Authorization: Bearer; never stored
+  std::string ca_file;  // PEM; empty: the system's certificates
   bool once = false;    // return when FILE has what the primary had when we connected
   bool verify = false;  // scan FILE when it has caught up first
   int connect_timeout_ms = 5'000;

@@ -92,6 +92,7 @@ void HttpClientImpl::set_options() {
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, error_);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &HttpClientImpl::on_body);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, this);
+  if (!request_.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, request_.ca_file.c_str());
   if (is_loopback(request_.url)) curl_easy_setopt(easy, CURLOPT_PROXY, "");
   for (const std::string& header : request_.headers) {
     headers_.reset(curl_slist_append(headers_.release(), header.c_str()));

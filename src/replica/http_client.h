@@ -25,6 +25,7 @@ class HttpClient {
         nullptr;  // instead of `body`: sent from where it stands; outlives the request
     std::uint64_t body_file_size = 0;
     int connect_timeout_ms = 5000;
+    std::string ca_file;  // PEM; empty: the system's certificates
   };
   enum class Event {
     kData,   // received() has bytes

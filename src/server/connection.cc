@@ -4,8 +4,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include <sys/socket.h>
-
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/redirect_error.hpp>
@@ -45,9 +43,9 @@ void patch_chunk_head(char* at, std::size_t size) {
 }  // namespace
 
 Connection::Connection(std::shared_ptr<IoLoop> loop, Socket socket, HttpHandler& handler,
-                       const ConnectionLimits& limits)
+                       const ConnectionLimits& limits, const std::shared_ptr<TlsCredentials>& tls)
     : loop_(std::move(loop)),
-      socket_(std::move(socket)),
+      transport_(std::move(socket), tls),
       handler_(handler),
       limits_(limits),
       parser_(limits.head_bytes) {}
@@ -56,8 +54,8 @@ Connection::~Connection() = default;
 
 void Connection::start() {
   error_code ignored;
-  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
-  socket_.non_blocking(true, ignored);
+  transport_.socket().set_option(asio::ip::tcp::no_delay(true), ignored);
+  transport_.socket().non_blocking(true, ignored);
   loop_->add(*this);
   count(loop_->counters().accepted);
   asio::co_spawn(loop_->executor(), run(shared_from_this()), asio::detached);
@@ -71,11 +69,19 @@ Connection::Awaitable Connection::run(std::shared_ptr<Connection> self) {
   }
   self->broken_ = true;
   error_code ignored;
-  self->socket_.close(ignored);
+  self->transport_.socket().close(ignored);
   self->loop_->remove(*self);
 }
 
+Connection::Awaitable Connection::begin_tls() {
+  set_deadline(limits_.head_timeout_ms);
+  error_code error = co_await transport_.handshake();
+  if (timed_out_) count(loop_->counters().timeouts);
+  broken_ = broken_ || error;
+}
+
 Connection::Awaitable Connection::serve() {
+  if (transport_.is_tls()) co_await begin_tls();
   while (!broken_) {
     Step step = advance();
     if (step == Step::kRequest) {
@@ -123,7 +129,7 @@ Connection::Step Connection::advance() {
       return Step::kClose;
     }
     if (!head_seen_ && parser_.state() != HttpParser::State::kHead) {
-      begin_body();
+      if (!begin_body()) return Step::kRequest;
       continue;
     }
     if (receiver_ && head_seen_ && parser_.body().size() >= kBodyPiece) return Step::kPassBody;
@@ -137,18 +143,30 @@ Connection::Step Connection::advance() {
 }
 
 // The head is there: decides where the body goes, and invites it if the client waits for that.
-void Connection::begin_body() {
+// False: the request was refused, and its answer is ready.
+bool Connection::begin_body() {
   head_seen_ = true;
   HttpRequest& request = parser_.request();
   head_only_ = request.method == Method::kHead;
   keep_alive_ = request.keep_alive && !stopping_;
   BodyPlan plan = handler_.plan_body(request);
+  if (plan.refusal) {
+    if (parser_.state() != HttpParser::State::kDone) keep_alive_ = false;  // its body is not read
+    deadline_ = Deadline::max();
+    handling_ = true;
+    count(loop_->counters().requests);
+    response_ = *std::move(plan.refusal);
+    response_ready_.store(true, std::memory_order_relaxed);
+    return false;
+  }
+  request.access = std::move(plan.access);
   receiver_ = std::move(plan.receiver);
   parser_.set_body_limit(plan.limit);
   if (request.expects_continue && parser_.state() == HttpParser::State::kBody &&
       in_begin_ == in_end_) {
     out_ += "HTTP/1.1 100 Continue\r\n\r\n";
   }
+  return true;
 }
 
 void Connection::dispatch() {
@@ -339,7 +357,7 @@ Connection::Awaitable Connection::read_some() {
   make_room();
   error_code error;
   asio::mutable_buffer room(in_.data() + in_end_, in_.size() - in_end_);
-  std::size_t size = co_await socket_.async_read_some(room, asio::redirect_error(Token(), error));
+  std::size_t size = co_await transport_.read_some(room, error);
   in_end_ += size;
   count(loop_->counters().bytes_in, size);
   if (!error) co_return;
@@ -359,8 +377,7 @@ Connection::Awaitable Connection::read_some() {
 // Sends what the socket takes at once; true when all of it went out.
 bool Connection::send_now() {
   while (out_begin_ < out_.size() && !broken_) {
-    ssize_t sent = ::send(socket_.native_handle(), out_.data() + out_begin_,
-                          out_.size() - out_begin_, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent = transport_.send_now(out_.data() + out_begin_, out_.size() - out_begin_);
     if (sent < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
@@ -383,7 +400,7 @@ Connection::Awaitable Connection::flush() {
   while (!send_now() && !broken_) {
     set_deadline(limits_.write_timeout_ms);
     error_code error;
-    co_await socket_.async_wait(Socket::wait_write, asio::redirect_error(Token(), error));
+    co_await transport_.wait_writable(error);
     if (error) {
       if (timed_out_) count(loop_->counters().timeouts);
       broken_ = true;
@@ -396,13 +413,13 @@ Connection::Awaitable Connection::flush() {
 // says that nothing more comes, then drops what still arrives, for a while.
 Connection::Awaitable Connection::linger() {
   error_code error;
-  socket_.shutdown(Socket::shutdown_send, error);
+  transport_.close_sending(error);
   set_deadline(kLingerMs);
   in_.resize(std::max(in_.size(), kReadBufferSmall));
   std::size_t dropped = 0;
   while (!error && dropped < kLingerBytes) {
-    dropped +=
-        co_await socket_.async_read_some(asio::buffer(in_), asio::redirect_error(Token(), error));
+    dropped += co_await transport_.socket().async_read_some(asio::buffer(in_),
+                                                            asio::redirect_error(Token(), error));
   }
 }
 
@@ -415,7 +432,7 @@ void Connection::tick(Deadline now) {
     timed_out_ = true;
     deadline_ = Deadline::max();
     error_code ignored;
-    socket_.cancel(ignored);
+    transport_.socket().cancel(ignored);
     return;
   }
   if (stream_ || takeover_) resume();
@@ -430,13 +447,13 @@ void Connection::stop_when_idle() {
   bool idle = !handling_ && !head_seen_ && in_begin_ == in_end_ && out_begin_ == out_.size();
   if (!idle) return;
   error_code ignored;
-  socket_.cancel(ignored);
+  transport_.socket().cancel(ignored);
 }
 
 void Connection::abort() {
   broken_ = true;
   error_code ignored;
-  socket_.close(ignored);
+  transport_.socket().close(ignored);
   resume();
   resume_reader();
 }

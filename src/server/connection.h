@@ -7,20 +7,19 @@
 #include <string>
 
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/basic_stream_socket.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 #include "base/clock.h"
 #include "server/http_message.h"
 #include "server/http_parser.h"
 #include "server/io_loop.h"
+#include "server/transport.h"
 
 namespace offprint::server {
 
 struct ConnectionLimits {
   std::size_t head_bytes = 16 << 10;
-  int head_timeout_ms = 10'000;   // from the first byte of a head to its last
+  int head_timeout_ms = 10'000;   // from the first byte of a head to its last; a TLS handshake
   int idle_timeout_ms = 75'000;   // between requests
   int body_timeout_ms = 30'000;   // without a byte of a body that was announced
   int write_timeout_ms = 30'000;  // without the client taking a byte of an answer
@@ -35,10 +34,11 @@ class Connection final : public Client,
                          public std::enable_shared_from_this<Connection> {
  public:
   using Executor = IoLoop::Executor;
-  using Socket = boost::asio::basic_stream_socket<boost::asio::ip::tcp, Executor>;
+  using Socket = Transport::Socket;
 
+  // `tls` may be empty: plain HTTP.
   Connection(std::shared_ptr<IoLoop> loop, Socket socket, HttpHandler& handler,
-             const ConnectionLimits& limits);
+             const ConnectionLimits& limits, const std::shared_ptr<TlsCredentials>& tls = {});
   ~Connection() override;
 
   // Starts serving. Thread: the loop's.
@@ -67,6 +67,7 @@ class Connection final : public Client,
 
   static Awaitable run(std::shared_ptr<Connection> self);
   Awaitable serve();
+  Awaitable begin_tls();
   Awaitable read_some();
   Awaitable flush();
   Awaitable send_stream();
@@ -79,7 +80,7 @@ class Connection final : public Client,
   Awaitable pass_body_piece();
 
   Step advance();
-  void begin_body();
+  bool begin_body();
   void dispatch();
   void refuse();
   void make_room();
@@ -92,7 +93,7 @@ class Connection final : public Client,
   void resume_reader();
 
   const std::shared_ptr<IoLoop> loop_;
-  Socket socket_;
+  Transport transport_;
   HttpHandler& handler_;
   const ConnectionLimits& limits_;
   std::size_t loop_index_ = 0;

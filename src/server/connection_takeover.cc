@@ -2,7 +2,6 @@
 // has to say, the other reads while the protocol wants to hear.
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/redirect_error.hpp>
 
 #include "base/log.h"
 #include "server/connection.h"
@@ -43,9 +42,9 @@ Connection::Awaitable Connection::serve_takeover() {
   takeover_ended_ = true;
   error_code ignored;
   if (broken_) {
-    socket_.close(ignored);
+    transport_.socket().close(ignored);
   } else {  // so that the client sees the last words, see linger()
-    socket_.shutdown(Socket::shutdown_send, ignored);
+    transport_.close_sending(ignored);
     set_deadline(kGoodbyeMs);
   }
   resume_reader();
@@ -87,7 +86,7 @@ Connection::Awaitable Connection::feed_takeover() {
     }
     error_code error;
     asio::mutable_buffer room(in_.data(), in_.size());
-    in_end_ = co_await socket_.async_read_some(room, asio::redirect_error(Token(), error));
+    in_end_ = co_await transport_.read_some(room, error);
     loop_->counters().bytes_in.fetch_add(in_end_, std::memory_order_relaxed);
     if (error) break;
   }

@@ -74,7 +74,7 @@ void handle_binding(Service& service, const database::DatabaseName& name, HttpRe
                     const Address& address, Responder responder) {
   Result<QueryList> list = parse_binding_queries(request.body);
   if (!list) return responder.respond(failure(list.error()));
-  Result<ReadMode> mode = session_mode(service, request);
+  Result<ReadMode> mode = session_mode(service, name, request);
   if (!mode) return responder.respond(failure(mode.error()));
   RunOptions options;
   if (address.parameter("resultsFormat") == "ROWS_AND_COLUMNS")

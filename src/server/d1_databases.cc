@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "server/d1_envelope.h"
 #include "server/d1_query.h"
+#include "server/gate.h"
 #include "server/json_reader.h"
 #include "server/json_writer.h"
 
@@ -65,12 +66,19 @@ Result<std::size_t> number_of(const Address& address, std::string_view name, std
   return fail(Code::kInvalid, fmt::format("'{}' must be a number from 1 to {}", name, max));
 }
 
+bool may_know(const Access* access, const std::string& name) {
+  if (access == nullptr) return true;
+  auto parsed = database::DatabaseName::parse(name);
+  return parsed && access->knows(*parsed);
+}
+
 // Those whose names contain `part`, from the `skip`th on.
 struct Page {
   std::vector<database::DatabaseInfo> databases;
   std::size_t total = 0;
 };
-Page page_of(const Service& service, std::string_view part, std::size_t skip, std::size_t size) {
+Page page_of(const Service& service, const Access* access, std::string_view part, std::size_t skip,
+             std::size_t size) {
   Page page;
   std::string after;
   for (;;) {
@@ -78,7 +86,7 @@ Page page_of(const Service& service, std::string_view part, std::size_t skip, st
     if (some.empty()) return page;
     after = some.back().name;
     for (auto& info : some) {
-      if (info.name.find(part) == std::string::npos) continue;
+      if (info.name.find(part) == std::string::npos || !may_know(access, info.name)) continue;
       if (page.total >= skip && page.databases.size() < size)
         page.databases.push_back(std::move(info));
       ++page.total;
@@ -147,15 +155,17 @@ Result<database::DatabaseInfo> find_database(const Service& service, std::string
   return fail(Code::kNotFound, fmt::format("no database '{}'", id.substr(0, 140)));
 }
 
-void list_databases(Service& service, const Address& address, Responder responder) {
+void list_databases(Service& service, const HttpRequest& request, const Address& address,
+                    Responder responder) {
   auto size = number_of(address, "per_page", kPageDefault, kPageMax);
   if (!size) return responder.respond(rest_error(size.error()));
   auto number = number_of(address, "page", 1, kDatabasesMax / *size);
   if (!number) return responder.respond(rest_error(number.error()));
   std::string part(address.parameter("name").value_or(""));
   respond_from_helper(
-      service, std::move(responder), [&service, part, size = *size, number = *number] {
-        Page page = page_of(service, part, (number - 1) * size, size);
+      service, std::move(responder),
+      [&service, access = request.access, part, size = *size, number = *number] {
+        Page page = page_of(service, access.get(), part, (number - 1) * size, size);
         std::string list = "[";
         for (const auto& info : page.databases) {
           if (list.size() > 1) list += ',';
@@ -170,6 +180,10 @@ void list_databases(Service& service, const Address& address, Responder responde
 void create_database(Service& service, HttpRequest& request, Responder responder) {
   auto name = parse_creation(request.body);
   if (!name) return responder.respond(rest_error(name.error()));
+  if (!access_of(service, request).allows(*name, database::Verb::kAdmin)) {
+    return responder.respond(rest_error(
+        Error(Code::kForbidden, "TOKEN_FORBIDS: the token does not allow to make this database")));
+  }
   respond_from_helper(service, std::move(responder), [&service, name = *std::move(name)] {
     auto info = service.store.create(name, {});
     if (!info) return rest_error(info.error());

@@ -18,7 +18,8 @@ std::string uuid_of(const database::DatabaseInfo& info);
 // By UUID or by name. kNotFound.
 Result<database::DatabaseInfo> find_database(const Service& service, std::string_view id);
 
-void list_databases(Service& service, const Address& address, Responder responder);
+void list_databases(Service& service, const HttpRequest& request, const Address& address,
+                    Responder responder);
 void create_database(Service& service, HttpRequest& request, Responder responder);
 void describe_database(Service& service, const database::DatabaseInfo& info, const Address& address,
                        Responder responder);

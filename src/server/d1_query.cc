@@ -299,10 +299,11 @@ Result<QueryList> parse_rest_queries(std::string& body) {
   return parse_one(root);
 }
 
-Result<ReadMode> session_mode(const Service& service, const HttpRequest& request) {
+Result<ReadMode> session_mode(const Service& service, const database::DatabaseName& name,
+                              const HttpRequest& request) {
   std::string_view token = request.header(kSessionToken);
-  if (token.empty()) return read_mode(service, request);
-  ReadMode mode;
+  OFFPRINT_TRY_ASSIGN(ReadMode mode, read_mode(service, name, request));
+  if (token.empty()) return mode;
   mode.primary = token == "first-primary";
   if (mode.primary || token == "first-unconstrained") return mode;
   mode.at_least = Bookmark::parse(token);

@@ -56,7 +56,8 @@ void run_queries(Service& service, const database::DatabaseName& name, QueryList
 
 // From x-cf-d1-session-commit-token ("first-primary", "first-unconstrained", a bookmark); without
 // it as read_mode() says. kInvalid: none of those.
-Result<ReadMode> session_mode(const Service& service, const HttpRequest& request);
+Result<ReadMode> session_mode(const Service& service, const database::DatabaseName& name,
+                              const HttpRequest& request);
 
 // The size of a database in bytes; 0 when there is none. From memory.
 std::uint64_t database_size(const Service& service, const database::DatabaseName& name);

@@ -8,10 +8,16 @@
 #include "server/d1_graphql.h"
 #include "server/d1_query.h"
 #include "server/d1_time_travel.h"
+#include "server/gate.h"
 #include "server/json_writer.h"
 
 namespace offprint::server::d1 {
 namespace {
+
+Error forbidden(const database::DatabaseName& name) {
+  return Error(Code::kForbidden,
+               "TOKEN_FORBIDS: the token does not allow this on database '" + name.text() + "'");
+}
 
 // What clients ask of an account before they come to databases. Who is asking is not known here, so
 // there is one account, whatever number its address has.
@@ -34,6 +40,15 @@ bool is_get(const HttpRequest& request) {
   return request.method == Method::kGet || request.method == Method::kHead;
 }
 
+// Which right the rest of the address asks for; nothing: any SQL, which is looked at when it is
+// compiled.
+std::optional<database::Verb> verb_of(const HttpRequest& request, std::string_view action) {
+  if (action == "query" || action == "raw" || action == "time_travel/bookmark") return std::nullopt;
+  if (action == "export") return database::Verb::kSnapshot;
+  if (action.empty() && is_get(request)) return std::nullopt;
+  return database::Verb::kAdmin;
+}
+
 Response query_response(const Service& service, const database::DatabaseName& name, Answer answer) {
   if (answer.error) return rest_error(*answer.error, "[]");
   std::uint64_t size = database_size(service, name);
@@ -53,7 +68,7 @@ void handle_query(Service& service, const database::DatabaseName& name, HttpRequ
                   RunOptions::Rows rows, Responder responder) {
   Result<QueryList> list = parse_rest_queries(request.body);
   if (!list) return responder.respond(rest_error(list.error(), "[]"));
-  Result<ReadMode> mode = session_mode(service, request);
+  Result<ReadMode> mode = session_mode(service, name, request);
   if (!mode) return responder.respond(rest_error(mode.error(), "[]"));
   RunOptions options;
   options.rows = rows;
@@ -90,6 +105,12 @@ void route_database(Service& service, const database::DatabaseInfo& info, HttpRe
                     const Address& address, std::shared_ptr<BodyReceiver>, Responder responder) {
   std::string action = address.path_from(7);
   bool is_post = request.method == Method::kPost;
+  auto name = database::DatabaseName::parse(info.name);
+  if (!name) return responder.respond(rest_error(name.error()));
+  const Access& access = access_of(service, request);
+  auto verb = verb_of(request, action);
+  if (verb ? !access.allows(*name, *verb) : !access.allows_sql(*name))
+    return responder.respond(rest_error(forbidden(*name)));
   if (action.empty()) {
     if (is_get(request)) return describe_database(service, info, address, std::move(responder));
     if (request.method == Method::kDelete)
@@ -98,8 +119,6 @@ void route_database(Service& service, const database::DatabaseInfo& info, HttpRe
       return update_database(service, info, request, std::move(responder));
     return responder.respond(method_not_allowed("GET, PUT, PATCH, DELETE"));
   }
-  auto name = database::DatabaseName::parse(info.name);
-  if (!name) return responder.respond(rest_error(name.error()));
   if (action == "time_travel/bookmark") {
     if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
     return responder.respond(time_travel_bookmark(service, *name, address));
@@ -130,6 +149,8 @@ void handle_rest(Service& service, HttpRequest& request, const Address& address,
   std::string path = address.path_from(2);
   if (path == "graphql") {
     if (request.method != Method::kPost) return responder.respond(method_not_allowed("POST"));
+    if (!access_of(service, request).allows_somewhere(database::Verb::kDataRead))
+      return responder.respond(rest_error(Error(Code::kForbidden, "TOKEN_FORBIDS: no reading")));
     return handle_graphql(service, request, std::move(responder));
   }
   if (segments.size() == 6 && segments[2] == "d1" && segments[3] == "export") {
@@ -143,12 +164,15 @@ void handle_rest(Service& service, HttpRequest& request, const Address& address,
     return route_account(request, path, std::move(responder));
   }
   if (segments.size() == 6) {
-    if (is_get(request)) return list_databases(service, address, std::move(responder));
+    if (is_get(request)) return list_databases(service, request, address, std::move(responder));
     if (request.method == Method::kPost)
       return create_database(service, request, std::move(responder));
     return responder.respond(method_not_allowed("GET, POST"));
   }
   Result<database::DatabaseInfo> info = find_database(service, segments[6]);
+  if (!info && service.authenticator != nullptr &&
+      !access_of(service, request).allows_everywhere(database::Verb::kAdmin))
+    info = fail(Code::kForbidden, "TOKEN_FORBIDS: the token does not allow this");
   if (!info) return responder.respond(rest_error(info.error()));
   route_database(service, *info, request, address, std::move(receiver), std::move(responder));
 }

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "server/errors.h"
+#include "server/gate.h"
 #include "server/json_reader.h"
 #include "server/json_writer.h"
 
@@ -82,7 +83,8 @@ Result<Creation> parse_creation(std::string& body) {
 
 }  // namespace
 
-void handle_list_databases(Service& service, const Address& address, Responder responder) {
+void handle_list_databases(Service& service, const HttpRequest& request, const Address& address,
+                           Responder responder) {
   std::size_t limit = kListLimitDefault;
   if (auto text = address.parameter("limit")) {
     auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), limit);
@@ -97,6 +99,11 @@ void handle_list_databases(Service& service, const Address& address, Responder r
   auto list = service.store.list(prefix, after, limit + 1);
   bool more = list.size() > limit;
   if (more) list.pop_back();
+  std::string last = list.empty() ? std::string() : list.back().name;
+  std::erase_if(list, [&access = access_of(service, request)](const auto& info) {
+    auto name = database::DatabaseName::parse(info.name);
+    return !name || !access.allows(*name, database::Verb::kAdmin);
+  });
   Response response;
   response.body = "{\"databases\":[";
   for (std::size_t i = 0; i < list.size(); ++i) {
@@ -106,7 +113,7 @@ void handle_list_databases(Service& service, const Address& address, Responder r
   response.body += ']';
   if (more) {
     response.body += ",\"next\":";
-    append_json_string(response.body, list.back().name);
+    append_json_string(response.body, last);
   }
   response.body += "}\n";
   responder.respond(std::move(response));
@@ -115,6 +122,10 @@ void handle_list_databases(Service& service, const Address& address, Responder r
 void handle_create_database(Service& service, HttpRequest& request, Responder responder) {
   Result<Creation> creation = parse_creation(request.body);
   if (!creation) return responder.respond(structured_error(creation.error()));
+  if (!access_of(service, request).allows(creation->name, database::Verb::kAdmin)) {
+    return responder.respond(structured_error(
+        Error(Code::kForbidden, "TOKEN_FORBIDS: the token does not allow admin on this name")));
+  }
   respond_from_helper(service, std::move(responder), [&service, creation = *std::move(creation)] {
     Result<database::DatabaseInfo> info = service.store.create(creation.name, creation.options);
     if (!info) return structured_error(info.error());

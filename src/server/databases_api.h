@@ -8,7 +8,8 @@
 namespace offprint::server {
 
 // GET /v1/databases?prefix=&after=&limit=
-void handle_list_databases(Service& service, const Address& address, Responder responder);
+void handle_list_databases(Service& service, const HttpRequest& request, const Address& address,
+                           Responder responder);
 // POST /v1/databases {"name", "page_size", "auto_vacuum", "encoding", "foreign_keys"}
 void handle_create_database(Service& service, HttpRequest& request, Responder responder);
 // GET and DELETE /v1/databases/NAME

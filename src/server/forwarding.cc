@@ -23,6 +23,8 @@ std::string_view method_name(Method method) {
       return "POST";
     case Method::kPut:
       return "PUT";
+    case Method::kPatch:
+      return "PATCH";
     case Method::kDelete:
       return "DELETE";
     case Method::kOptions:

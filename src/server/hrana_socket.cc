@@ -5,6 +5,8 @@
 #include <map>
 #include <memory>
 
+#include "base/clock.h"
+#include "server/authenticator.h"
 #include "server/errors.h"
 #include "server/hrana_socket_work.h"
 #include "server/hrana_stream.h"
@@ -83,10 +85,14 @@ class HranaSocket final : public SocketProtocol {
 
   void greet(const std::optional<std::string>& jwt) {
     greeted_ = true;
-    Result<> done = authenticate(service_, name_, jwt);
+    Result<std::shared_ptr<const Access>> access = authenticate(service_, name_, jwt);
     refusal_.reset();
-    if (done) return send(R"({"type":"hello_ok"})");
-    refusal_ = std::move(done).error();
+    if (access) {
+      access_ = *std::move(access);
+      mode_.rights = access_->sql_rights(name_);
+      return send(R"({"type":"hello_ok"})");
+    }
+    refusal_ = std::move(access).error();
     std::string text = R"({"type":"hello_error","error":)";
     append_hrana_error(text, *refusal_);
     send(text + '}');
@@ -95,6 +101,10 @@ class HranaSocket final : public SocketProtocol {
   // Requests on streams wait there for their turn; the others are answered now.
   void take(ClientMessage message) {
     std::int32_t request_id = message.request_id;
+    if (!refusal_ && !access_->counts(unix_time_ms() / 1000)) {
+      refusal_ = Error(Code::kUnauthorized,
+                       "TOKEN_EXPIRED: the token has expired or was revoked; send another hello");
+    }
     if (refusal_) return send(response_error(request_id, *refusal_));
     if (Result<> queued = enqueue(message); !queued)
       send(response_error(request_id, queued.error()));
@@ -274,7 +284,8 @@ class HranaSocket final : public SocketProtocol {
 
   Service& service_;
   const database::DatabaseName name_;
-  const ReadMode mode_;
+  ReadMode mode_;
+  std::shared_ptr<const Access> access_;  // since hello_ok
   const std::shared_ptr<SocketMailbox> mailbox_;
   bool greeted_ = false;
   std::optional<Error> refusal_;  // of the last hello
@@ -300,10 +311,15 @@ std::optional<std::string_view> choose(const std::vector<std::string_view>& offe
 
 }  // namespace
 
-// The place for tokens: as yet nobody is asked for one.
-Result<> authenticate(const Service&, const database::DatabaseName&,
-                      std::optional<std::string_view>) {
-  return {};
+Result<std::shared_ptr<const Access>> authenticate(const Service& service,
+                                                   const database::DatabaseName& name,
+                                                   std::optional<std::string_view> jwt) {
+  if (service.authenticator == nullptr) return Access::unlimited();
+  if (!jwt) return fail(Code::kUnauthorized, "TOKEN_MISSING: the hello has no token");
+  OFFPRINT_TRY_ASSIGN(auto access, service.authenticator->authenticate(*jwt));
+  if (access->allows_sql(name)) return access;
+  return fail(Code::kForbidden,
+              "TOKEN_FORBIDS: the token does not allow SQL on database '" + name.text() + "'");
 }
 
 }  // namespace hrana
@@ -316,9 +332,11 @@ void open_hrana_socket(Service& service, const database::DatabaseName& name, Htt
         400, "INVALID",
         "none of the subprotocols is spoken here: offer hrana3, hrana2 or hrana1 (as JSON)"));
   }
-  Result<ReadMode> mode = read_mode(service, request);
+  Result<ReadMode> mode = read_mode(service, name, request);
   if (!mode) return responder.respond(plain_error(mode.error()));
-  if (Result<database::DatabaseInfo> info = service.store.info(name); !info)
+  // Who may know whether it exists says so with his hello.
+  Result<database::DatabaseInfo> info = service.store.info(name);
+  if (!info && service.authenticator == nullptr)
     return responder.respond(plain_error(info.error()));
   WebSocketLimits limits;
   limits.message_bytes_max = service.options.body_bytes_max;

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string_view>
 
 #include "base/result.h"
 #include "database/name.h"
+#include "server/access.h"
 #include "server/http_message.h"
 #include "server/service.h"
 
@@ -21,8 +23,9 @@ namespace hrana {
 
 // Whether the client that sent this in its `hello` may go on. An error is told to the client, and
 // every further request is answered with it. Thread: a loop.
-Result<> authenticate(const Service& service, const database::DatabaseName& name,
-                      std::optional<std::string_view> jwt);
+Result<std::shared_ptr<const Access>> authenticate(const Service& service,
+                                                   const database::DatabaseName& name,
+                                                   std::optional<std::string_view> jwt);
 
 }  // namespace hrana
 }  // namespace offprint::server

@@ -21,7 +21,7 @@ Result<ClientStreams::Stream> stream_of(Service& service, const database::Databa
 Result<StreamedWork> begin(Service& service, const database::DatabaseName& name,
                            const HttpRequest& request, Result<Pipeline> pipeline) {
   if (!pipeline) return fail(std::move(pipeline).error());
-  OFFPRINT_TRY_ASSIGN(ReadMode mode, read_mode(service, request));
+  OFFPRINT_TRY_ASSIGN(ReadMode mode, read_mode(service, name, request));
   OFFPRINT_TRY_ASSIGN(ClientStreams::Stream stream, stream_of(service, name, *pipeline));
   if (Result<> resolved = resolve(*pipeline, stream.state.stored); !resolved) {
     if (stream.state.held) service.store.release(stream.state.held);

@@ -14,6 +14,8 @@
 // What the HTTP layer (connection.h) and the routes (routes.h) say to each other.
 namespace offprint::server {
 
+class Access;
+
 enum class Method { kGet, kHead, kPost, kPut, kPatch, kDelete, kOptions, kOther };
 
 // ASCII letters compared without case, as field names and most field values want it.
@@ -33,6 +35,8 @@ struct HttpRequest {
   // The whole body, unless a BodyReceiver took it; free to be moved out. Has spare capacity for
   // simdjson's padding more often than not.
   std::string body;
+  // What BodyPlan::access was: what the request may do. Empty: nobody is asked for a token here.
+  std::shared_ptr<const Access> access;
 
   // The value of the first field with this name; empty when there is none.
   std::string_view header(std::string_view name) const;
@@ -130,9 +134,11 @@ class Responder {
   std::shared_ptr<Client> client_;
 };
 
-// Where the body of a request goes, decided when its head is complete.
+// What becomes of a request, decided when its head is complete.
 struct BodyPlan {
-  std::uint64_t limit = 0;  // in bytes; beyond it 413
+  std::optional<Response> refusal;       // the answer; the body is not looked at
+  std::shared_ptr<const Access> access;  // for HttpRequest::access
+  std::uint64_t limit = 0;               // in bytes; beyond it 413
   std::shared_ptr<BodyReceiver>
       receiver;  // empty: memory. Shared by the connection and the handler.
 };

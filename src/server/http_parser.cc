@@ -104,6 +104,7 @@ void HttpParser::reset() {
   request_.headers.clear();
   request_.target = {};
   request_.body.clear();
+  request_.access.reset();
   error_status_ = 0;
 }
 

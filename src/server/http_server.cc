@@ -85,12 +85,13 @@ void HttpServer::accept_next() {
 void HttpServer::take(Connection::Socket socket, const std::shared_ptr<IoLoop>& loop) {
   if (connection_count() >= options_.connections_max) {
     refused_.fetch_add(1, std::memory_order_relaxed);
-    ::send(socket.native_handle(), kTooManyConnections.data(), kTooManyConnections.size(),
-           MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (!options_.tls)
+      ::send(socket.native_handle(), kTooManyConnections.data(), kTooManyConnections.size(),
+             MSG_NOSIGNAL | MSG_DONTWAIT);
     return;
   }
-  auto connection =
-      std::make_shared<Connection>(loop, std::move(socket), handler_, options_.limits);
+  auto connection = std::make_shared<Connection>(loop, std::move(socket), handler_, options_.limits,
+                                                 options_.tls);
   loop->expect_connection();
   if (loop->is_current()) {
     connection->start();

@@ -19,6 +19,7 @@ struct HttpServerOptions {
   std::size_t connections_max = 20'000;  // beyond it 503 and close
   int stop_timeout_ms = 10'000;          // for requests that run when stop() is called
   ConnectionLimits limits;
+  std::shared_ptr<TlsCredentials> tls;  // empty: plain HTTP
 };
 
 // Sums over all loops.

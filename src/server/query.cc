@@ -210,7 +210,7 @@ void handle_query(Service& service, const database::DatabaseName& name, HttpRequ
                   Responder responder) {
   Result<Query> query = parse_query(request.body);
   if (!query) return responder.respond(structured_error(query.error()));
-  Result<ReadMode> mode = read_mode(service, request);
+  Result<ReadMode> mode = read_mode(service, name, request);
   if (!mode) return responder.respond(structured_error(mode.error()));
   auto work =
       std::make_unique<QueryRequest>(service, name, *std::move(query), std::move(responder));

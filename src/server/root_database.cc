@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "server/errors.h"
+#include "server/gate.h"
 
 namespace offprint::server {
 namespace {
@@ -50,7 +51,8 @@ void at_root_database(Service& service, HttpRequest& request, Responder responde
                       RootAnswer answer) {
   Result<database::DatabaseName> name = root_database(service, request);
   if (!name) return responder.respond(plain_error(name.error()));
-  if (name->text() != kDefaultDatabase || service.store.info(*name))
+  bool may_create = access_of(service, request).allows(*name, database::Verb::kSchemaAdd);
+  if (name->text() != kDefaultDatabase || !may_create || service.store.info(*name))
     return answer(*name, request, std::move(responder));
   auto later = std::make_shared<Responder>(std::move(responder));
   auto kept = std::make_shared<KeptRequest>(request);

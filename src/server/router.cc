@@ -7,19 +7,24 @@
 #include "server/databases_api.h"
 #include "server/errors.h"
 #include "server/forwarding.h"
+#include "server/gate.h"
 #include "server/hrana_routes.h"
 #include "server/json_writer.h"
 #include "server/metrics.h"
 #include "server/query.h"
 #include "server/root_database.h"
+#include "server/route_rights.h"
 #include "server/snapshot_download.h"
 #include "server/streams.h"
 #include "server/text_download.h"
+#include "server/tokens_api.h"
 #include "server/upload.h"
 #include "sqlite/connection.h"
 
 namespace offprint::server {
 namespace {
+
+using database::Verb;
 
 constexpr std::string_view kFrontPage =
     "<!doctype html><meta charset=utf-8><title>Offprint</title>"
@@ -57,16 +62,19 @@ bool is_get(const HttpRequest& request) {
   return request.method == Method::kGet || request.method == Method::kHead;
 }
 
-// Adds what a browser wants to see to the answer of a request from another origin.
+// What a browser wants to see in the answer of a request from another origin.
+std::string cross_origin_fields(std::string_view origin) {
+  return "Access-Control-Allow-Origin: " + std::string(origin) +
+         "\r\nVary: Origin\r\nAccess-Control-Expose-Headers: Offprint-Bookmark, "
+         "Offprint-Served-By, Offprint-Age-Ms, Retry-After\r\n";
+}
+
 class CrossOriginClient final : public Client {
  public:
   CrossOriginClient(std::shared_ptr<Client> client, std::string_view origin)
       : client_(std::move(client)), origin_(origin) {}
   void respond(Response response) override {
-    response.headers +=
-        "Access-Control-Allow-Origin: " + origin_ +
-        "\r\nVary: Origin\r\nAccess-Control-Expose-Headers: Offprint-Bookmark, Offprint-Served-By, "
-        "Offprint-Age-Ms, Retry-After\r\n";
+    response.headers += cross_origin_fields(origin_);
     client_->respond(std::move(response));
   }
   void wake() override { client_->wake(); }
@@ -93,6 +101,17 @@ Response preflight_answer(const HttpRequest& request) {
 
 BodyPlan Router::plan_body(const HttpRequest& request) {
   BodyPlan plan;
+  std::string_view origin = request.header("Origin");
+  if (origin.empty() || request.method != Method::kOptions) {  // a preflight has no token
+    Admission admission = admit(service_, request);
+    plan.access = std::move(admission.access);
+    plan.refusal = std::move(admission.refusal);
+  }
+  if (plan.refusal) {
+    if (!origin.empty() && origin_is_allowed(request, origin))
+      plan.refusal->headers += cross_origin_fields(origin);
+    return plan;
+  }
   plan.limit = service_.options.body_bytes_max;
   std::string_view path = request.target.substr(0, request.target.find('?'));
   while (path.ends_with('/')) path.remove_suffix(1);
@@ -109,6 +128,10 @@ void Router::handle(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver
     Result<d1::ProxiedRequest> proxied = d1::ProxiedRequest::unwrap(request);
     if (!proxied) return responder.respond(structured_error(proxied.error()));
     HttpRequest inner = proxied->request();
+    inner.access = request.access;
+    if (Result<> allowed = check_access(access_of(service_, inner), route_right(service_, inner));
+        !allowed)
+      return responder.respond(structured_error(allowed.error()));
     return handle(inner, nullptr, std::move(responder));
   }
   std::string_view origin = request.header("Origin");
@@ -183,17 +206,25 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
   }
   if (action == "stream") {
     if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
-    return handle_stream(service_, target.name, request, address, std::move(responder));
+    return handle_stream(
+        service_, target.name, request, address,
+        while_allowed(std::move(responder), request.access, target.name, Verb::kSubscribe));
   }
   if (action == "pages") {
     if (!is_post) return responder.respond(method_not_allowed("POST"));
-    return handle_pages(service_, target.name, request, address, std::move(responder));
+    return handle_pages(
+        service_, target.name, request, address,
+        while_allowed(std::move(responder), request.access, target.name, Verb::kSubscribe));
   }
   if (action.empty() || action == "snapshot" || action == "v2" || action == "v3") {
     if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
     if (action.empty())
       return handle_describe_database(service_, target.name, std::move(responder));
-    if (action == "snapshot") return handle_snapshot(service_, target.name, std::move(responder));
+    if (action == "snapshot") {
+      return handle_snapshot(
+          service_, target.name,
+          while_allowed(std::move(responder), request.access, target.name, Verb::kSnapshot));
+    }
     return responder.respond(
         text_response("", "text/plain"));  // a client asks which versions are spoken
   }
@@ -210,9 +241,16 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
     return route_alias(request, path, std::move(responder));
   }
   if (path == "v1/stream" && (is_get(request) || request.method == Method::kPost)) {
-    return handle_node_stream(service_, request, address, std::move(responder));
+    return handle_node_stream(
+        service_, request, address,
+        while_allowed(std::move(responder), request.access, std::nullopt, Verb::kSubscribe));
+  }
+  if (path == "v1/tokens/revoke") {
+    if (request.method != Method::kPost) return responder.respond(method_not_allowed("POST"));
+    return handle_revoke(service_, request, std::move(responder));
   }
   if (!is_get(request)) return responder.respond(not_found(std::string(request.target)));
+  if (path == "v1/tokens/revoked") return handle_list_revoked(service_, std::move(responder));
   if (path == "health") {
     if (!address.parameter("ready") || service_.is_ready()) {
       return responder.respond(text_response("{\"status\":\"ok\"}\n", "application/json"));
@@ -255,7 +293,8 @@ void Router::route_alias(HttpRequest& request, const std::string& action, Respon
 
 void Router::route_management(HttpRequest& request, const Address& address, Responder responder) {
   if (address.segments.size() == 2) {
-    if (is_get(request)) return handle_list_databases(service_, address, std::move(responder));
+    if (is_get(request))
+      return handle_list_databases(service_, request, address, std::move(responder));
     if (request.method == Method::kPost)
       return handle_create_database(service_, request, std::move(responder));
     return responder.respond(method_not_allowed("GET, POST"));

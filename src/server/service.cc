@@ -1,11 +1,15 @@
 #include "server/service.h"
 
+#include "server/gate.h"
+
 namespace offprint::server {
 
-Result<ReadMode> read_mode(const Service&, const HttpRequest& request) {
+Result<ReadMode> read_mode(const Service& service, const database::DatabaseName& name,
+                           const HttpRequest& request) {
   std::string_view word = request.header("Offprint-Read");
   std::string_view text = request.header("Offprint-Bookmark");
   ReadMode mode;
+  mode.rights = access_of(service, request).sql_rights(name);
   mode.primary = word == "primary";
   if (!word.empty() && word != "primary" && word != "any") text = word;
   if (text.empty()) return mode;

@@ -18,6 +18,9 @@
 
 namespace offprint::server {
 
+class Authenticator;
+class Revocations;
+
 struct ServiceOptions {
   std::string node_name = "local";
   std::string primary;                                      // the URL that is followed; empty: none
@@ -46,7 +49,9 @@ struct Service {
   std::function<replica::NodeFollower::Status()> follower_status = {};
   cluster::Forwarder* forwarder = nullptr;
   bool has_copies() const { return copy_age_ms != nullptr; }
-  std::atomic<std::uint64_t> spooled_bytes{0};       // in files, by server/spool.h
+  std::atomic<std::uint64_t> spooled_bytes{0};  // in files, by server/spool.h
+  Authenticator* authenticator = nullptr;       // null: nobody is asked for a token
+  Revocations* revocations = nullptr;           // set when `authenticator` is
 
   // Every local database can be served. From memory.
   bool is_ready() const { return true; }
@@ -55,18 +60,22 @@ struct Service {
   }
 };
 
-// Which copies may answer a request. Each protocol has its own words for it.
+// Which copies may answer a request (each protocol has its own words for it), and what its sender
+// may do.
 struct ReadMode {
-  bool primary = false;              // only the primary
-  std::optional<Bookmark> at_least;  // any copy that has reached it
+  bool primary = false;                               // only the primary
+  std::optional<Bookmark> at_least;                   // any copy that has reached it
+  std::shared_ptr<const database::SqlRights> rights;  // empty: everything
   void apply(database::Request& request) const {
     request.needs_primary = primary;
     request.at_least = at_least;
+    request.rights = rights;
   }
 };
 // From Offprint-Read and Offprint-Bookmark; without them what the node's options say. kInvalid:
 // neither "primary", "any" nor a bookmark.
-Result<ReadMode> read_mode(const Service& service, const HttpRequest& request);
+Result<ReadMode> read_mode(const Service& service, const database::DatabaseName& name,
+                           const HttpRequest& request);
 
 // Who answers for a database here.
 struct Standing {

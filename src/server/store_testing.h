@@ -65,6 +65,12 @@ class RoutesTest : public ::testing::Test {
     std::size_t used = parser.feed(text);
     EXPECT_NE(parser.state(), HttpParser::State::kRefused) << parser.error_text();
     BodyPlan plan = router->plan_body(parser.request());
+    if (plan.refusal) {
+      auto refused = std::make_shared<FakeClient>();
+      refused->respond(*std::move(plan.refusal));
+      return refused;
+    }
+    parser.request().access = plan.access;
     while (used < text.size()) used += parser.feed(std::string_view(text).substr(used));
     EXPECT_EQ(parser.state(), HttpParser::State::kDone);
     auto client = std::make_shared<FakeClient>();

@@ -201,6 +201,11 @@ void StreamFeed::append_shutdown(Bytes& to) {
   if (stage_ != Stage::kEnded) end(to, replica::EndReason::kShuttingDown, "the server is stopping");
 }
 
+void StreamFeed::append_refusal(Bytes& to) {
+  if (stage_ != Stage::kEnded)
+    end(to, replica::EndReason::kError, "the token does not allow to follow this any longer");
+}
+
 StreamFeed::State StreamFeed::end_by(Bytes& to, const Error& error) {
   Result<Position> now = store_.position(name_);
   if (!now && now.error().code() == Code::kNotFound) {

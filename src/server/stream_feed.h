@@ -43,6 +43,8 @@ class StreamFeed {
   // Where the primary stands, if the feed is at the stage of telling that.
   void append_heartbeat(Bytes& to);
   void append_shutdown(Bytes& to);
+  // The last frame: who follows may do so no longer.
+  void append_refusal(Bytes& to);
   bool ended() const { return stage_ == Stage::kEnded; }
   const database::DatabaseName& name() const { return name_; }
 

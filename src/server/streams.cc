@@ -9,7 +9,9 @@
 
 #include <fmt/format.h>
 
+#include "server/access.h"
 #include "server/errors.h"
+#include "server/gate.h"
 #include "server/stream_feed.h"
 
 namespace offprint::server {
@@ -35,8 +37,9 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     std::vector<std::string> patterns;
     bool snapshots = false;  // what matches begins with one; else where it stands
   };
-  FeedSet(Service& service, Selection selection)
-      : service_(service), selection_(std::move(selection)) {}
+  // `access` may be null: everything.
+  FeedSet(Service& service, std::shared_ptr<const Access> access, Selection selection)
+      : service_(service), access_(std::move(access)), selection_(std::move(selection)) {}
   ~FeedSet() { subscriptions_.clear(); }  // first: they call notify()
 
   // kNotFound. Thread: as produce().
@@ -79,6 +82,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
       greeted_ = true;
       replica::append_hello(to, {replica::kStreamVersion, "offprint " + service_.options.version});
     }
+    tell_names(to);  // before a heartbeat that may end some, and after it: it may find new ones
     beat_if_due(to);
     tell_names(to);
     take_notified();
@@ -167,10 +171,20 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     Deadline now = SteadyClock::now();
     if (now < next_beat_) return;
     next_beat_ = now + std::chrono::milliseconds(kHeartbeatMs - kTickSlackMs);
-    for (auto& feed : feeds_) {
-      if (feed) feed->append_heartbeat(to);
+    for (std::size_t i = 0; i < feeds_.size(); ++i) {
+      if (!feeds_[i]) continue;
+      if (may_follow(feeds_[i]->name())) {
+        feeds_[i]->append_heartbeat(to);
+      } else {
+        feeds_[i]->append_refusal(to);
+        forget(i);
+      }
     }
     if (!selection_.patterns.empty()) look_for_new_databases();
+  }
+
+  bool may_follow(const database::DatabaseName& name) const {
+    return !access_ || access_->allows(name, database::Verb::kSubscribe);
   }
 
   void look_for_new_databases() {
@@ -183,7 +197,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     for (const auto& info : service_.store.list("", "", kFeedsMax)) {
       if (known_.contains(info.name) || live_ >= kFeedsMax || !is_selected(info.name)) continue;
       auto name = database::DatabaseName::parse(info.name);
-      if (name) (void)add(*name, request);  // dropped meanwhile: no matter
+      if (name && may_follow(*name)) (void)add(*name, request);  // dropped meanwhile: no matter
     }
   }
 
@@ -203,6 +217,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
   }
 
   Service& service_;
+  const std::shared_ptr<const Access> access_;
   const Selection selection_;
   bool greeted_ = false;
   std::vector<std::unique_ptr<StreamFeed>> feeds_;  // by number; null: it has ended
@@ -294,7 +309,7 @@ Result<std::shared_ptr<FeedSet>> open_stream(Service& service, const database::D
   } else {
     feed.snapshot = true;
   }
-  auto feeds = std::make_shared<FeedSet>(service, FeedSet::Selection{});
+  auto feeds = std::make_shared<FeedSet>(service, request.access, FeedSet::Selection{});
   OFFPRINT_TRY(feeds->add(name, std::move(feed)));
   return feeds;
 }
@@ -307,15 +322,20 @@ Result<std::shared_ptr<FeedSet>> open_pages(Service& service, const database::Da
   // What a client sends is its mistake, not damage of ours.
   if (!hashes) return fail(Code::kInvalid, hashes.error().message());
   feed.hashes = *std::move(hashes);
-  auto feeds = std::make_shared<FeedSet>(service, FeedSet::Selection{});
+  auto feeds = std::make_shared<FeedSet>(service, request.access, FeedSet::Selection{});
   OFFPRINT_TRY(feeds->add(name, std::move(feed)));
   return feeds;
 }
 
 // NAME or NAME@BOOKMARK
-Result<> add_named(FeedSet& feeds, std::string_view text) {
+Result<> add_named(FeedSet& feeds, const Access& access, std::string_view text) {
   std::string_view name_text = text.substr(0, text.find('@'));
   OFFPRINT_TRY_ASSIGN(auto name, database::DatabaseName::parse(name_text));
+  if (!access.allows(name, database::Verb::kSubscribe)) {
+    return fail(
+        Code::kForbidden,
+        "TOKEN_FORBIDS: the token does not allow subscribe on database '" + name.text() + "'");
+  }
   FeedRequest feed;
   if (name_text.size() < text.size()) {
     OFFPRINT_TRY_ASSIGN(feed.from, parse_bookmark(text.substr(name_text.size() + 1)));
@@ -347,9 +367,9 @@ Result<std::shared_ptr<FeedSet>> open_node_stream(Service& service, const HttpRe
     if (key == "match") selection.patterns.push_back(value);
   }
   if (!some && selection.patterns.empty()) selection.patterns = {"*"};
-  auto feeds = std::make_shared<FeedSet>(service, std::move(selection));
+  auto feeds = std::make_shared<FeedSet>(service, request.access, std::move(selection));
   for (const auto& [key, value] : parameters) {
-    if (key == "db") OFFPRINT_TRY(add_named(*feeds, value));
+    if (key == "db") OFFPRINT_TRY(add_named(*feeds, access_of(service, request), value));
   }
   return feeds;
 }
