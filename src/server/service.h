@@ -39,6 +39,7 @@ struct Service {
   std::function<HttpCounters()> http_counters = {};  // for /metrics; may be empty
   PayloadCache payloads{};                           // for followers
   std::atomic<std::uint64_t> spooled_bytes{0};       // in files, by server/spool.h
+  std::atomic<std::size_t> spooled_files{0};         // the same
 
   // Every local database can be served. From memory.
   bool is_ready() const { return true; }
