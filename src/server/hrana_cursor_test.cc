@@ -218,7 +218,8 @@ TEST_F(CursorTest, SingleRequestsOfHranaOne) {
                                  R"_("affected_row_count":1,"last_insert_rowid":"5",)_"))
       << answer;
   answer = post("/db/h/v1/execute", R"_({"stmt":{"sql":"INSERT INTO t VALUES (5)"}})_", 400);
-  EXPECT_NE(answer.find("\"message\":\"UNIQUE constraint failed: t.id\""), std::string::npos);
+  EXPECT_NE(answer.find("\"message\":\"SQLite error: UNIQUE constraint failed: t.id\""),
+            std::string::npos);
   EXPECT_NE(answer.find("\"code\":\"SQLITE_CONSTRAINT\""), std::string::npos) << answer;
   answer = post("/db/h/v1/batch", R"_({"batch":{"steps":[{"stmt":{"sql":"BEGIN"}},)_"
                                   R"_({"stmt":{"sql":"INSERT INTO t VALUES (6)"}},)_"

@@ -61,6 +61,7 @@ Result<ClientMessage> parse_message(std::string& text, bool& is_json) {
   if (root->get(object) != simdjson::SUCCESS) return invalid("a message is an object");
   OFFPRINT_TRY_ASSIGN(auto type, json_string_field(object, "type"));
   ClientMessage message;
+  message.bytes = text.size();
   if (type == "hello") {
     OFFPRINT_TRY_ASSIGN(auto jwt, json_string_field(object, "jwt"));
     if (jwt) message.jwt = std::string(*jwt);

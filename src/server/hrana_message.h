@@ -27,6 +27,7 @@ struct ClientMessage {
   std::int32_t cursor_id = 0;      // those of cursors
   std::uint32_t count_max = 0;     // kFetchCursor: entries wanted
   StreamRequest request;           // kRequest; kOpenCursor: the batch
+  std::size_t bytes = 0;           // of its text
   // It stands for itself, whatever its stream does: store_sql and close_sql.
   bool is_of_connection() const {
     return kind == Kind::kRequest && (request.kind == StreamRequest::Kind::kStoreSql ||

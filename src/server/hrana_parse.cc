@@ -1,8 +1,9 @@
+#include "server/hrana_parse.h"
+
 #include <algorithm>
 #include <charconv>
 
 #include "server/hrana.h"
-#include "server/hrana_parse.h"
 #include "server/json_reader.h"
 #include "server/json_writer.h"
 

@@ -32,7 +32,9 @@ class SingleRequest final : public database::Request {
       failure_ = outcome.error.value_or(Error(Code::kInternal, "rejected"));
     Response response;
     if (failure_) {
-      response = plain_error(*failure_);
+      // As Hrana words it everywhere else.
+      response = plain_error(failure_->sqlite_code() != 0 ? failure_->with_context("SQLite error")
+                                                          : *failure_);
     } else {
       answer_.set_replication_index(outcome.bookmark.txid);
       answer_.text += '}';

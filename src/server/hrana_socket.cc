@@ -17,13 +17,15 @@ namespace offprint::server {
 namespace hrana {
 namespace {
 
-constexpr std::size_t kStreamsMax = 512;          // of a connection
-constexpr std::size_t kCursorsMax = 32;           // of a connection
-constexpr std::size_t kInFlightMax = 128;         // requests without an answer; then it is not read
-constexpr std::size_t kRunningMax = 8;            // of them at work
-constexpr std::size_t kStoredBytesMax = 1 << 20;  // of all stored SQL of a connection
-constexpr std::size_t kUnsentMax = 1 << 20;       // answers beyond this let nothing more begin
-constexpr std::size_t kFetchBytesMax = 1 << 20;   // of entries, in one answer
+constexpr std::size_t kStreamsMax = 512;   // of a connection
+constexpr std::size_t kCursorsMax = 8;     // of a connection
+constexpr std::size_t kInFlightMax = 128;  // requests without an answer; then it is not read
+constexpr std::size_t kRunningMax = 8;     // of them at work
+constexpr std::size_t kInFlightBytesMax = 4 << 20;    // of them together, but for the last one
+constexpr std::size_t kStoredBytesMax = 1 << 20;      // of all stored SQL of a connection
+constexpr std::size_t kUnsentMax = 1 << 20;           // answers beyond this let nothing more begin
+constexpr auto kHelloMax = std::chrono::seconds(10);  // from the start to a hello that is accepted
+constexpr std::size_t kFetchBytesMax = 1 << 20;       // of entries, in one answer
 
 using Kind = ClientMessage::Kind;
 
@@ -57,7 +59,8 @@ class HranaSocket final : public SocketProtocol {
   }
 
   bool wants_more() const override {
-    return waiting_ + running_ + unsent_.size() < kInFlightMax && unsent_bytes_ < kUnsentMax;
+    return waiting_ + running_ + unsent_.size() < kInFlightMax &&
+           in_flight_bytes_ < kInFlightBytesMax && unsent_bytes_ < kUnsentMax;
   }
 
   bool next(std::string& message) override {
@@ -71,6 +74,11 @@ class HranaSocket final : public SocketProtocol {
   }
 
   bool is_busy() const override { return waiting_ + running_ + unsent_.size() > 0; }
+
+  std::optional<Close> overdue(Deadline now) override {
+    if ((greeted_ && !refusal_) || now < hello_until_) return std::nullopt;
+    return Close{WebSocketStatus::kPolicy, "no 'hello' that could be accepted came in time"};
+  }
 
  private:
   struct Stream {
@@ -124,6 +132,7 @@ class HranaSocket final : public SocketProtocol {
     if (message.kind == Kind::kRequest || message.kind == Kind::kOpenCursor)
       OFFPRINT_TRY(resolve(message.request, stored_));
     ++waiting_;
+    in_flight_bytes_ += message.bytes;
     stream->second.waiting.push_back(std::move(message));
     if (stream->second.waiting.size() == 1 && !stream->second.running)
       ready_.push_back(stream->first);
@@ -202,13 +211,13 @@ class HranaSocket final : public SocketProtocol {
       case Kind::kCloseCursor:
         cursors_.erase(message.cursor_id);
         acknowledge(message, R"("close_cursor")");
-        return ended(id);
+        return ended(id, message.bytes);
       default:
         break;
     }
     if (!message.request.runs_sql() && !stream.held) {  // get_autocommit: nothing is open
       acknowledge(message, R"("get_autocommit","is_autocommit":true)");
-      return ended(id);
+      return ended(id, message.bytes);
     }
     std::uint64_t index = message.request.replication_index;
     auto held = std::exchange(stream.held, nullptr);
@@ -221,7 +230,9 @@ class HranaSocket final : public SocketProtocol {
     release(found->second);
     waiting_ -= found->second.waiting.size();
     --running_;
+    in_flight_bytes_ -= message.bytes;
     for (const ClientMessage& late : found->second.waiting) {
+      in_flight_bytes_ -= late.bytes;
       send(response_error(late.request_id, Error(Code::kInvalid, "the stream was closed")));
     }
     std::erase_if(cursors_,
@@ -234,11 +245,13 @@ class HranaSocket final : public SocketProtocol {
     auto found = cursors_.find(message.cursor_id);
     if (found == cursors_.end() || !found->second.entries) {
       send(response_error(message.request_id, Error(Code::kInvalid, "the cursor is not open")));
-      return ended(message.stream_id);
+      return ended(message.stream_id, message.bytes);
     }
     auto read = [entries = found->second.entries, mailbox = mailbox_, id = message.request_id,
-                 count_max = message.count_max, stream_id = message.stream_id] {
+                 bytes = message.bytes, count_max = message.count_max,
+                 stream_id = message.stream_id] {
       FinishedWork work;
+      work.bytes = bytes;
       work.stream_id = stream_id;
       work.message = response_head(id) + R"({"type":"fetch_cursor","entries":[)";
       bool done = false;
@@ -258,11 +271,13 @@ class HranaSocket final : public SocketProtocol {
     if (work.held) stream.held = std::move(work.held);
     auto cursor = cursors_.find(work.cursor_id);
     if (work.cursor && cursor != cursors_.end()) cursor->second.entries = std::move(work.cursor);
-    ended(work.stream_id);
+    ended(work.stream_id, work.bytes);
   }
 
-  void ended(std::int32_t id) {
+  // The stream's request has ended, which was so long.
+  void ended(std::int32_t id, std::size_t bytes) {
     --running_;
+    in_flight_bytes_ -= bytes;
     Stream& stream = streams_.at(id);
     stream.running = false;
     if (!stream.waiting.empty()) ready_.push_back(id);
@@ -287,14 +302,16 @@ class HranaSocket final : public SocketProtocol {
   ReadMode mode_;
   std::shared_ptr<const Access> access_;  // since hello_ok
   const std::shared_ptr<SocketMailbox> mailbox_;
+  const Deadline hello_until_ = SteadyClock::now() + kHelloMax;
   bool greeted_ = false;
   std::optional<Error> refusal_;  // of the last hello
   StoredSql stored_;
   std::map<std::int32_t, Stream> streams_;
   std::map<std::int32_t, Cursor> cursors_;
-  std::deque<std::int32_t> ready_;  // streams with waiting requests of which none runs
-  std::size_t waiting_ = 0;         // requests, in all streams
-  std::size_t running_ = 0;         // one a stream at most
+  std::deque<std::int32_t> ready_;   // streams with waiting requests of which none runs
+  std::size_t waiting_ = 0;          // requests, in all streams
+  std::size_t running_ = 0;          // one a stream at most
+  std::size_t in_flight_bytes_ = 0;  // of both
   std::deque<std::string> unsent_;
   std::size_t unsent_bytes_ = 0;
 };

@@ -26,6 +26,7 @@ class SocketRequest final : public database::Request {
   void done(database::Outcome outcome) override {
     FinishedWork work;
     work.stream_id = message_.stream_id;
+    work.bytes = message_.bytes;
     work.cursor_id = message_.cursor_id;
     if (outcome.state != database::Outcome::State::kCommitted) {
       if (outcome.held) service_.store.release(outcome.held);

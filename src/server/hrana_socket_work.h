@@ -18,7 +18,8 @@ namespace offprint::server::hrana {
 // What became of a request.
 struct FinishedWork {
   std::int32_t stream_id = 0;
-  std::string message;  // to be sent
+  std::size_t bytes = 0;  // of the request
+  std::string message;    // to be sent
   std::shared_ptr<database::HeldTransaction> held;
   std::int32_t cursor_id = 0;
   std::shared_ptr<CursorEntries> cursor;  // that was opened, under cursor_id

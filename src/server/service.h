@@ -50,6 +50,7 @@ struct Service {
   cluster::Forwarder* forwarder = nullptr;
   bool has_copies() const { return copy_age_ms != nullptr; }
   std::atomic<std::uint64_t> spooled_bytes{0};  // in files, by server/spool.h
+  std::atomic<std::size_t> spooled_files{0};    // the same
   Authenticator* authenticator = nullptr;       // null: nobody is asked for a token
   Revocations* revocations = nullptr;           // set when `authenticator` is
 

@@ -17,7 +17,15 @@ namespace offprint::server {
 namespace {
 
 constexpr std::size_t kInMemory = 1 << 20;
+constexpr std::size_t kFilesMax = 256;     // of a service: descriptors are for databases
 constexpr std::size_t kPiece = 256 << 10;  // sent at once
+
+std::unexpected<Error> too_much_waits() {
+  return fail(
+      Code::kBusy,
+      "RESPONSE_TOO_LARGE: too much of other results waits for its clients; repeat later or "
+      "ask for less");
+}
 
 // Read by the connection's loop, or by one helper for it, never both.
 class SpoolReader : public std::enable_shared_from_this<SpoolReader> {
@@ -85,8 +93,10 @@ class SpooledBody final : public BodyStream {
 Spool::~Spool() { close_file(); }
 
 void Spool::close_file() {
-  if (file_ >= 0) ::close(file_);
+  if (file_ < 0) return;
+  ::close(file_);
   file_ = -1;
+  service_.spooled_files.fetch_sub(1, std::memory_order_relaxed);
   service_.spooled_bytes.fetch_sub(stored_, std::memory_order_relaxed);
   stored_ = 0;
 }
@@ -97,9 +107,16 @@ void Spool::clear() {
 }
 
 Result<> Spool::open_file() {
+  if (service_.spooled_files.fetch_add(1, std::memory_order_relaxed) >= kFilesMax) {
+    service_.spooled_files.fetch_sub(1, std::memory_order_relaxed);
+    return too_much_waits();
+  }
   std::string path = service_.options.spool_directory + "/result-XXXXXX";
   file_ = ::mkostemp(path.data(), O_CLOEXEC);
-  if (file_ < 0) return fail(io_error("create " + path, errno));
+  if (file_ < 0) {
+    service_.spooled_files.fetch_sub(1, std::memory_order_relaxed);
+    return fail(io_error("create " + path, errno));
+  }
   ::unlink(path.c_str());
   return {};
 }
@@ -121,9 +138,7 @@ Result<> Spool::take_over() {
       service_.spooled_bytes.fetch_add(tail_.size(), std::memory_order_relaxed) + tail_.size();
   if (together > options.spool_bytes_max) {
     service_.spooled_bytes.fetch_sub(tail_.size(), std::memory_order_relaxed);
-    return fail(Code::kBusy,
-                "RESPONSE_TOO_LARGE: too much of other results waits for its clients; repeat later "
-                "or ask for less");
+    return too_much_waits();
   }
   std::size_t written = 0;
   while (written < tail_.size()) {

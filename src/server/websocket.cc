@@ -118,6 +118,8 @@ class WebSocket final : public Takeover {
       close(WebSocketStatus::kGoingAway, "the server stops");
     if (!close_ && silence > limits_.idle_timeout_ms && !protocol_->is_busy())
       return BodyStream::State::kFailed;
+    if (auto late = close_ ? std::nullopt : protocol_->overdue(now))
+      close(late->status, std::move(late->reason));
     if (close_) {
       append_websocket_close(to, close_->first, close_->second);
       return BodyStream::State::kEnd;

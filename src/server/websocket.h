@@ -40,6 +40,8 @@ class SocketProtocol {
   virtual bool next(std::string& message) = 0;
   // Messages to be sent are still to come for what was received.
   virtual bool is_busy() const = 0;
+  // Asked once a second: the client has not done in time what it must.
+  virtual std::optional<Close> overdue(Deadline now) = 0;
 };
 
 // Refuses what is no proper handshake; else answers with 101, and the connection goes on with
