@@ -94,7 +94,7 @@ void SqlPolicy::note(Verb verb, std::string_view table) {
                               : observed_.data;
   if (is_schema && is_internal) return;  // ANALYZE makes its tables
   mask |= verb;
-  if (rights_ == nullptr || rights_->is_everything()) return;
+  if (!notes_tables_) return;
   std::string name = lower(table);
   for (const Observation::Use& use : observed_.uses) {
     if (use.verb == Verbs(verb) && use.table == name) return;
@@ -210,8 +210,7 @@ int SqlPolicy::check_pragma(std::string_view name_as_written, const char* argume
   std::string name = lower(name_as_written);
   note_pragma(name, argument);
   // Also when a function of the same name (pragma_optimize) runs it, whatever that was read for.
-  if (contains(kWorking, name) && rights_ != nullptr &&
-      !rights_->everywhere.has(Verb::kSchemaUpdate)) {
+  if (contains(kWorking, name) && !may_work_) {
     return refuse(fmt::format("PRAGMA {} needs schema_update on the whole database", name));
   }
   if (argument != nullptr) {
