@@ -149,7 +149,8 @@ void SqlPolicy::note_access(int action, std::string_view first, std::string_view
 
 void SqlPolicy::note_pragma(std::string_view name, const char* argument) {
   bool sets = argument != nullptr && (name == "user_version" || name == "application_id");
-  if (sets || contains(kWorking, name)) return note(Verb::kSchemaUpdate, "");
+  bool disables = argument != nullptr && name == "foreign_keys" && !boolean(argument);
+  if (sets || disables || contains(kWorking, name)) return note(Verb::kSchemaUpdate, "");
   if (contains(kHarmless, name) || (argument != nullptr && contains(kIgnored, name))) return;
   note(Verb::kDataRead, argument != nullptr && contains(kOfTable, name) ? argument : "");
 }
@@ -199,6 +200,7 @@ int SqlPolicy::check(int action, std::string_view first, const char* second,
         observed_.reads_change_counters = true;
       }
       if (contains(kLong, name)) observed_.may_take_long = true;
+      if (name == "rtreecheck") note(Verb::kDataRead, "");  // of any table whose name it is given
       return SQLITE_OK;
     }
     default:
