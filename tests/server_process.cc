@@ -24,9 +24,9 @@ bool ServerProcess::start() {
     options.stderr_path = log_;
     process_ = std::make_unique<Process>(options);
     std::optional<std::string> line = process_->read_line(in_seconds(60));
-    std::size_t address = line ? line->find("http://127.0.0.1:") : std::string::npos;
+    std::size_t address = line ? line->find("://127.0.0.1:") : std::string::npos;
     if (address != std::string::npos) {
-      port_ = static_cast<std::uint16_t>(std::atoi(line->c_str() + address + 17));
+      port_ = static_cast<std::uint16_t>(std::atoi(line->c_str() + address + 13));
       connection_ = std::make_unique<HttpConnection>(port_);
       return true;
     }

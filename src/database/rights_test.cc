@@ -147,6 +147,7 @@ constexpr const char* kReads[] = {
     "PRAGMA stats",
     "PRAGMA database_list",
     "PRAGMA page_count",
+    "SELECT rtreecheck('main', 'secret')",
 };
 
 TEST_F(RightsTest, WhatIsNotGrantedCannotBeRead) {
@@ -227,6 +228,9 @@ constexpr const char* kWrites[] = {
     "DROP TABLE docs",
     "ALTER TABLE secret ADD COLUMN x",
     "ALTER TABLE secret RENAME TO free",
+    "ALTER TABLE open RENAME TO free",
+    "ALTER TABLE open rename /* to what? */ to\"secret2\"",
+    "PRAGMA foreign_keys=OFF",
     "ANALYZE",
     "ANALYZE secret",
     "REINDEX",
@@ -258,6 +262,8 @@ TEST_F(RightsTest, WhatIsNotGrantedCannotBeChanged) {
   expect_allowed(rights, "CREATE TABLE copy(a, b UNIQUE)");
   expect_allowed(rights, "CREATE INDEX copy_a ON copy(a)");
   expect_allowed(rights, "ALTER TABLE copy ADD COLUMN c");
+  expect_allowed(rights, "ALTER TABLE copy RENAME COLUMN c TO d");
+  expect_allowed(rights, "PRAGMA foreign_keys=ON");
   expect_allowed(rights, "INSERT INTO copy SELECT k, v, 1 FROM open");
   expect_allowed(rights, "DROP INDEX copy_a");
   expect_allowed(rights, "DROP TABLE copy");

@@ -95,7 +95,7 @@ void SqlPolicy::note(Verb verb, std::string_view table) {
                               : observed_.data;
   if (is_schema && is_internal) return;  // ANALYZE makes its tables
   mask |= verb;
-  if (rights_ == nullptr || rights_->is_everything()) return;
+  if (!notes_tables_) return;
   std::string name = lower(table);
   for (const Observation::Use& use : observed_.uses) {
     if (use.verb == Verbs(verb) && use.table == name) return;
@@ -150,7 +150,8 @@ void SqlPolicy::note_access(int action, std::string_view first, std::string_view
 
 void SqlPolicy::note_pragma(std::string_view name, const char* argument) {
   bool sets = argument != nullptr && (name == "user_version" || name == "application_id");
-  if (sets || contains(kWorking, name)) return note(Verb::kSchemaUpdate, "");
+  bool disables = argument != nullptr && name == "foreign_keys" && !boolean(argument);
+  if (sets || disables || contains(kWorking, name)) return note(Verb::kSchemaUpdate, "");
   if (contains(kHarmless, name) || (argument != nullptr && contains(kIgnored, name))) return;
   note(Verb::kDataRead, argument != nullptr && contains(kOfTable, name) ? argument : "");
 }
@@ -200,6 +201,7 @@ int SqlPolicy::check(int action, std::string_view first, const char* second,
         observed_.reads_change_counters = true;
       }
       if (contains(kLong, name)) observed_.may_take_long = true;
+      if (name == "rtreecheck") note(Verb::kDataRead, "");  // of any table whose name it is given
       return SQLITE_OK;
     }
     default:
@@ -211,8 +213,7 @@ int SqlPolicy::check_pragma(std::string_view name_as_written, const char* argume
   std::string name = lower(name_as_written);
   note_pragma(name, argument);
   // Also when a function of the same name (pragma_optimize) runs it, whatever that was read for.
-  if (contains(kWorking, name) && rights_ != nullptr &&
-      !rights_->everywhere.has(Verb::kSchemaUpdate)) {
+  if (contains(kWorking, name) && !may_work_) {
     return refuse(fmt::format("PRAGMA {} needs schema_update on the whole database", name));
   }
   if (argument != nullptr) {

@@ -64,7 +64,10 @@ class SqlPolicy {
   void set_internal(bool internal) { internal_ = internal; }
   // Of the one whose statement comes next; null: everything. What is prepared while that statement
   // runs counts, too.
-  void set_rights(const SqlRights* rights) { rights_ = rights; }
+  void set_rights(const SqlRights* rights) {
+    notes_tables_ = rights != nullptr && !rights->is_everything();
+    may_work_ = rights == nullptr || rights->everywhere.has(Verb::kSchemaUpdate);
+  }
   // VACUUM runs: its own ATTACH '' is allowed.
   void set_vacuuming(bool vacuuming) { vacuuming_ = vacuuming; }
 
@@ -79,8 +82,9 @@ class SqlPolicy {
   int refuse(std::string reason);
 
   Observation observed_;
-  const SqlRights* rights_ = nullptr;
-  std::string dropped_;  // the table of a DROP, which it also empties
+  bool notes_tables_ = false;
+  bool may_work_ = true;  // PRAGMA optimize and its like
+  std::string dropped_;   // the table of a DROP, which it also empties
   bool internal_ = false;
   bool vacuuming_ = false;
 };

@@ -53,9 +53,9 @@ bool is_word_char(char c) {
          static_cast<unsigned char>(c) >= 0x80;
 }
 
-// REPLACE deletes rows, and SQLite reports that to nobody. The word as a name counts, too; as a
-// function it does not.
-bool says_replace(std::string_view sql) {
+// Looks for a word of the language; `is_meant` gets what follows it, after blanks and comments.
+template <class IsMeant>
+bool says(std::string_view sql, std::string_view upper_case, IsMeant is_meant) {
   for (std::size_t at = 0; at < sql.size();) {
     if (std::size_t next = skip_quoted(sql, at); next != at) {
       at = next;
@@ -69,10 +69,22 @@ bool says_replace(std::string_view sql) {
     while (end < sql.size() && is_word_char(sql[end])) ++end;
     std::string_view word = sql.substr(at, end - at);
     at = end;
-    if (equals_ignoring_case(word, "REPLACE") && !skip_blanks(sql.substr(end)).starts_with('('))
+    if (equals_ignoring_case(word, upper_case) && is_meant(skip_blanks(sql.substr(end))))
       return true;
   }
   return false;
+}
+
+// It deletes rows, and SQLite reports that to nobody. The word as a name counts, too; as a function
+// it does not.
+bool says_replace(std::string_view sql) {
+  return says(sql, "REPLACE", [](std::string_view rest) { return !rest.starts_with('('); });
+}
+
+// A table gets another name, which SQLite does not report: somebody else's, perhaps.
+bool says_rename_table(std::string_view sql) {
+  return says(sql, "RENAME",
+              [](std::string_view rest) { return equals_ignoring_case(first_word(rest), "TO"); });
 }
 
 // What belongs to which table, by the page it begins on.
@@ -251,8 +263,10 @@ class ReachCheck {
   std::map<std::string, std::string> virtual_names_;  // by address
 };
 
-// What the authorizer does not tell of a statement that changes rows.
+// What the authorizer does not tell.
 void add_unreported(SqlPolicy::Observation& seen, sqlite3_stmt* statement, Verbs& needs) {
+  if (seen.schema.has(Verb::kSchemaUpdate) && says_rename_table(sqlite3_sql(statement)))
+    seen.uses.push_back({Verb::kSchemaUpdate, ""});
   if (seen.is_schema_change() || !needs.has_any(kDataWrites)) return;
   Verbs more;
   if (needs.has_any(Verb::kDataAdd | Verb::kDataUpdate) && says_replace(sqlite3_sql(statement)))

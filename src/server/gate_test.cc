@@ -344,6 +344,14 @@ TEST_F(GateTest, NothingIsDoneForWhoIsRefused) {
   ASSERT_TRUE(plan.refusal);
   EXPECT_EQ(plan.refusal->status, 401);
   EXPECT_FALSE(plan.receiver);
+  // Nor does a server keep much for those whom it asks nothing.
+  for (const char* head :
+       {"POST /health HTTP/1.1\r\nHost: x\r\n\r\n",
+        "OPTIONS /db/shop/orders/query HTTP/1.1\r\nHost: x\r\nOrigin: x\r\n\r\n"}) {
+    HttpParser stranger(64 << 10);
+    stranger.feed(head);
+    EXPECT_LE(router->plan_body(stranger.request()).limit, 4096u) << head;
+  }
   std::string reader = issuer.acl(R"({"db":"default","a":["data_read"]})");
   EXPECT_EQ(ask_as(reader, "POST", "/query", R"({"sql":"SELECT 1"})").status, 404);
   std::string maker = issuer.acl(R"({"db":"default","a":["data_read","schema_add"]})");

@@ -5,6 +5,11 @@
 #include "base/clock.h"
 
 namespace offprint::server {
+namespace {
+
+constexpr std::size_t kEntriesMax = 100'000;
+
+}  // namespace
 
 Result<std::unique_ptr<Revocations>> Revocations::load(database::Store& store) {
   std::unique_ptr<Revocations> made(new Revocations(store));
@@ -14,6 +19,13 @@ Result<std::unique_ptr<Revocations>> Revocations::load(database::Store& store) {
 }
 
 Result<> Revocations::add(const database::Revocation& revocation) {
+  {
+    std::lock_guard lock(mutex_);
+    if (tokens_.size() + not_before_.size() >= kEntriesMax) {
+      return fail(Code::kTooLarge,
+                  "too many entries: revoke all tokens of a database that are older than a time");
+    }
+  }
   OFFPRINT_TRY(store_.revoke(revocation));
   apply(revocation);
   return {};

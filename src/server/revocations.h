@@ -20,7 +20,7 @@ class Revocations {
   // Reads what is kept. Blocks. `store` must outlive it.
   static Result<std::unique_ptr<Revocations>> load(database::Store& store);
 
-  // Durable when it returns, and in effect. Blocks.
+  // Durable when it returns, and in effect. Blocks. kTooLarge: there are too many.
   Result<> add(const database::Revocation& revocation);
   std::vector<database::Revocation> list() const;
 

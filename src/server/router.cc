@@ -26,6 +26,8 @@ namespace {
 
 using database::Verb;
 
+constexpr std::uint64_t kStrangersBodyMax = 4 << 10;  // of a request that shows no token
+
 constexpr std::string_view kFrontPage =
     "<!doctype html><meta charset=utf-8><title>Offprint</title>"
     "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:42em;margin:3em auto;padding:0 1em}"
@@ -102,17 +104,17 @@ Response preflight_answer(const HttpRequest& request) {
 BodyPlan Router::plan_body(const HttpRequest& request) {
   BodyPlan plan;
   std::string_view origin = request.header("Origin");
-  if (origin.empty() || request.method != Method::kOptions) {  // a preflight has no token
-    Admission admission = admit(service_, request);
-    plan.access = std::move(admission.access);
-    plan.refusal = std::move(admission.refusal);
-  }
+  if (!origin.empty() && request.method == Method::kOptions) return plan;  // it has no token
+  Admission admission = admit(service_, request);
+  plan.access = std::move(admission.access);
+  plan.refusal = std::move(admission.refusal);
   if (plan.refusal) {
     if (!origin.empty() && origin_is_allowed(request, origin))
       plan.refusal->headers += cross_origin_fields(origin);
     return plan;
   }
-  plan.limit = service_.options.body_bytes_max;
+  plan.limit =
+      plan.access == Access::nothing() ? kStrangersBodyMax : service_.options.body_bytes_max;
   std::string_view path = request.target.substr(0, request.target.find('?'));
   while (path.ends_with('/')) path.remove_suffix(1);
   if (request.method == Method::kPost && path.starts_with("/db/") && path.ends_with("/import")) {

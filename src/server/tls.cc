@@ -84,6 +84,7 @@ Result<std::shared_ptr<SSL_CTX>> load_context(const std::string& certificate,
   // An idle connection keeps no buffers.
   SSL_CTX_set_mode(raw, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                             SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_session_cache_mode(raw, SSL_SESS_CACHE_OFF);  // tickets do, and take no memory
   SSL_CTX_set_alpn_select_cb(raw, choose_protocol, nullptr);
   if (SSL_CTX_use_certificate_chain_file(raw, certificate.c_str()) != 1)
     return fail(Code::kInvalid, fmt::format("certificate {}: {}", certificate, openssl_error()));
@@ -176,7 +177,10 @@ ssize_t TlsSession::receive(char* to, std::size_t size) {
 ssize_t TlsSession::send(const char* from, std::size_t size) {
   ERR_clear_error();
   int result = SSL_write(ssl_.get(), from, static_cast<int>(std::min<std::size_t>(size, INT_MAX)));
-  return result > 0 ? result : outcome(result);
+  if (result > 0) return result;
+  if (outcome(result) < 0) return -1;
+  errno = EPIPE;  // the peer has said its goodbye
+  return -1;
 }
 
 ssize_t TlsSession::outcome(int result) {
