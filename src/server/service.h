@@ -11,6 +11,7 @@
 #include "server/client_streams.h"
 #include "server/http_message.h"
 #include "server/http_server.h"
+#include "server/jobs.h"
 #include "server/payload_cache.h"
 
 namespace offprint::server {
@@ -33,6 +34,7 @@ struct Service {
   ServiceOptions options;
   std::function<HttpCounters()> http_counters = {};  // for /metrics; may be empty
   PayloadCache payloads{};                           // for followers
+  Jobs jobs{};                                       // stopped before the store goes
 
   // Every local database can be served. From memory.
   bool is_ready() const { return true; }
