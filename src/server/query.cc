@@ -5,6 +5,7 @@
 #include "database/session.h"
 #include "database/sql_text.h"
 #include "server/errors.h"
+#include "server/ha_sql.h"
 #include "server/json_reader.h"
 #include "server/json_writer.h"
 #include "server/rows_json.h"
@@ -101,10 +102,7 @@ class QueryRequest final : public database::Request {
  public:
   QueryRequest(Service& service, const database::DatabaseName& name, Query query,
                Responder responder)
-      : service_(service),
-        name_(name),
-        query_(std::move(query)),
-        responder_(std::move(responder)) {
+      : service_(service), name_(name), query_(std::move(query)), responder_(std::move(responder)) {
     for (const auto& statement : query_.statements)
       read_only_ &= database::looks_read_only(statement.sql);
   }
@@ -184,6 +182,20 @@ class QueryRequest final : public database::Request {
   std::optional<Error> failure_;
 };
 
+// HA CREATE DB: the answer of a statement without rows.
+void create_and_answer(Service& service, const database::DatabaseName& name, Responder responder) {
+  respond_from_helper(service, std::move(responder), [&service, name] {
+    Result<database::DatabaseInfo> created = service.store.create(name, {});
+    if (!created) return structured_error(created.error());
+    Response response;
+    response.headers = answer_headers(service, name, created->bookmark);
+    response.body = R"({"results":[{"columns":[],"rows":[],"changes":0,"last_insert_rowid":0}],)"
+                    "\"bookmark\":\"" +
+                    created->bookmark.text() + "\"}\n";
+    return response;
+  });
+}
+
 }  // namespace
 
 Result<Query> parse_query(std::string& body) {
@@ -213,12 +225,17 @@ void handle_query(Service& service, const database::DatabaseName& name, HttpRequ
                   Responder responder) {
   Result<Query> query = parse_query(request.body);
   if (!query) return responder.respond(structured_error(query.error()));
+  Result<HaWords> words = take_ha_words(*query);
+  if (!words) return responder.respond(structured_error(words.error()));
+  if (words->create) return create_and_answer(service, *words->create, std::move(responder));
   Result<ReadMode> mode = read_mode(service, request);
   if (!mode) return responder.respond(structured_error(mode.error()));
-  auto work = std::make_unique<QueryRequest>(service, name, *std::move(query), std::move(responder));
+  const database::DatabaseName target = words->use.value_or(name);
+  auto work =
+      std::make_unique<QueryRequest>(service, target, *std::move(query), std::move(responder));
   work->deadline = service.deadline();
   mode->apply(*work);
-  service.store.submit(name, std::move(work));
+  service.store.submit(target, std::move(work));
 }
 
 }  // namespace offprint::server
