@@ -5,6 +5,8 @@
 #include "database/session.h"
 #include "database/sql_text.h"
 #include "server/errors.h"
+#include "server/gate.h"
+#include "server/ha_sql.h"
 #include "server/json_reader.h"
 #include "server/json_writer.h"
 #include "server/rows_json.h"
@@ -181,6 +183,30 @@ class QueryRequest final : public database::Request {
   std::optional<Error> failure_;
 };
 
+// The address was looked at, but they name another database.
+Result<> check_ha_words(const Access& access, const HaWords& words) {
+  if ((!words.use || access.allows_sql(*words.use)) &&
+      (!words.create || access.allows(*words.create, database::Verb::kAdmin))) {
+    return {};
+  }
+  return fail(Code::kForbidden, "TOKEN_FORBIDS: the token does not allow this on database '" +
+                                    (words.use ? words.use : words.create)->text() + "'");
+}
+
+// HA CREATE DB: the answer of a statement without rows.
+void create_and_answer(Service& service, const database::DatabaseName& name, Responder responder) {
+  respond_from_helper(service, std::move(responder), [&service, name] {
+    Result<database::DatabaseInfo> created = service.store.create(name, {});
+    if (!created) return structured_error(created.error());
+    Response response;
+    response.headers = answer_headers(service, name, created->bookmark);
+    response.body = R"({"results":[{"columns":[],"rows":[],"changes":0,"last_insert_rowid":0}],)"
+                    "\"bookmark\":\"" +
+                    created->bookmark.text() + "\"}\n";
+    return response;
+  });
+}
+
 }  // namespace
 
 Result<Query> parse_query(std::string& body) {
@@ -210,13 +236,19 @@ void handle_query(Service& service, const database::DatabaseName& name, HttpRequ
                   Responder responder) {
   Result<Query> query = parse_query(request.body);
   if (!query) return responder.respond(structured_error(query.error()));
-  Result<ReadMode> mode = read_mode(service, name, request);
+  Result<HaWords> words = take_ha_words(*query);
+  if (!words) return responder.respond(structured_error(words.error()));
+  const database::DatabaseName target = words->use.value_or(name);
+  if (Result<> allowed = check_ha_words(access_of(service, request), *words); !allowed)
+    return responder.respond(structured_error(allowed.error()));
+  if (words->create) return create_and_answer(service, *words->create, std::move(responder));
+  Result<ReadMode> mode = read_mode(service, target, request);
   if (!mode) return responder.respond(structured_error(mode.error()));
   auto work =
-      std::make_unique<QueryRequest>(service, name, *std::move(query), std::move(responder));
+      std::make_unique<QueryRequest>(service, target, *std::move(query), std::move(responder));
   work->deadline = service.deadline();
   mode->apply(*work);
-  service.store.submit(name, std::move(work));
+  service.store.submit(target, std::move(work));
 }
 
 }  // namespace offprint::server

@@ -56,6 +56,8 @@ constexpr std::array kRootRules = {
     Rule{"v1/databases", kAny, Need::kSomewhere, Verb::kAdmin},
     Rule{"v1/databases/", kReads, Need::kKnows},
     Rule{"v1/databases/", kPosts | kDeletes, Need::kVerb, Verb::kAdmin},
+    Rule{"v1/jobs", kAny, Need::kSomewhere, Verb::kAdmin},
+    Rule{"v1/jobs/", kAny, Need::kSomewhere, Verb::kAdmin},
     Rule{"v1/tokens/revoke", kAny, Need::kEverywhere, Verb::kAdmin},
     Rule{"v1/tokens/revoked", kAny, Need::kEverywhere, Verb::kAdmin},
     Rule{"client/v4/d1/export/", kAny, Need::kNothing},  // the address is signed

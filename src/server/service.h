@@ -14,6 +14,7 @@
 #include "server/client_streams.h"
 #include "server/http_message.h"
 #include "server/http_server.h"
+#include "server/jobs.h"
 #include "server/payload_cache.h"
 
 namespace offprint::server {
@@ -53,6 +54,7 @@ struct Service {
   std::atomic<std::size_t> spooled_files{0};    // the same
   Authenticator* authenticator = nullptr;       // null: nobody is asked for a token
   Revocations* revocations = nullptr;           // set when `authenticator` is
+  Jobs jobs{};                                       // stopped before the store goes
 
   // Every local database can be served. From memory.
   bool is_ready() const { return true; }
