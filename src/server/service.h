@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "database/store.h"
 #include "server/client_streams.h"
+#include "server/d1_imports.h"
 #include "server/http_message.h"
 #include "server/http_server.h"
 #include "server/payload_cache.h"
@@ -34,6 +35,7 @@ struct Service {
   ServiceOptions options;
   std::function<HttpCounters()> http_counters = {};  // for /metrics; may be empty
   PayloadCache payloads{};                           // for followers
+  d1::Imports d1_imports{};                          // uploads over D1's interface
 
   // Every local database can be served. From memory.
   bool is_ready() const { return true; }
