@@ -1,5 +1,5 @@
-// Parses arbitrary bytes as a Hrana pipeline, as a /query body and as D1's queries. What was accepted must resolve
-// (or be refused) without a crash, and parsing it again must give the same.
+// Parses arbitrary bytes as a Hrana pipeline, as a /query body and as D1's queries. What was
+// accepted must resolve (or be refused) without a crash, and parsing it again must give the same.
 #include <cstdint>
 #include <string>
 

@@ -120,7 +120,14 @@ TEST_F(CommandTest, AScriptComesBackAsItWas) {
   EXPECT_EQ(loaded.out, "3\n") << loaded.err;
   EXPECT_THAT(refusal({"db", "export", "a", folder_ / "a.db"}, kFailed), HasSubstr("--force"));
   EXPECT_EQ(server_.run({"db", "export", "a", folder_ / "a.db", "--force"}).exit_code, kDone);
-  EXPECT_THAT(refusal({"db", "import", "a", script}, kFailed), HasSubstr("not empty"));
+  EXPECT_THAT(refusal({"db", "import", "a", script}, kFailed),
+              HasSubstr("in.sql: line 4: table kinds already exists, in: CREATE TABLE kinds"));
+  EXPECT_THAT(refusal({"db", "import", "a", folder_ / "a.db"}, kFailed), HasSubstr("not empty"));
+  expect({"db", "import", "a", write("more.sql", "INSERT INTO keyed VALUES ('b', 2), ('c', 3);")},
+         kDone, "imported " + (folder_ / "more.sql") + " (1 statements, 2 rows) into a\n");
+  Finished json = server_.run(
+      {"db", "import", "a", "--json", write("json.sql", "INSERT INTO keyed VALUES ('d', 4);")});
+  EXPECT_THAT(json.out, HasSubstr("\"state\":\"done\""));
 }
 
 // A live file: part of its content stands in its -wal only, and a program holds it.

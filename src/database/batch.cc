@@ -7,7 +7,8 @@ namespace offprint::database {
 std::vector<std::unique_ptr<Request>> BatchRunner::run(
     std::vector<std::unique_ptr<Request>> requests) {
   std::size_t begin = 0;
-  std::size_t end = requests.size();
+  // One that runs alone comes by itself.
+  std::size_t end = requests.front()->runs_alone() ? 0 : requests.size();
   bool held = false;
   while (begin < requests.size() && !held && !files_.recorder().broken_error()) {
     if (begin == end) {  // the offender

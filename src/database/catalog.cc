@@ -1,6 +1,7 @@
 #include "database/catalog.h"
 
 #include <future>
+#include <iterator>
 
 #include <fmt/format.h>
 
@@ -10,17 +11,29 @@
 namespace offprint::database {
 namespace {
 
-constexpr std::int64_t kFormatVersion = 1;
-
-constexpr char kSchema[] =
+// One step for each format version, from the one before: never changed, only added to. PRAGMA
+// user_version is how many were taken.
+constexpr const char* kSteps[] = {
+    // 1: names
     "CREATE TABLE IF NOT EXISTS databases(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL "
     "UNIQUE,"
     " lineage BLOB NOT NULL, epoch INTEGER NOT NULL, placement_group INTEGER NOT NULL DEFAULT 0,"
     " page_size INTEGER NOT NULL, auto_vacuum INTEGER NOT NULL, encoding TEXT NOT NULL,"
     " foreign_keys INTEGER NOT NULL, created_at_ms INTEGER NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS dropped(name TEXT PRIMARY KEY, epoch INTEGER NOT NULL) STRICT, "
-    "WITHOUT ROWID;"
-    "PRAGMA user_version=1;";
+    "WITHOUT ROWID",
+    // 2: limits of databases (0: none), usage of databases by month
+    "ALTER TABLE databases ADD COLUMN size_bytes_max INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE databases ADD COLUMN statement_ms_max INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE databases ADD COLUMN rows_max INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE databases ADD COLUMN writes_blocked INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE databases ADD COLUMN reads_blocked INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE databases ADD COLUMN block_reason TEXT NOT NULL DEFAULT '';"
+    "CREATE TABLE usage(database_id INTEGER NOT NULL, month TEXT NOT NULL,"
+    " rows_read INTEGER NOT NULL, rows_written INTEGER NOT NULL, bytes_stored INTEGER NOT NULL,"
+    " PRIMARY KEY(database_id, month)) STRICT, WITHOUT ROWID",
+};
+constexpr std::int64_t kFormatVersion = std::size(kSteps);
 
 class CollectRows final : public RowSink {
  public:
@@ -109,7 +122,11 @@ Result<> Catalog::set_up() {
           fmt::format("the catalog has format version {}, this program knows {}: use a newer one",
                       version, kFormatVersion));
     }
-    return version == 0 ? session.execute_script(kSchema) : Result<>();
+    for (; version < kFormatVersion; ++version) {
+      OFFPRINT_TRY(session.execute_script(kSteps[version]));
+      OFFPRINT_TRY(session.execute_script(fmt::format("PRAGMA user_version={}", version + 1)));
+    }
+    return {};
   });
 }
 

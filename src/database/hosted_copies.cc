@@ -40,6 +40,7 @@ class HostedSnapshot final : public Snapshot {
 };
 
 Result<std::unique_ptr<Snapshot>> HostedDatabase::snapshot() {
+  if (auto busy = exclusive()) return fail(*std::move(busy));  // its turn may be far off
   Result<std::unique_ptr<Snapshot>> result = fail(Code::kUnavailable, "not run");
   // At this database's turn no commit can come between the state and the read transaction.
   run_task_and_wait([&] {
@@ -98,6 +99,7 @@ class HostedSqlSnapshot final : public SqlSnapshot {
 }  // namespace
 
 Result<std::shared_ptr<SqlSnapshot>> HostedDatabase::sql_snapshot() {
+  if (auto busy = exclusive()) return fail(*std::move(busy));
   Result<std::shared_ptr<HostedSqlSnapshot>> result = fail(Code::kUnavailable, "not run");
   run_task_and_wait([&] {
     result = [&]() -> Result<std::shared_ptr<HostedSqlSnapshot>> {

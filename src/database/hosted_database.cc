@@ -187,7 +187,7 @@ void HostedDatabase::submit(std::unique_ptr<Request> request) {
 
 void HostedDatabase::enqueue(std::unique_ptr<Request> request) {
   std::unique_lock lock(mutex_);
-  std::optional<Error> error = refused_;
+  std::optional<Error> error = refused_ ? refused_ : exclusive_;
   if (!error && queue_.size() >= kQueueMax)
     error = Error(Code::kBusy, "too many requests are waiting");
   if (error) {
@@ -250,6 +250,8 @@ bool HostedDatabase::take_one_turn() {
   }
   std::vector<std::unique_ptr<Request>> requests;
   while (!queue_.empty() && requests.size() < kBatchMax) {
+    if (queue_.front()->runs_alone() && !requests.empty()) break;
+    if (!requests.empty() && requests.front()->runs_alone()) break;
     requests.push_back(std::move(queue_.front()));
     queue_.pop_front();
   }
@@ -258,6 +260,27 @@ bool HostedDatabase::take_one_turn() {
   lock.unlock();
   run_batch(std::move(requests));
   return true;
+}
+
+std::optional<Error> HostedDatabase::exclusive() {
+  std::lock_guard lock(mutex_);
+  return exclusive_;
+}
+
+// A request that runs alone begins: nobody shall wait for its end.
+void HostedDatabase::refuse_others() {
+  std::deque<std::unique_ptr<Request>> refused;
+  Error error(Code::kBusy,
+              "IMPORT_RUNNING: an import into this database is running; reads go on, writes can be "
+              "tried again when it is done");
+  {
+    std::lock_guard lock(mutex_);
+    exclusive_ = error;
+    refused.swap(queue_);
+  }
+  environment_.counters.queue_length.fetch_sub(static_cast<std::int64_t>(refused.size()),
+                                               std::memory_order_relaxed);
+  for (auto& request : refused) answer_error(*request, error);
 }
 
 void HostedDatabase::run_batch(std::vector<std::unique_ptr<Request>> requests) {
@@ -278,9 +301,17 @@ void HostedDatabase::run_batch(std::vector<std::unique_ptr<Request>> requests) {
   });
   if (requests.empty()) return;
   environment_.counters.requests_write.fetch_add(requests.size(), std::memory_order_relaxed);
+  bool is_exclusive = requests.front()->runs_alone();
+  if (is_exclusive) refuse_others();
   BatchRunner::Host host;
   host.bookmark = [this] { return bookmark(); };
-  host.became_visible = [this] { became_visible(); };
+  host.became_visible = [this, is_exclusive] {
+    if (is_exclusive) {  // before it is answered
+      std::lock_guard lock(mutex_);
+      exclusive_.reset();
+    }
+    became_visible();
+  };
   host.files_broken = [this] { lose_files(); };
   host.hold = [this, &files](std::unique_ptr<WriterSession> session) {
     return hold(*files, std::move(session), nullptr, nullptr);

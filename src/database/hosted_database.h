@@ -63,6 +63,9 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   Result<std::shared_ptr<SqlSnapshot>> sql_snapshot();
   Result<Bookmark> import_file(const std::string& path);
 
+  // Why nothing that needs the writer can begin now: a request that runs alone.
+  std::optional<Error> exclusive();
+
   // Refuses further work, ends what is open, closes the files (checkpointed, unless the database is
   // dropped). Blocks.
   void shut_down(const Error& reason, bool dropped);
@@ -93,6 +96,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   void end_held(const std::shared_ptr<HeldTransaction>& held, const Error& reason,
                 bool by_runner = false);
   void run_batch(std::vector<std::unique_ptr<Request>> requests);
+  void refuse_others();
   // Runs a task at this database's turn and waits for it.
   void run_task_and_wait(Task task);
 
@@ -166,7 +170,8 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   std::uint64_t next_subscriber_ = 1;
   int calling_subscribers_ = 0;
   std::condition_variable subscribers_called_;
-  std::optional<Error> refused_;  // why nothing is taken any more
+  std::optional<Error> refused_;    // why nothing is taken any more
+  std::optional<Error> exclusive_;  // a request that runs alone: why others wait
   bool dropped_ = false;
   bool checkpointing_ = false;
   std::uint32_t frames_at_checkpoint_ = 0;      // of the -wal, when it was last tried …

@@ -395,7 +395,7 @@ void HostedDatabase::let_go_of(journal::Lsn lsn) {
     auto needed = needed_from();
     return needed && *needed < lsn;
   };
-  if (!is_needed()) return;
+  if (!is_needed() || exclusive()) return;
   run_task_and_wait([&] {
     bool all_in_file;
     TxId newest;

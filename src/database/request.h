@@ -95,6 +95,10 @@ class Request {
   // else it is rolled back.
   virtual bool keep_transaction() const { return false; }
 
+  // It takes long and shares nothing: it has the database's writer for itself, and whoever wants to
+  // write meanwhile is refused (kBusy "IMPORT_RUNNING").
+  virtual bool runs_alone() const { return false; }
+
   // When to give up; statements are interrupted then and answer Code::kTimeout.
   Deadline deadline = Deadline::max();
   // A read must see at least this state; the copy waits for it until the deadline, then answers

@@ -280,6 +280,7 @@ Result<DatabaseInfo> StoreImpl::create(const DatabaseName& name, const CreateOpt
 
 Result<> StoreImpl::drop(const DatabaseName& name) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  if (auto busy = database->exclusive()) return fail(*std::move(busy));
   {
     std::unique_lock lock(mutex_);
     auto found = databases_.find(name.text());

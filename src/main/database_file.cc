@@ -37,23 +37,6 @@ Result<FileHandle> create_unique(std::string& path) {
   return FileHandle(::fdopen(descriptor, "w+b"));
 }
 
-Result<> fill_from_script(const std::string& path, const NewFileOptions& defaults, Upload& upload) {
-  OFFPRINT_TRY_ASSIGN(auto script, open_file(path, "rb"));
-  OFFPRINT_TRY_ASSIGN(upload.temporary, TemporaryFile::create());
-  Result<LoadedScript> loaded = load_script(script.get(), upload.temporary->path, defaults);
-  if (!loaded) return fail(loaded.error().with_context(path));
-  if (size_of(upload.temporary->path) == 0) {
-    return fail(Code::kInvalid, path + ": there is nothing in this script");
-  }
-  if (loaded->broken_references > 0) {
-    upload.notes.push_back(
-        fmt::format("note: {} rows refer by a foreign key to rows that are not there",
-                    loaded->broken_references));
-  }
-  OFFPRINT_TRY_ASSIGN(upload.content, open_file(upload.temporary->path, "rb"));
-  return {};
-}
-
 // Before SQLite opens it: closing any descriptor of a file drops the locks that this process has on
 // it.
 Result<> check_magic(const std::string& path) {
@@ -124,11 +107,10 @@ TemporaryFile::~TemporaryFile() {
     ::unlink((path + companion).c_str());
 }
 
-Result<std::unique_ptr<Upload>> open_for_upload(const std::string& path,
-                                                const NewFileOptions& defaults) {
+Result<std::unique_ptr<Upload>> open_for_upload(const std::string& path) {
   auto upload = std::make_unique<Upload>();
   if (is_script(path)) {
-    OFFPRINT_TRY(fill_from_script(path, defaults, *upload));
+    OFFPRINT_TRY_ASSIGN(upload->content, open_file(path, "rb"));
   } else {
     OFFPRINT_TRY(fill_from_database(path, *upload));
   }

@@ -9,7 +9,6 @@
 
 #include "base/bytes.h"
 #include "base/result.h"
-#include "main/sql_file.h"
 #include "sqlite/connection.h"
 
 // The local side of import and export.
@@ -28,18 +27,16 @@ struct TemporaryFile {
   ~TemporaryFile();  // removes it, and SQLite's companions
 };
 
-// One consistent state of an SQLite file as bytes, for as long as this lives.
+// One consistent state of an SQLite file, or a script, as bytes, for as long as this lives.
 struct Upload {
   std::unique_ptr<TemporaryFile> temporary;  // when the bytes had to be made first
   std::optional<sqlite::Connection> reader;  // otherwise: keeps other programs from changing them
   FileHandle content;
   std::uint64_t size = 0;
-  std::vector<std::string> notes;  // for the user
 };
-// `path`: a script when it ends with .sql (`defaults` are what it may still change), else an SQLite
-// file. Errors: kInvalid with the path, and the line within a script.
-Result<std::unique_ptr<Upload>> open_for_upload(const std::string& path,
-                                                const NewFileOptions& defaults);
+// `path`: a script when it ends with .sql, sent as it is, else an SQLite file. Errors: kInvalid
+// with the path.
+Result<std::unique_ptr<Upload>> open_for_upload(const std::string& path);
 
 // Its name says that it is a script of SQL, not an SQLite file.
 bool is_script(const std::string& path);

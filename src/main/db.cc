@@ -1,8 +1,10 @@
 // offprint db: the databases of a server.
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <thread>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -19,6 +21,8 @@
 
 namespace offprint {
 namespace {
+
+constexpr auto kJobLookEvery = std::chrono::milliseconds(100);
 
 struct DbOptions {
   RemoteOptions remote;
@@ -148,37 +152,74 @@ Result<> drop(const DbOptions& options) {
   return {};
 }
 
+// Looks at a job until it has ended; its last state.
+Result<std::string> wait_for_job(const DbOptions& options, Remote& remote, const std::string& url,
+                                 StatusLine& line) {
+  ProgressBar bar(line, "running " + options.file);
+  for (std::string last;;) {
+    HttpCall look;
+    look.url = url;
+    OFFPRINT_TRY_ASSIGN(auto answer, remote.request(look));
+    server::JsonReader reader;
+    std::string copy = answer.body;
+    OFFPRINT_TRY_ASSIGN(auto root, reader.parse(copy));
+    std::string state = json_text(root, "state");
+    if (state != "waiting" && state != "running") return std::move(answer.body);
+    if (options.json && answer.body != last) std::fputs(answer.body.c_str(), stdout);
+    bar.update(std::strtoull(json_text(root, "bytes_done").c_str(), nullptr, 10),
+               std::strtoull(json_text(root, "bytes_total").c_str(), nullptr, 10));
+    last = std::move(answer.body);
+    std::this_thread::sleep_for(kJobLookEvery);
+  }
+}
+
+// The server runs the script, as a job.
+Result<> finish_script(const DbOptions& options, Remote& remote, std::string answer,
+                       StatusLine& line) {
+  server::JsonReader reader;
+  OFFPRINT_TRY_ASSIGN(auto accepted, reader.parse(answer));
+  OFFPRINT_TRY_ASSIGN(std::string server, parse_url(options.remote.server));
+  OFFPRINT_TRY_ASSIGN(
+      std::string last,
+      wait_for_job(options, remote, server + "/v1/jobs/" + json_text(accepted, "job"), line));
+  line.clear();
+  if (options.json) std::fputs(last.c_str(), stdout);
+  OFFPRINT_TRY_ASSIGN(auto job, reader.parse(last));
+  if (json_text(job, "state") != "done") {
+    simdjson::dom::element error;
+    std::string message = json_text(job, "state");
+    if (job["error"].get(error) == simdjson::SUCCESS) message = json_text(error, "message");
+    return fail(Code::kSql, options.file + ": " + message);
+  }
+  if (std::string broken = json_text(job, "broken_references"); !broken.empty()) {
+    std::fprintf(stderr,
+                 "offprint: note: %s rows refer by a foreign key to rows that are not there\n",
+                 broken.c_str());
+  }
+  if (!options.json) {
+    std::printf("imported %s (%s statements, %s rows) into %s\n", options.file.c_str(),
+                json_text(job, "statements").c_str(), json_text(job, "rows").c_str(),
+                options.name.c_str());
+  }
+  return {};
+}
+
 Result<> import_file(const DbOptions& options) {
   Remote remote(options.remote.token);
-  OFFPRINT_TRY_ASSIGN(std::string management, api_url(options, options.name));
   OFFPRINT_TRY_ASSIGN(std::string url, database_url(options.remote, options.name));
-  NewFileOptions defaults;
-  HttpCall look;
-  look.url = management;
-  Result<HttpAnswer> known = remote.request(look);
-  if (known) {
-    server::JsonReader reader;
-    OFFPRINT_TRY_ASSIGN(auto root, reader.parse(known->body));
-    defaults.page_size =
-        static_cast<std::uint32_t>(std::atoll(json_text(root, "page_size").c_str()));
-    defaults.auto_vacuum = std::atoi(json_text(root, "auto_vacuum").c_str());
-    defaults.encoding = json_text(root, "encoding");
-  } else if (known.error().code() != Code::kNotFound) {
-    return fail(known.error());
-  }
-  OFFPRINT_TRY_ASSIGN(auto file, open_for_upload(options.file, defaults));
-  for (const std::string& note : file->notes) std::fprintf(stderr, "offprint: %s\n", note.c_str());
+  OFFPRINT_TRY_ASSIGN(auto file, open_for_upload(options.file));
   StatusLine line;
-  ProgressBar bar(line, "importing " + options.name);
+  ProgressBar bar(line, "sending " + options.file);
   HttpCall call;
   call.method = "POST";
-  call.url = url + "/import";
+  call.url = url + (is_script(options.file) ? "/import?format=sql&async=1" : "/import");
   call.body_file = file->content.get();
   call.body_file_size = file->size;
   call.sent = [&](std::uint64_t sent) { bar.update(sent, file->size); };
   Result<HttpAnswer> answer = remote.request(call);
   line.clear();
   if (!answer) return fail(std::move(answer).error());
+  if (is_script(options.file)) return finish_script(options, remote, std::move(answer->body), line);
   if (options.json) {
     std::fputs(answer->body.c_str(), stdout);
   } else {
@@ -242,7 +283,9 @@ void add_db(CLI::App& app, int& exit_code) {
       {"info", "one database: lineage, bookmark, sizes, settings", info},
       {"drop", "removes a database and its content; its followers end with exit code 5", drop},
       {"import",
-       "fills a new database with an SQLite file (.db) or a script (.sql), all or nothing",
+       "fills a new database with an SQLite file (.db), or runs a script (.sql) on a new or "
+       "existing "
+       "one, all or nothing",
        import_file},
       {"export", "writes a consistent copy as an SQLite file (.db) or a script (.sql)",
        export_file},

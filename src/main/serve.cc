@@ -105,6 +105,7 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   std::fflush(stdout);
   wait_for_signal(signals);
   leave_what_does_not_end();
+  service.jobs.stop();
   http.stop();
   store.reset();  // answers what is left, while `http` can still be told
   log::info("stopped");

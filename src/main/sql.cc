@@ -6,12 +6,12 @@
 #include <CLI/CLI.hpp>
 
 #include "database/request.h"
+#include "database/script_reader.h"
 #include "main/commands.h"
 #include "main/database_file.h"
 #include "main/progress.h"
 #include "main/remote.h"
 #include "main/result_writer.h"
-#include "main/script_reader.h"
 #include "main/sql_client.h"
 
 namespace offprint {
@@ -42,15 +42,15 @@ class Runner {
 
   // Statements up to the first that fails; the error says its line when `with_lines`.
   Result<> run_script(std::FILE* from, bool with_lines) {
-    ScriptReader reader(from);
+    database::ScriptReader reader(from);
     with_lines_ = with_lines;
     for (;;) {
-      Result<std::optional<ScriptStatement>> next = reader.next();
+      Result<std::optional<database::ScriptStatement>> next = reader.next();
       if (!next || !*next) {
         OFFPRINT_TRY(flush());
         return next ? Result<>() : Result<>(fail(next.error()));
       }
-      ScriptStatement statement = **std::move(next);
+      database::ScriptStatement statement = **std::move(next);
       // A result can be as large as a request's answer may be: it gets one of its own.
       bool reads = database::looks_read_only(statement.sql);
       if (reads) OFFPRINT_TRY(flush());

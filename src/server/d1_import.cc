@@ -11,8 +11,8 @@
 #include "server/d1_envelope.h"
 #include "server/d1_imports.h"
 #include "server/d1_query.h"
-#include "server/json_reader.h"
 #include "server/jobs.h"
+#include "server/json_reader.h"
 #include "server/json_writer.h"
 #include "server/signed_target.h"
 #include "server/upload.h"
@@ -228,7 +228,9 @@ Response ingest(Service& service, const database::DatabaseInfo& info,
     about.database = name.text();
     auto started = service.jobs.start(
         std::move(about),
-        [&service, name, import](Jobs::Job& job) { return run_import(service, name, *import, job); },
+        [&service, name, import](Jobs::Job& job) {
+          return run_import(service, name, *import, job);
+        },
         [&service, import](const Jobs::Status& ended) {
           service.d1_imports.finish(import, result_of(ended));
         });

@@ -99,8 +99,7 @@ Result<bool> Imports::begin(const std::shared_ptr<Import>& import, const std::st
   std::lock_guard lock(mutex_);
   if (import->status().state != Import::State::kUploaded) return false;
   for (const auto& other : imports_) {
-    if (other->database == import->database &&
-        other->status().state == Import::State::kRunning) {
+    if (other->database == import->database && other->status().state == Import::State::kRunning) {
       return fail(Code::kBusy, "another import of this database is running");
     }
   }

@@ -7,6 +7,7 @@
 #include "server/d1_rest.h"
 #include "server/databases_api.h"
 #include "server/errors.h"
+#include "server/imports.h"
 #include "server/json_writer.h"
 #include "server/metrics.h"
 #include "server/pipeline.h"
@@ -174,6 +175,14 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
     // plan_body() looks at the address as it was sent.
     if (!receiver)
       return responder.respond(not_found("an address with escapes; write /db/NAME/import"));
+    std::string_view format = address.parameter("format").value_or("sqlite");
+    if (format == "sql")
+      return handle_import_sql(service_, target.name, address, std::move(receiver),
+                               std::move(responder));
+    if (format != "sqlite") {
+      return responder.respond(
+          structured_error(Error(Code::kInvalid, "'format' must be sqlite or sql")));
+    }
     return handle_import(service_, target.name, std::move(receiver), std::move(responder));
   }
   if (action == "execute") return responder.respond(method_not_allowed("POST"));
@@ -207,6 +216,8 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
   if (path == "v1/databases" || path.starts_with("v1/databases/")) {
     return route_management(request, address, std::move(responder));
   }
+  if (path == "v1/jobs" || path.starts_with("v1/jobs/"))
+    return handle_jobs(service_, request, address, std::move(responder));
   if (is_pipeline(path) || path == "query" || path == "execute" ||
       (path == "dump" && request.method == Method::kPost)) {
     return route_alias(request, path, std::move(responder));

@@ -270,7 +270,50 @@ TEST_F(Routes, DumpIsAScriptOfOneState) {
   EXPECT_EQ(ask("GET", "/db/q/dump?data=2").status, 400);
   EXPECT_EQ(ask("GET", "/db/q/dump?table=x").status, 404);
   EXPECT_EQ(ask("GET", "/db/none/dump").status, 404);
-  EXPECT_EQ(ask("POST", "/db/q/dump").status, 405);
+  EXPECT_EQ(ask("DELETE", "/db/q/dump").status, 405);
+}
+
+TEST_F(Routes, ScriptsAreImportedAsJobs) {
+  std::string done =
+      post("/db/q/import?format=sql", "CREATE TABLE t(v); INSERT INTO t VALUES (1);");
+  EXPECT_EQ(between(done, "\"state\":\"", "\""), "done");
+  EXPECT_NE(done.find("\"statements\":2,\"rows\":1"), std::string::npos) << done;
+  EXPECT_NE(post("/db/q/import?format=sql", "INSERT INTO u VALUES (1);", 400)
+                .find("line 1: no such table: u, in: INSERT INTO u VALUES (1);"),
+            std::string::npos);
+  EXPECT_EQ(ask("POST", "/db/q/import?format=xls", "x").status, 400);
+  std::string id =
+      between(post("/db/q/import?format=sql&async=1", "INSERT INTO t VALUES (2);", 202),
+              "\"job\":\"", "\"");
+  auto late = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  std::string state;
+  do {
+    state = between(ask("GET", "/v1/jobs/" + id).body, "\"state\":\"", "\"");
+  } while (state != "done" && std::chrono::steady_clock::now() < late);
+  EXPECT_EQ(state, "done");
+  EXPECT_NE(ask("GET", "/v1/jobs").body.find(id), std::string::npos);
+  EXPECT_EQ(ask("GET", "/v1/jobs/" + std::string(32, '0')).status, 404);
+  EXPECT_EQ(ask("DELETE", "/v1/jobs/" + std::string(32, '0')).status, 404);
+  EXPECT_EQ(ask("POST", "/v1/jobs").status, 405);
+  EXPECT_NE(query(R"_({"sql":"SELECT count(*) FROM t"})_").find("[[2]]"), std::string::npos);
+  // A long one.
+  id = between(post(
+                   "/db/q/import?format=sql&async=1",
+                   "CREATE TABLE x AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 "
+                   "FROM n LIMIT 100) SELECT i FROM n;" +
+                       [] {
+                         std::string more;
+                         for (int i = 0; i < 100'000; ++i) more += "INSERT INTO t VALUES (3);\n";
+                         return more;
+                       }(),
+                   202),
+               "\"job\":\"", "\"");
+  EXPECT_EQ(ask("DELETE", "/v1/jobs/" + id).status, 202);
+  do {
+    state = between(ask("GET", "/v1/jobs/" + id).body, "\"state\":\"", "\"");
+  } while ((state == "waiting" || state == "running") && std::chrono::steady_clock::now() < late);
+  EXPECT_EQ(state, "cancelled");
+  EXPECT_NE(query(R"_({"sql":"SELECT count(*) FROM t"})_").find("[[2]]"), std::string::npos);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "server/d1_imports.h"
 #include "server/http_message.h"
 #include "server/http_server.h"
+#include "server/jobs.h"
 #include "server/payload_cache.h"
 
 namespace offprint::server {
@@ -36,6 +37,7 @@ struct Service {
   std::function<HttpCounters()> http_counters = {};  // for /metrics; may be empty
   PayloadCache payloads{};                           // for followers
   d1::Imports d1_imports{};                          // uploads over D1's interface
+  Jobs jobs{};                                       // stopped before the store goes
 
   // Every local database can be served. From memory.
   bool is_ready() const { return true; }

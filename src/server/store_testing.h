@@ -45,6 +45,7 @@ class RoutesTest : public ::testing::Test {
     router = std::make_unique<Router>(*service);
   }
   void close() {
+    if (service) service->jobs.stop();
     store.reset();
     router.reset();
     service.reset();

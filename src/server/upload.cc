@@ -55,7 +55,8 @@ Result<> SpooledUpload::write(const std::string& piece) {
 Result<std::string> SpooledUpload::path() const {
   std::lock_guard lock(mutex_);
   if (failure_) return fail(*failure_);
-  if (path_.empty()) return fail(Code::kInvalid, "the body is empty; it must be an SQLite file");
+  if (path_.empty())
+    return fail(Code::kInvalid, "the body is empty; it must be an SQLite file or a script");
   return path_;
 }
 

@@ -1,4 +1,4 @@
-#include "main/script_reader.h"
+#include "database/script_reader.h"
 
 #include <algorithm>
 #include <utility>
@@ -8,28 +8,28 @@
 
 #include "database/sql_text.h"
 
-namespace offprint {
+namespace offprint::database {
 namespace {
 
 bool is_blank(int c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\f'; }
 
 // A trigger's body holds semicolons of its own.
 bool may_hold_semicolons(std::string_view sql) {
-  std::string_view word = database::first_word(sql);
-  return database::equals_ignoring_case(word, "CREATE") ||
-         database::equals_ignoring_case(word, "EXPLAIN");
+  std::string_view word = first_word(sql);
+  return equals_ignoring_case(word, "CREATE") ||
+         equals_ignoring_case(word, "EXPLAIN");
 }
 
 }  // namespace
 
 int ScriptReader::get() {
-  int c = std::getc(from_);
+  int c = ::getc_unlocked(from_);
   if (first_byte_) {
     first_byte_ = false;
     if (c == 0xef) {  // a byte order mark
-      std::getc(from_);
-      std::getc(from_);
-      c = std::getc(from_);
+      ::getc_unlocked(from_);
+      ::getc_unlocked(from_);
+      c = ::getc_unlocked(from_);
     }
   }
   return c;
@@ -79,11 +79,11 @@ Result<> ScriptReader::take_between(int c, int previous) {
         Code::kInvalid,
         fmt::format("line {}: a command of the sqlite3 program (.…) is not SQL; remove it", line_));
   }
-  int following = std::getc(from_);
+  int following = ::getc_unlocked(from_);
   if (following != EOF) std::ungetc(following, from_);
   if ((c == '-' && following == '-') || (c == '/' && following == '*')) {
     place_ = c == '-' ? Place::kLineComment : Place::kBlockComment;
-    if (c == '/') std::getc(from_);
+    if (c == '/') ::getc_unlocked(from_);
     previous_ = 0;  // "/*/" does not end it
     return {};
   }
@@ -139,4 +139,4 @@ std::uint64_t line_of_offset(std::string_view sql, int offset, std::uint64_t fir
   return first_line + static_cast<std::uint64_t>(std::count(sql.begin(), end, '\n'));
 }
 
-}  // namespace offprint
+}  // namespace offprint::database

@@ -7,7 +7,7 @@
 
 #include "base/result.h"
 
-namespace offprint {
+namespace offprint::database {
 
 struct ScriptStatement {
   std::string sql;         // without what stands before it; ends with its semicolon if it has one
@@ -18,7 +18,8 @@ struct ScriptStatement {
 // Thread: one. Memory: one statement, at most kStatementBytesMax.
 class ScriptReader {
  public:
-  static constexpr std::size_t kStatementBytesMax = 1 << 30;  // as SQLite's own limit
+  // A value of SQLite's greatest size here (256 MiB) as hexadecimal digits.
+  static constexpr std::size_t kStatementBytesMax = 520 << 20;
 
   // `from` must outlive it.
   explicit ScriptReader(std::FILE* from) : from_(from) {}
@@ -53,4 +54,4 @@ class ScriptReader {
 // The line of a byte offset within a statement that begins at `first_line`.
 std::uint64_t line_of_offset(std::string_view sql, int offset, std::uint64_t first_line);
 
-}  // namespace offprint
+}  // namespace offprint::database
