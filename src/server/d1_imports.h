@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -59,7 +58,7 @@ class Import {
 };
 
 // The imports of a node: uploads that wait for their import, running ones, and finished ones for as
-// long as somebody may ask. Kept in memory; files are the uploads' own. Thread: any.
+// long as somebody may ask. Who runs them is another's business (server/jobs.h). Thread: any.
 class Imports {
  public:
   static constexpr std::size_t kKeptMax = 100;  // uploads, running and finished ones together
@@ -73,7 +72,7 @@ class Imports {
   // The newest one that began at this bookmark.
   std::shared_ptr<Import> begun_at(std::uint64_t database, std::string_view bookmark);
   // Marks it as running; then it is the caller's to run, and to tell finish(). False: it was begun
-  // before. kBusy: another import of this database runs.
+  // before. `bookmark` is where the database stands. kBusy: another import of this database runs.
   Result<bool> begin(const std::shared_ptr<Import>& import, const std::string& bookmark);
   void finish(const std::shared_ptr<Import>& import, Result<ImportResult> result);
 

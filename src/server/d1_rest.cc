@@ -6,6 +6,7 @@
 #include "server/d1_envelope.h"
 #include "server/d1_export.h"
 #include "server/d1_graphql.h"
+#include "server/d1_import.h"
 #include "server/d1_query.h"
 #include "server/d1_time_travel.h"
 #include "server/gate.h"
@@ -102,7 +103,7 @@ void route_account(HttpRequest& request, const std::string& path, Responder resp
 }
 
 void route_database(Service& service, const database::DatabaseInfo& info, HttpRequest& request,
-                    const Address& address, std::shared_ptr<BodyReceiver>, Responder responder) {
+                    const Address& address, Responder responder) {
   std::string action = address.path_from(7);
   bool is_post = request.method == Method::kPost;
   auto name = database::DatabaseName::parse(info.name);
@@ -123,10 +124,12 @@ void route_database(Service& service, const database::DatabaseInfo& info, HttpRe
     if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
     return responder.respond(time_travel_bookmark(service, *name, address));
   }
-  if (action == "query" || action == "raw" || action == "export" ||
+  if (action == "query" || action == "raw" || action == "export" || action == "import" ||
       action == "time_travel/restore") {
     if (!is_post) return responder.respond(method_not_allowed("POST"));
     if (action == "export") return start_export(service, info, request, std::move(responder));
+    if (action == "import")
+      return handle_import_action(service, info, request, std::move(responder));
     if (action == "time_travel/restore")
       return responder.respond(time_travel_restore(service, *name, address));
     return handle_query(service, *name, request,
@@ -157,6 +160,10 @@ void handle_rest(Service& service, HttpRequest& request, const Address& address,
     if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
     return download_export(service, address, request.target, std::move(responder));
   }
+  if (segments.size() == 6 && segments[2] == "d1" && segments[3] == "upload") {
+    if (request.method != Method::kPut) return responder.respond(method_not_allowed("PUT"));
+    return handle_upload(service, address, std::move(receiver), std::move(responder));
+  }
   bool below_account = segments.size() >= 6 && segments[2] == "accounts" && segments[4] == "d1" &&
                        segments[5] == "database";
   if (!below_account) {
@@ -174,7 +181,7 @@ void handle_rest(Service& service, HttpRequest& request, const Address& address,
       !access_of(service, request).allows_everywhere(database::Verb::kAdmin))
     info = fail(Code::kForbidden, "TOKEN_FORBIDS: the token does not allow this");
   if (!info) return responder.respond(rest_error(info.error()));
-  route_database(service, *info, request, address, std::move(receiver), std::move(responder));
+  route_database(service, *info, request, address, std::move(responder));
 }
 
 }  // namespace offprint::server::d1

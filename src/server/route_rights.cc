@@ -60,7 +60,8 @@ constexpr std::array kRootRules = {
     Rule{"v1/jobs/", kAny, Need::kSomewhere, Verb::kAdmin},
     Rule{"v1/tokens/revoke", kAny, Need::kEverywhere, Verb::kAdmin},
     Rule{"v1/tokens/revoked", kAny, Need::kEverywhere, Verb::kAdmin},
-    Rule{"client/v4/d1/export/", kAny, Need::kNothing},  // the address is signed
+    Rule{"client/v4/d1/export/", kAny, Need::kNothing},  // these addresses are signed
+    Rule{"client/v4/d1/upload/", kAny, Need::kNothing},
     Rule{"client/v4/", kAny, Need::kToken},              // who answers looks at the database
 };
 

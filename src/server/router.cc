@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "server/d1_binding.h"
+#include "server/d1_import.h"
 #include "server/d1_rest.h"
 #include "server/databases_api.h"
 #include "server/errors.h"
@@ -121,6 +122,9 @@ BodyPlan Router::plan_body(const HttpRequest& request) {
   if (request.method == Method::kPost && path.starts_with("/db/") && path.ends_with("/import")) {
     plan.limit = service_.options.upload_bytes_max;
     plan.receiver = std::make_shared<SpooledUpload>(service_);
+  } else if (auto receiver = d1::receive_upload(service_, request)) {
+    plan.limit = service_.options.upload_bytes_max;
+    plan.receiver = std::move(receiver);
   }
   return plan;
 }

@@ -270,6 +270,7 @@ TEST_F(Routes, DumpIsAScriptOfOneState) {
   EXPECT_EQ(ask("GET", "/db/q/dump?data=2").status, 400);
   EXPECT_EQ(ask("GET", "/db/q/dump?table=x").status, 404);
   EXPECT_EQ(ask("GET", "/db/none/dump").status, 404);
+  EXPECT_EQ(ask("DELETE", "/db/q/dump").status, 405);
 }
 
 TEST_F(Routes, ScriptsAreImportedAsJobs) {

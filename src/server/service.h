@@ -12,6 +12,7 @@
 #include "database/store.h"
 #include "replica/node_follower.h"
 #include "server/client_streams.h"
+#include "server/d1_imports.h"
 #include "server/http_message.h"
 #include "server/http_server.h"
 #include "server/jobs.h"
@@ -54,6 +55,7 @@ struct Service {
   std::atomic<std::size_t> spooled_files{0};    // the same
   Authenticator* authenticator = nullptr;       // null: nobody is asked for a token
   Revocations* revocations = nullptr;           // set when `authenticator` is
+  d1::Imports d1_imports{};                          // uploads over D1's interface
   Jobs jobs{};                                       // stopped before the store goes
 
   // Every local database can be served. From memory.
