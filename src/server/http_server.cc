@@ -127,7 +127,8 @@ void HttpServer::stop() {
   auto close_all = [this](bool now, Deadline until) {
     do {
       for (auto& loop : loops_) {
-        asio::post(loop->context(), [loop, now] { loop->close_connections(now); });
+        // Not shared: what is never run would keep its own loop for ever.
+        asio::post(loop->context(), [raw = loop.get(), now] { raw->close_connections(now); });
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     } while (connection_count() > 0 && SteadyClock::now() < until);

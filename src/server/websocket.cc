@@ -62,7 +62,7 @@ class WebSocket final : public Takeover {
 
   void receive(std::string_view bytes) override {
     heard_ = SteadyClock::now();
-    is_pinged_ = false;
+    pinged_.reset();
     while (!bytes.empty() && !close_) {
       std::optional<WebSocketEvent> event;
       bytes.remove_prefix(reader_.feed(bytes, event));
@@ -113,10 +113,14 @@ class WebSocket final : public Takeover {
   // Everything that was ready is in `to`.
   BodyStream::State go_on(std::string& to) {
     Deadline now = SteadyClock::now();
-    auto silence = std::chrono::duration_cast<std::chrono::milliseconds>(now - heard_).count();
+    auto half = std::chrono::milliseconds(limits_.idle_timeout_ms / 2);
+    if (!protocol_->wants_more()) {  // its silence is ours
+      heard_ = now;
+      pinged_.reset();
+    }
     if (!close_ && stopping_ && !protocol_->is_busy())
       close(WebSocketStatus::kGoingAway, "the server stops");
-    if (!close_ && silence > limits_.idle_timeout_ms && !protocol_->is_busy())
+    if (!close_ && pinged_ && now - *pinged_ > half && !protocol_->is_busy())
       return BodyStream::State::kFailed;
     if (auto late = close_ ? std::nullopt : protocol_->overdue(now))
       close(late->status, std::move(late->reason));
@@ -124,8 +128,8 @@ class WebSocket final : public Takeover {
       append_websocket_close(to, close_->first, close_->second);
       return BodyStream::State::kEnd;
     }
-    if (silence > limits_.idle_timeout_ms / 2 && !is_pinged_) {
-      is_pinged_ = true;
+    if (!pinged_ && now - heard_ > half) {
+      pinged_ = now;
       append_websocket_frame(to, WebSocketOpcode::kPing, "");
     }
     return BodyStream::State::kWait;
@@ -135,7 +139,7 @@ class WebSocket final : public Takeover {
   const std::unique_ptr<SocketProtocol> protocol_;
   WebSocketReader reader_;
   Deadline heard_ = SteadyClock::now();
-  bool is_pinged_ = false;  // since something was heard
+  std::optional<Deadline> pinged_;  // when, if nothing was heard since
   std::optional<std::string> pong_;
   std::optional<std::pair<std::uint16_t, std::string>> close_;  // to be sent: code and reason
   bool stopping_ = false;

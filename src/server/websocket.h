@@ -18,7 +18,8 @@ bool is_websocket_request(const HttpRequest& request);
 
 struct WebSocketLimits {
   std::size_t message_bytes_max = 64 << 20;
-  int idle_timeout_ms = 75'000;  // without a byte; a ping goes out after half of it
+  int idle_timeout_ms =
+      75'000;  // a ping goes out after half of it, and is answered within the other
 };
 
 // What is spoken over a WebSocket, in whole text messages. Thread: the connection's loop. Destroyed
