@@ -2,6 +2,7 @@
 
 #include <string_view>
 
+#include "server/authenticator.h"
 #include "server/json_writer.h"
 
 namespace offprint::server {
@@ -55,6 +56,12 @@ std::string metrics_text(Service& service) {
   gauge("queue_length", "Requests waiting for a writer.", store.queue_length);
   gauge("client_streams_pinned", "Client streams with an open transaction or stored SQL.",
         service.streams.pinned_count());
+  if (service.authenticator != nullptr) {
+    gauge("tokens_cached", "Tokens that were verified and are remembered.",
+          service.authenticator->cached_count());
+    counter("tokens_refused_total", "Requests without a token that counts.",
+            service.authenticator->refused_count());
+  }
   if (!service.http_counters) return text;
   HttpCounters http = service.http_counters();
   counter("http_requests_total", "HTTP requests.", http.requests);
