@@ -33,6 +33,11 @@ Result<> ReaderSession::pin_schema() {
   return connection_.run_internal("BEGIN");
 }
 
+std::unexpected<Error> ReaderSession::out_of_time() {
+  if (is_slice_) return lose(Lost::kTooLong);
+  return SessionBase::out_of_time();
+}
+
 Result<StatementResult> ReaderSession::control(const PreparedStatement& prepared) {
   switch (prepared.kind) {
     case StatementKind::kBegin:

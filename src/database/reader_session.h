@@ -25,6 +25,7 @@ class ReaderSession final : public SessionBase {
  protected:
   Result<StatementResult> run(UserConnection::Lease& lease, RowSink& sink) override;
   Result<> pin_schema() override;
+  std::unexpected<Error> out_of_time() override;
 
  private:
   Result<StatementResult> control(const PreparedStatement& prepared);

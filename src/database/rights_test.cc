@@ -377,6 +377,22 @@ TEST_F(RightsTest, VirtualTablesAreGrantedByTheirName) {
   expect_refused(rights, "SELECT * FROM open");
 }
 
+// What is read of a large schema may take longer than a caller's thread may spend.
+TEST_F(RightsTest, ALargeSchemaIsCheckedOnAHelper) {
+  std::vector<std::string> tables = {"BEGIN"};
+  for (int i = 0; i < 600; ++i) tables.push_back(fmt::format("CREATE TABLE t{}(a)", i));
+  tables.emplace_back("COMMIT");
+  run("b", tables);
+  options_.statement_inline_ms = 0;
+  open();
+  SqlRights narrow = on_tables({{"open", Verb::kDataRead}, {"t599", Verb::kDataRead}});
+  for (int round = 0; round < 5; ++round) {
+    EXPECT_EQ(with(narrow, "SELECT count(*) FROM open").rows, std::vector<std::string>{"2"});
+    expect_allowed(narrow, "SELECT * FROM t599");
+    expect_refused(narrow, "SELECT * FROM t598");
+  }
+}
+
 TEST(Verbs, NamesAreReadBack) {
   for (std::string_view name : (kSqlVerbs | Verb::kAdmin | Verb::kSagaStart).names())
     EXPECT_EQ(Verbs::parse(name)->names(), std::vector<std::string_view>{name});

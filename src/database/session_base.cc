@@ -48,9 +48,15 @@ std::unexpected<Error> SessionBase::lose(Lost reason) {
   return fail(Code::kInternal, "the request runs again");
 }
 
+std::unexpected<Error> SessionBase::out_of_time() {
+  return fail(connection_.error(SQLITE_INTERRUPT));
+}
+
 Result<UserConnection::Lease> SessionBase::prepare(std::string_view sql, std::string_view* rest) {
   if (rights_ != nullptr && rights_->needs_reach()) OFFPRINT_TRY(pin_schema());
-  return connection_.prepare(sql, rest, rights_);
+  auto lease = connection_.prepare(sql, rest, rights_);
+  if (!lease && connection_.timed_out()) return out_of_time();
+  return lease;
 }
 
 Result<StatementResult> SessionBase::execute(const SqlStatement& statement, RowSink& sink) {

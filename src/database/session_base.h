@@ -36,6 +36,8 @@ class SessionBase : public Session {
 
   // From now on the schema stays as it is, until the statement that comes next has ended.
   virtual Result<> pin_schema() { return {}; }
+  // The deadline passed while a statement was compiled or checked.
+  virtual std::unexpected<Error> out_of_time();
   // Runs a statement that is ready (bound); `lease` is reset afterwards.
   virtual Result<StatementResult> run(UserConnection::Lease& lease, RowSink& sink) = 0;
   // SQLite failed the statement, but what it did is committed.

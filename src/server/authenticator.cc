@@ -39,11 +39,13 @@ Result<std::shared_ptr<const Access>> Authenticator::authenticate_field(
     std::string_view authorization) {
   constexpr std::string_view kScheme = "Bearer ";
   if (authorization.empty()) {
+    refused_.fetch_add(1, std::memory_order_relaxed);
     return fail(Code::kUnauthorized,
                 "TOKEN_MISSING: this server asks for a token: Authorization: Bearer …");
   }
   if (authorization.size() < kScheme.size() ||
       !equal_ignoring_case(authorization.substr(0, kScheme.size()), kScheme)) {
+    refused_.fetch_add(1, std::memory_order_relaxed);
     return fail(Code::kUnauthorized, "TOKEN_INVALID: the only scheme here is Bearer");
   }
   std::string_view token = authorization.substr(kScheme.size());
@@ -52,6 +54,12 @@ Result<std::shared_ptr<const Access>> Authenticator::authenticate_field(
 }
 
 Result<std::shared_ptr<const Access>> Authenticator::authenticate(std::string_view token) {
+  auto access = look_up(token);
+  if (!access) refused_.fetch_add(1, std::memory_order_relaxed);
+  return access;
+}
+
+Result<std::shared_ptr<const Access>> Authenticator::look_up(std::string_view token) {
   Digest digest;
   if (token.size() > kTokenSizeMax)
     return fail(Code::kUnauthorized, "TOKEN_INVALID: it is too long");

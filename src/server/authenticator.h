@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -37,6 +38,8 @@ class Authenticator {
   Result<std::shared_ptr<const Access>> authenticate(std::string_view token);
 
   std::size_t cached_count() const;
+  // Requests that showed none, or one that does not count.
+  std::uint64_t refused_count() const { return refused_.load(std::memory_order_relaxed); }
 
  private:
   using Digest = std::array<std::uint8_t, 32>;
@@ -51,8 +54,11 @@ class Authenticator {
   std::shared_ptr<const Access> find(const Digest& digest);
   void keep(const Digest& digest, std::shared_ptr<const Access> access);
 
+  Result<std::shared_ptr<const Access>> look_up(std::string_view token);
+
   const Options options_;
   const Revocations* revocations_;
+  std::atomic<std::uint64_t> refused_{0};
   mutable std::mutex mutex_;
   std::list<Entry> entries_;  // most recently used first; guarded by mutex_
   std::unordered_map<Digest, std::list<Entry>::iterator, DigestHash> by_digest_;  // guarded

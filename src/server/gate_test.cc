@@ -207,6 +207,14 @@ TEST_F(GateTest, VerbsAreAskedForOnTheirRoutes) {
   }
 }
 
+TEST_F(GateTest, RefusalsAreCounted) {
+  for (const char* fields : {"", "Authorization: x\r\n", "Authorization: Bearer a.b.c\r\n"})
+    EXPECT_EQ(ask("GET", "/db/shop/orders", "", fields).status, 401);
+  std::string metrics = ask_as(admin, "GET", "/metrics").body;
+  EXPECT_THAT(metrics, HasSubstr("\noffprint_tokens_refused_total 3\n"));
+  EXPECT_THAT(metrics, HasSubstr("\noffprint_tokens_cached 1\n"));
+}
+
 TEST_F(GateTest, ManagementSeesItsOwn) {
   Response list = ask_as(shop, "GET", "/v1/databases");
   EXPECT_THAT(list.body, HasSubstr("shop/orders"));

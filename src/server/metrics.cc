@@ -2,6 +2,7 @@
 
 #include <string_view>
 
+#include "server/authenticator.h"
 #include "server/json_writer.h"
 
 namespace offprint::server {
@@ -66,6 +67,12 @@ std::string metrics_text(Service& service) {
     gauge("follower_waiting_bytes", "Received and not applied yet.", follower.waiting_bytes);
     gauge("follower_silence_ms", "Since anything came from the followed node.",
           static_cast<std::uint64_t>(follower.heard_ms_ago));
+  }
+  if (service.authenticator != nullptr) {
+    gauge("tokens_cached", "Tokens that were verified and are remembered.",
+          service.authenticator->cached_count());
+    counter("tokens_refused_total", "Requests without a token that counts.",
+            service.authenticator->refused_count());
   }
   if (!service.http_counters) return text;
   HttpCounters http = service.http_counters();
