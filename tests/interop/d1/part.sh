@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# Sourced by tests/interop/run. The stock D1 clients have a script of their own, as they are many.
 d1_clients() {
   local rc=0
   tests/interop/d1/run "$url" > "$scratch/d1.log" 2>&1 </dev/null || rc=$?
