@@ -23,6 +23,7 @@ class Catalog {
     Epoch epoch;
     CreateOptions options;
     std::int64_t created_at_ms = 0;
+    DatabaseLimits limits;
   };
 
   explicit Catalog(std::shared_ptr<HostedDatabase> database) : database_(std::move(database)) {}
@@ -32,6 +33,7 @@ class Catalog {
   Result<std::vector<Row>> rows();
   // Adds a database under a new id. kConflict: the name is taken.
   Result<Row> add(const DatabaseName& name, const CreateOptions& options);
+  Result<> set_limits(std::uint64_t id, const DatabaseLimits& limits);
   // Removes it, remembering `epoch` so that a database of the same name starts above it.
   Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch);
 

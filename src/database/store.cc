@@ -66,13 +66,15 @@ class StoreImpl final : public Store {
   Result<> drop(const DatabaseName& name) override;
   Result<DatabaseInfo> info(const DatabaseName& name) override;
   std::vector<DatabaseInfo> list(const std::string& prefix, const std::string& after,
-                                 std::size_t limit) override;
+                                 std::size_t limit, const std::string& contains) override;
+  Result<> set_limits(const DatabaseName& name, const DatabaseLimits& limits) override;
 
   void submit(const DatabaseName& name, std::unique_ptr<Request> request) override;
   void submit(const std::shared_ptr<HeldTransaction>& held,
               std::unique_ptr<Request> request) override;
   void release(const std::shared_ptr<HeldTransaction>& held) override;
-  Result<Bookmark> import_file(const DatabaseName& name, const std::string& path) override;
+  Result<Bookmark> import_file(const DatabaseName& name, const std::string& path,
+                               const CreateOptions& options) override;
 
   Result<Position> position(const DatabaseName& name) override;
   Result<Checksum> checksum_at(const DatabaseName& name, const Bookmark& bookmark) override;
@@ -182,7 +184,10 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
   identity.options = row.options;
   identity.created_at_ms = row.created_at_ms;
   identity.path = file_of(environment_->options.directory, row.id);
-  return std::make_shared<HostedDatabase>(*environment_, std::move(identity), std::move(replayed));
+  auto database =
+      std::make_shared<HostedDatabase>(*environment_, std::move(identity), std::move(replayed));
+  database->set_limits(row.limits);
+  return database;
 }
 
 void StoreImpl::remove_files(const std::string& path) {
@@ -348,19 +353,26 @@ Result<DatabaseInfo> StoreImpl::info(const DatabaseName& name) {
 }
 
 std::vector<DatabaseInfo> StoreImpl::list(const std::string& prefix, const std::string& after,
-                                          std::size_t limit) {
+                                          std::size_t limit, const std::string& contains) {
   std::vector<std::shared_ptr<HostedDatabase>> chosen;
   {
     std::shared_lock lock(mutex_);
     auto at = after < prefix ? databases_.lower_bound(prefix) : databases_.upper_bound(after);
     for (; at != databases_.end() && chosen.size() < limit && at->first.starts_with(prefix); ++at) {
-      chosen.push_back(at->second);
+      if (at->first.find(contains) != std::string::npos) chosen.push_back(at->second);
     }
   }
   std::vector<DatabaseInfo> infos;
   infos.reserve(chosen.size());
   for (const auto& database : chosen) infos.push_back(database->info());
   return infos;
+}
+
+Result<> StoreImpl::set_limits(const DatabaseName& name, const DatabaseLimits& limits) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY(catalog_->set_limits(database->identity().id, limits));
+  database->set_limits(limits);
+  return {};
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -384,9 +396,10 @@ void StoreImpl::release(const std::shared_ptr<HeldTransaction>& held) {
   held->database->release(held);
 }
 
-Result<Bookmark> StoreImpl::import_file(const DatabaseName& name, const std::string& path) {
+Result<Bookmark> StoreImpl::import_file(const DatabaseName& name, const std::string& path,
+                                        const CreateOptions& options) {
   if (auto existing = find(name.text())) return existing->import_file(path);
-  OFFPRINT_TRY_ASSIGN(auto database, add(name, {}));  // its own settings come with the file
+  OFFPRINT_TRY_ASSIGN(auto database, add(name, options));
   {
     std::unique_lock lock(mutex_);
     importing_.insert(database);

@@ -14,7 +14,7 @@
 // What the HTTP layer (connection.h) and the routes (routes.h) say to each other.
 namespace offprint::server {
 
-enum class Method { kGet, kHead, kPost, kPut, kDelete, kOptions, kOther };
+enum class Method { kGet, kHead, kPost, kPut, kPatch, kDelete, kOptions, kOther };
 
 // ASCII letters compared without case, as field names and most field values want it.
 bool equal_ignoring_case(std::string_view a, std::string_view b);

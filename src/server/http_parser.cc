@@ -60,6 +60,8 @@ Method method_of(http::verb verb) {
       return Method::kPost;
     case http::verb::put:
       return Method::kPut;
+    case http::verb::patch:
+      return Method::kPatch;
     case http::verb::delete_:
       return Method::kDelete;
     case http::verb::options:

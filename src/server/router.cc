@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "server/database_limits.h"
 #include "server/databases_api.h"
 #include "server/errors.h"
 #include "server/imports.h"
@@ -83,7 +84,8 @@ Response preflight_answer(const HttpRequest& request) {
   response.content_type = {};
   std::string_view headers = request.header("Access-Control-Request-Headers");
   response.headers =
-      "Access-Control-Allow-Methods: GET, HEAD, POST, DELETE\r\nAccess-Control-Max-Age: 86400\r\n";
+      "Access-Control-Allow-Methods: GET, HEAD, POST, PATCH, DELETE\r\nAccess-Control-Max-Age: "
+      "86400\r\n";
   if (!headers.empty())
     response.headers += "Access-Control-Allow-Headers: " + std::string(headers) + "\r\n";
   return response;
@@ -263,9 +265,11 @@ void Router::route_management(HttpRequest& request, const Address& address, Resp
   Result<database::DatabaseName> name = database::DatabaseName::parse(address.path_from(2));
   if (!name) return responder.respond(structured_error(name.error()));
   if (is_get(request)) return handle_describe_database(service_, *name, std::move(responder));
+  if (request.method == Method::kPatch)
+    return handle_change_database(service_, *name, request, std::move(responder));
   if (request.method == Method::kDelete)
     return handle_drop_database(service_, *name, std::move(responder));
-  responder.respond(method_not_allowed("GET, DELETE"));
+  responder.respond(method_not_allowed("GET, PATCH, DELETE"));
 }
 
 }  // namespace offprint::server
