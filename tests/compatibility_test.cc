@@ -41,6 +41,13 @@ TEST_P(CompatibilityTest, AKilledServersFolderIsRecovered) {
   EXPECT_THAT(info->body, HasSubstr("\"foreign_keys\":false"));
   EXPECT_THAT(info->body, HasSubstr("\"auto_vacuum\":2"));
   server_.query("shop/orders", "INSERT INTO orders VALUES (5000, 'new', 1)");
+  // What its catalog did not know is kept there now.
+  ASSERT_EQ(server_.request("PATCH", "/v1/databases/plain", R"({"limits":{"rows_max":9}})")->status,
+            200);
+  server_.kill();
+  ASSERT_TRUE(server_.restart());
+  EXPECT_THAT(server_.request("GET", "/v1/databases/plain")->body, HasSubstr("\"rows_max\":9"));
+  EXPECT_EQ(server_.query("plain", "SELECT group_concat(v) FROM t"), "[[\"one,two\"]]");
 }
 
 TEST_P(CompatibilityTest, AReplicaGoesOnWithoutACopy) {

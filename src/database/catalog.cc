@@ -104,6 +104,12 @@ Catalog::Row read_row(const sqlite::Statement& row) {
   result.options.encoding = row.column_text(6);
   result.options.foreign_keys = row.column_int(7) != 0;
   result.created_at_ms = row.column_int(8);
+  result.limits.size_bytes_max = static_cast<std::uint64_t>(row.column_int(9));
+  result.limits.statement_ms_max = static_cast<std::uint32_t>(row.column_int(10));
+  result.limits.rows_max = static_cast<std::uint64_t>(row.column_int(11));
+  result.limits.writes_blocked = row.column_int(12) != 0;
+  result.limits.reads_blocked = row.column_int(13) != 0;
+  result.limits.block_reason = row.column_text(14);
   return result;
 }
 
@@ -141,7 +147,8 @@ Result<std::vector<Catalog::Row>> Catalog::rows() {
     rows.clear();
     auto read = execute(session,
                         "SELECT id, name, lineage, epoch, page_size, auto_vacuum, encoding, "
-                        "foreign_keys, created_at_ms"
+                        "foreign_keys, created_at_ms, size_bytes_max, statement_ms_max, rows_max,"
+                        " writes_blocked, reads_blocked, block_reason"
                         " FROM databases ORDER BY id",
                         {}, [&](const auto& row) { rows.push_back(read_row(row)); });
     if (!read) return fail(std::move(read).error());
@@ -180,6 +187,19 @@ Result<Catalog::Row> Catalog::add(const DatabaseName& name, const CreateOptions&
   }
   if (!result) return fail(std::move(result).error());
   return added;
+}
+
+Result<> Catalog::set_limits(std::uint64_t id, const DatabaseLimits& limits) {
+  return run([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(execute(
+        session,
+        "UPDATE databases SET size_bytes_max = ?, statement_ms_max = ?, rows_max = "
+        "?, writes_blocked = ?, reads_blocked = ?, block_reason = ? WHERE id = ?",
+        {static_cast<std::int64_t>(limits.size_bytes_max), std::int64_t{limits.statement_ms_max},
+         static_cast<std::int64_t>(limits.rows_max), std::int64_t{limits.writes_blocked},
+         std::int64_t{limits.reads_blocked}, limits.block_reason, static_cast<std::int64_t>(id)}));
+    return {};
+  });
 }
 
 Result<> Catalog::remove(std::uint64_t id, const std::string& name, Epoch epoch) {

@@ -24,6 +24,7 @@ class Catalog {
     Epoch epoch;
     CreateOptions options;
     std::int64_t created_at_ms = 0;
+    DatabaseLimits limits;
   };
 
   explicit Catalog(std::shared_ptr<HostedDatabase> database) : database_(std::move(database)) {}
@@ -35,6 +36,7 @@ class Catalog {
   // is taken.
   Result<Row> add(const DatabaseName& name, const CreateOptions& options,
                   const std::optional<Bookmark>& at = {});
+  Result<> set_limits(std::uint64_t id, const DatabaseLimits& limits);
   // Removes it, remembering `epoch` so that a database of the same name starts above it.
   Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch);
 

@@ -1,4 +1,6 @@
 // Copies of a hosted database: snapshots out of it, imports into it.
+#include <filesystem>
+
 #include <fmt/format.h>
 
 #include "database/hosted_database.h"
@@ -40,6 +42,7 @@ class HostedSnapshot final : public Snapshot {
 };
 
 Result<std::unique_ptr<Snapshot>> HostedDatabase::snapshot() {
+  if (auto blocked = reads_blocked()) return fail(*std::move(blocked));
   if (auto busy = exclusive()) return fail(*std::move(busy));  // its turn may be far off
   Result<std::unique_ptr<Snapshot>> result = fail(Code::kUnavailable, "not run");
   // At this database's turn no commit can come between the state and the read transaction.
@@ -99,6 +102,7 @@ class HostedSqlSnapshot final : public SqlSnapshot {
 }  // namespace
 
 Result<std::shared_ptr<SqlSnapshot>> HostedDatabase::sql_snapshot() {
+  if (auto blocked = reads_blocked()) return fail(*std::move(blocked));
   if (auto busy = exclusive()) return fail(*std::move(busy));
   Result<std::shared_ptr<HostedSqlSnapshot>> result = fail(Code::kUnavailable, "not run");
   run_task_and_wait([&] {
@@ -174,6 +178,12 @@ Result<Bookmark> HostedDatabase::import_at_turn(const std::string& path) {
       return fail(Code::kConflict,
                   fmt::format("database '{}' is not empty; import into a new one", identity_.name));
     }
+    if (limits_.reads_blocked || limits_.writes_blocked)
+      return fail(blocked_error(limits_.block_reason, "not written"));
+    std::error_code unknown;
+    auto size = std::filesystem::file_size(path, unknown);
+    if (!unknown && limits_.size_bytes_max != 0 && size > limits_.size_bytes_max)
+      return fail(Code::kFull, "database or disk is full", SQLITE_FULL);
   }
   sqlite::Connection::Options options;
   options.read_only = true;

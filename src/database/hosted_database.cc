@@ -49,7 +49,35 @@ DatabaseInfo HostedDatabase::info() {
   info.readers = static_cast<int>(subscribers_.size());
   info.stopped = stopped_;
   info.options = identity_.options;
+  info.limits = limits_;
   return info;
+}
+
+void HostedDatabase::set_limits(const DatabaseLimits& limits) {
+  std::lock_guard lock(mutex_);
+  if (limits_ == limits) return;
+  limits_ = limits;
+  reads_blocked_ = limits.reads_blocked;
+  ++limits_version_;
+}
+
+std::optional<Error> HostedDatabase::reads_blocked() {
+  if (!reads_blocked_.load(std::memory_order_relaxed)) return std::nullopt;
+  std::lock_guard lock(mutex_);
+  return blocked_error(limits_.block_reason, "neither read nor written");
+}
+
+void HostedDatabase::apply_limits(UserConnection& connection) {
+  std::uint64_t version = limits_version_.load(std::memory_order_acquire);
+  if (connection.limits_version() == version) return;
+  DatabaseLimits limits;
+  std::uint32_t page_size;
+  {
+    std::lock_guard lock(mutex_);
+    limits = limits_;
+    page_size = state_.page_size;
+  }
+  connection.set_limits(limits, page_size, version);
 }
 
 Position HostedDatabase::position() {
@@ -171,6 +199,7 @@ void HostedDatabase::answer_not_primary(Request& request) {
 }
 
 void HostedDatabase::submit(std::unique_ptr<Request> request) {
+  if (auto blocked = reads_blocked()) return answer_error(*request, *std::move(blocked));
   if (identity_.is_copy && (request->needs_primary || !request->likely_read_only()))
     return answer_not_primary(*request);
   if (request->at_least) {
@@ -325,6 +354,7 @@ void HostedDatabase::run_batch(std::vector<std::unique_ptr<Request>> requests) {
   host.hold = [this, &files](std::unique_ptr<WriterSession> session) {
     return hold(*files, std::move(session), nullptr, nullptr);
   };
+  apply_limits((*files)->writer());
   BatchRunner runner(environment_, **files, std::move(host));
   auto left = runner.run(std::move(requests));
   TransactionRecorder& recorder = (*files)->recorder();

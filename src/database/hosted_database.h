@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <memory>
@@ -54,6 +55,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
 
   const Identity& identity() const { return identity_; }
   DatabaseInfo info();
+  void set_limits(const DatabaseLimits& limits);
 
   void submit(std::unique_ptr<Request> request);
   void submit_held(const std::shared_ptr<HeldTransaction>& held, std::unique_ptr<Request> request);
@@ -171,6 +173,10 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   void arm_held_timer(const std::shared_ptr<HeldTransaction>& held, Deadline when);
   void enqueue(std::unique_ptr<Request> request);
   void answer_error(Request& request, Error error);
+  // Why nothing is read, if it is so.
+  std::optional<Error> reads_blocked();
+  // Gives the connection what the limits are now.
+  void apply_limits(UserConnection& connection);
   Bookmark bookmark();
 
   Environment& environment_;
@@ -205,7 +211,11 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   bool idle_timer_armed_ = false;
   Deadline last_used_;
   std::string stopped_;
+  DatabaseLimits limits_;
   std::optional<FileFingerprint> closed_as_;  // the file as we left it
+
+  std::atomic<std::uint64_t> limits_version_{0};  // changes with limits_
+  std::atomic<bool> reads_blocked_{false};        // limits_.reads_blocked
 
   bool needs_recovery_ = false;  // used at this database's turn only
 };

@@ -57,6 +57,8 @@ void HostedDatabase::submit_held(const std::shared_ptr<HeldTransaction>& held,
                                  std::unique_ptr<Request> request) {
   std::unique_lock lock(mutex_);
   std::optional<Error> error = held->ended;
+  if (!error && limits_.reads_blocked)
+    error = blocked_error(limits_.block_reason, "neither read nor written");
   if (!error && held->reader && held->running)
     error = Error(Code::kConflict, "a request of this stream is running");
   if (error) {
@@ -79,6 +81,7 @@ void HostedDatabase::submit_held(const std::shared_ptr<HeldTransaction>& held,
 void HostedDatabase::run_held_read(const std::shared_ptr<HeldTransaction>& held,
                                    std::unique_ptr<Request> request) {
   UserConnection& connection = *held->reader_connection;
+  apply_limits(connection);
   held->reader->resume();
   held->reader->set_time_slice(false);
   connection.clear_timed_out();
@@ -120,6 +123,7 @@ void HostedDatabase::run_held(std::shared_ptr<HeldTransaction> held,
                               std::unique_ptr<Request> request) {
   environment_.counters.requests_write.fetch_add(1, std::memory_order_relaxed);
   UserConnection& writer = held->files->writer();
+  apply_limits(writer);
   held->writer->resume();
   writer.clear_timed_out();
   writer.set_deadline(request->deadline);

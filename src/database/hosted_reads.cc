@@ -89,6 +89,7 @@ HostedDatabase::ReadResult HostedDatabase::run_read(const std::shared_ptr<OpenFi
     return ReadResult::kDone;
   }
   UserConnection& connection = *reader->connection;
+  apply_limits(connection);
   auto session = std::make_unique<ReaderSession>(connection);
   session->seen = reader->seen;
   Deadline slice =

@@ -117,12 +117,38 @@ Result<Description> SessionBase::describe(std::string_view sql) {
   return description;
 }
 
+namespace {
+
+// The time that one statement may take, within that of its request.
+class StatementTime {
+ public:
+  StatementTime(UserConnection& connection, std::uint32_t limit_ms) : connection_(connection) {
+    if (limit_ms == 0) return;
+    before_ = connection.deadline();
+    connection.set_deadline(
+        std::min(*before_, SteadyClock::now() + std::chrono::milliseconds(limit_ms)));
+  }
+  ~StatementTime() {
+    if (before_) connection_.set_deadline(*before_);
+  }
+  StatementTime(const StatementTime&) = delete;
+  StatementTime& operator=(const StatementTime&) = delete;
+
+ private:
+  UserConnection& connection_;
+  std::optional<Deadline> before_;
+};
+
+}  // namespace
+
 Result<StatementResult> SessionBase::drive(PreparedStatement& prepared, RowSink& sink) {
   sqlite3* db = connection_.handle();
   sqlite3_stmt* statement = prepared.statement.handle();
   std::int64_t changes_before = sqlite3_total_changes64(db);
   StatementResult result;
   result.read_only = prepared.read_only;
+  const DatabaseLimits& limits = connection_.limits();
+  StatementTime time(connection_, limits.statement_ms_max);
   sink.columns(prepared.statement);
   std::optional<Error> refused;
   int code;
@@ -131,7 +157,13 @@ Result<StatementResult> SessionBase::drive(PreparedStatement& prepared, RowSink&
       refused = Error(Code::kForbidden, "the schema changed while the statement was checked");
       break;
     }
-    ++result.rows_read;
+    if (++result.rows_read > limits.rows_max && limits.rows_max != 0) {
+      refused =
+          Error(Code::kTooLarge, fmt::format("ROWS_LIMIT: the result has more than {} rows, the "
+                                             "database's limit",
+                                             limits.rows_max));
+      break;
+    }
     if (auto taken = sink.row(prepared.statement); !taken) {
       refused = std::move(taken).error();
       break;

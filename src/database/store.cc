@@ -73,13 +73,15 @@ class StoreImpl final : public Store {
   Result<DatabaseInfo> info(const DatabaseName& name) override;
   Result<DatabaseInfo> info(std::uint64_t id) override;
   std::vector<DatabaseInfo> list(const std::string& prefix, const std::string& after,
-                                 std::size_t limit) override;
+                                 std::size_t limit, const std::string& contains) override;
+  Result<> set_limits(const DatabaseName& name, const DatabaseLimits& limits) override;
 
   void submit(const DatabaseName& name, std::unique_ptr<Request> request) override;
   void submit(const std::shared_ptr<HeldTransaction>& held,
               std::unique_ptr<Request> request) override;
   void release(const std::shared_ptr<HeldTransaction>& held) override;
-  Result<Bookmark> import_file(const DatabaseName& name, const std::string& path) override;
+  Result<Bookmark> import_file(const DatabaseName& name, const std::string& path,
+                               const CreateOptions& options) override;
 
   void apply(const DatabaseName& name, std::vector<IncomingTransaction> transactions,
              std::function<void(Result<>)> done) override;
@@ -112,7 +114,8 @@ class StoreImpl final : public Store {
                                               const CreateOptions& options,
                                               const std::optional<Bookmark>& at = {});
   // A database that is found by its name once `fill` has filled it; else it is dropped again.
-  Result<> add_filled(const DatabaseName& name, const std::optional<Bookmark>& at,
+  Result<> add_filled(const DatabaseName& name, const CreateOptions& options,
+                      const std::optional<Bookmark>& at,
                       const std::function<Result<>(HostedDatabase&)>& fill);
   Result<> finish_copy(const DatabaseName& name, const NewHistory& history);
   Result<> give_up(const std::shared_ptr<HostedDatabase>& database);
@@ -202,7 +205,10 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
   identity.created_at_ms = row.created_at_ms;
   identity.path = file_of(environment_->options.directory, row.id);
   identity.is_copy = environment_->options.copies;
-  return std::make_shared<HostedDatabase>(*environment_, std::move(identity), std::move(replayed));
+  auto database =
+      std::make_shared<HostedDatabase>(*environment_, std::move(identity), std::move(replayed));
+  database->set_limits(row.limits);
+  return database;
 }
 
 void StoreImpl::remove_files(const std::string& path) {
@@ -382,19 +388,26 @@ Result<DatabaseInfo> StoreImpl::info(std::uint64_t id) {
 }
 
 std::vector<DatabaseInfo> StoreImpl::list(const std::string& prefix, const std::string& after,
-                                          std::size_t limit) {
+                                          std::size_t limit, const std::string& contains) {
   std::vector<std::shared_ptr<HostedDatabase>> chosen;
   {
     std::shared_lock lock(mutex_);
     auto at = after < prefix ? databases_.lower_bound(prefix) : databases_.upper_bound(after);
     for (; at != databases_.end() && chosen.size() < limit && at->first.starts_with(prefix); ++at) {
-      chosen.push_back(at->second);
+      if (at->first.find(contains) != std::string::npos) chosen.push_back(at->second);
     }
   }
   std::vector<DatabaseInfo> infos;
   infos.reserve(chosen.size());
   for (const auto& database : chosen) infos.push_back(database->info());
   return infos;
+}
+
+Result<> StoreImpl::set_limits(const DatabaseName& name, const DatabaseLimits& limits) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY(catalog_->set_limits(database->identity().id, limits));
+  database->set_limits(limits);
+  return {};
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -418,20 +431,22 @@ void StoreImpl::release(const std::shared_ptr<HeldTransaction>& held) {
   held->database->release(held);
 }
 
-Result<Bookmark> StoreImpl::import_file(const DatabaseName& name, const std::string& path) {
+Result<Bookmark> StoreImpl::import_file(const DatabaseName& name, const std::string& path,
+                                        const CreateOptions& options) {
   OFFPRINT_TRY(check_is_primary(environment_->options));
   if (auto existing = find(name.text())) return existing->import_file(path);
-  Bookmark imported;  // its own settings come with the file
-  OFFPRINT_TRY(add_filled(name, {}, [&](HostedDatabase& database) -> Result<> {
+  Bookmark imported;
+  OFFPRINT_TRY(add_filled(name, options, {}, [&](HostedDatabase& database) -> Result<> {
     OFFPRINT_TRY_ASSIGN(imported, database.import_file(path));
     return {};
   }));
   return imported;
 }
 
-Result<> StoreImpl::add_filled(const DatabaseName& name, const std::optional<Bookmark>& at,
+Result<> StoreImpl::add_filled(const DatabaseName& name, const CreateOptions& options,
+                               const std::optional<Bookmark>& at,
                                const std::function<Result<>(HostedDatabase&)>& fill) {
-  OFFPRINT_TRY_ASSIGN(auto database, add(name, {}, at));
+  OFFPRINT_TRY_ASSIGN(auto database, add(name, options, at));
   {
     std::unique_lock lock(mutex_);
     importing_.insert(database);
@@ -480,7 +495,7 @@ Result<> StoreImpl::finish_copy(const DatabaseName& name, const NewHistory& hist
     return {};
   };
   if (existing) return fill(*existing);
-  return add_filled(name, history.target.position.bookmark(), fill);
+  return add_filled(name, {}, history.target.position.bookmark(), fill);
 }
 
 // ----------------------------------------------------------------------------------------------------------

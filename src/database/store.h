@@ -50,6 +50,18 @@ struct CreateOptions {
   bool foreign_keys = true;
 };
 
+// What a database may use; 0: no limit of its own. docs/guides/operations.md, "Limits of a
+// database".
+struct DatabaseLimits {
+  std::uint64_t size_bytes_max = 0;    // of the file: writes that would grow it answer SQLITE_FULL
+  std::uint32_t statement_ms_max = 0;  // a statement is interrupted after this
+  std::uint64_t rows_max = 0;          // a statement that answers more rows fails
+  bool writes_blocked = false;
+  bool reads_blocked = false;  // and writes with them; streams of followers go on
+  std::string block_reason;    // told to those who are refused
+  bool operator==(const DatabaseLimits&) const = default;
+};
+
 struct DatabaseInfo {
   std::uint64_t id = 0;
   std::string name;
@@ -62,6 +74,7 @@ struct DatabaseInfo {
   int readers = 0;
   std::string stopped;  // why it takes no writes; empty: it does
   CreateOptions options;
+  DatabaseLimits limits;
 };
 
 // One transaction of a database's recent history.
@@ -137,9 +150,11 @@ class Store {
   virtual Result<DatabaseInfo> info(const DatabaseName& name) = 0;
   // The same by its number; looks at all of them.
   virtual Result<DatabaseInfo> info(std::uint64_t id) = 0;
-  // By name, those greater than `after` that start with `prefix`.
+  // By name, those greater than `after` that start with `prefix` and hold `contains`.
   virtual std::vector<DatabaseInfo> list(const std::string& prefix, const std::string& after,
-                                         std::size_t limit) = 0;
+                                         std::size_t limit, const std::string& contains = {}) = 0;
+  // Blocks. Durable; counts from the next request on. What is larger already stays.
+  virtual Result<> set_limits(const DatabaseName& name, const DatabaseLimits& limits) = 0;
 
   // Runs a request; its done() is called exactly once, perhaps before this returns (a short read on
   // this very thread). Errors (no such database …) come through done() too.
@@ -153,8 +168,10 @@ class Store {
 
   // Creates a database with the content of an SQLite file, or gives an empty (never written) one
   // that content, as one transaction: all of it or nothing. Blocks. kConflict when it was written
-  // before, kInvalid when the file is no sound database.
-  virtual Result<Bookmark> import_file(const DatabaseName& name, const std::string& path) = 0;
+  // before, kInvalid when the file is no sound database. `options` are for a database that is
+  // created; what stands in the file goes before.
+  virtual Result<Bookmark> import_file(const DatabaseName& name, const std::string& path,
+                                       const CreateOptions& options = {}) = 0;
 
   // --- copies of another node's databases (StoreOptions::copies)
   // Transactions that follow on where the copy stands, oldest first. Journaled, then applied as

@@ -1,5 +1,6 @@
 #include "database/user_connection.h"
 
+#include <algorithm>
 #include <functional>
 
 #include <fmt/format.h>
@@ -13,7 +14,8 @@ namespace {
 constexpr int kProgressSteps =
     2'000;  // virtual machine steps between two looks at the clock: some tens of µs
 
-constexpr int kValueSizeMax = 256 << 20;  // bytes of a text, blob or row
+constexpr std::uint64_t kPageCountMax = 4'294'967'294;  // SQLite's own
+constexpr int kValueSizeMax = 256 << 20;                // bytes of a text, blob or row
 // A pattern is compared with the text in one step, in the worst case length by length.
 constexpr int kPatternLengthMax = 1'000;
 
@@ -83,6 +85,7 @@ Result<std::unique_ptr<UserConnection>> UserConnection::open(const std::string& 
   sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 1, nullptr);
   sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, nullptr);
   sqlite3_progress_handler(db, kProgressSteps, &UserConnection::on_progress, user.get());
+  user->reads_only_ = options.reads_only;
   user->foreign_keys_option_ = options.foreign_keys;
   user->foreign_keys_ = !options.foreign_keys;
   user->reset_foreign_keys();
@@ -128,6 +131,27 @@ void UserConnection::reset_changes() { (void)run_internal("DELETE FROM sqlite_db
 
 std::int64_t UserConnection::changed_rows() const {
   return sqlite3_total_changes64(handle()) - changes_before_;
+}
+
+Error blocked_error(const std::string& reason, std::string_view what) {
+  return Error(Code::kForbidden, fmt::format("DATABASE_BLOCKED: this database can be {} now{}{}",
+                                             what, reason.empty() ? "" : ": ", reason));
+}
+
+void UserConnection::set_limits(const DatabaseLimits& limits, std::uint32_t page_size,
+                                std::uint64_t version) {
+  limits_ = limits;
+  limits_version_ = version;
+  if (reads_only_) return;
+  std::uint64_t pages =
+      limits.size_bytes_max == 0 ? kPageCountMax : limits.size_bytes_max / std::max(page_size, 1U);
+  pages = std::clamp<std::uint64_t>(pages, 1, kPageCountMax);
+  (void)run_internal(fmt::format("PRAGMA max_page_count={}", pages).c_str());
+}
+
+Deadline UserConnection::deadline() {
+  std::lock_guard lock(deadline_mutex_);
+  return deadline_;
 }
 
 void UserConnection::set_deadline(Deadline deadline) {

@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "database/request.h"
 #include "database/sql_policy.h"
+#include "database/store.h"
 #include "database/watchdog.h"
 #include "sqlite/connection.h"
 
@@ -98,6 +99,13 @@ class UserConnection final : private Watchdog::Watched {
   // Rows changed since forget_changes().
   std::int64_t changed_rows() const;
 
+  // The database's limits: statement time, rows of a result, blocked writes, and of a writer its
+  // size.
+  void set_limits(const DatabaseLimits& limits, std::uint32_t page_size, std::uint64_t version);
+  std::uint64_t limits_version() const { return limits_version_; }
+  const DatabaseLimits& limits() const { return limits_; }
+  Deadline deadline();
+
   // Whether foreign keys are enforced here, and as the database's options say it. A change counts
   // from the next statement on; inside a transaction nothing may be changed.
   bool foreign_keys() const { return foreign_keys_; }
@@ -137,10 +145,16 @@ class UserConnection final : private Watchdog::Watched {
   std::mutex deadline_mutex_;  // the user's thread changes it, the watchdog looks at it
   Deadline deadline_ = Deadline::max();
   std::atomic<bool> timed_out_{false};
+  DatabaseLimits limits_;
+  std::uint64_t limits_version_ = 0;
+  bool reads_only_ = false;
   bool foreign_keys_option_ = true;
   bool foreign_keys_ = true;
   std::int64_t changes_before_ = 0;  // the connection's total when the request began
 };
+
+// DATABASE_BLOCKED, with the reason if there is one.
+Error blocked_error(const std::string& reason, std::string_view what);
 
 // Binds the arguments of a statement. kInvalid "ARGS_INVALID…" when they don't match its parameters
 // exactly.

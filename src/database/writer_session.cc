@@ -37,6 +37,10 @@ Result<StatementResult> WriterSession::run(UserConnection::Lease& lease, RowSink
   // No row was changed by this request: changes() may still tell of another one's.
   if (prepared.reads_change_counters && connection_.changed_rows() == 0)
     connection_.reset_changes();
+  bool is_control =
+      prepared.kind != StatementKind::kPlain && prepared.kind != StatementKind::kVacuum;
+  if (connection_.limits().writes_blocked && !prepared.read_only && !is_control)
+    return fail(blocked_error(connection_.limits().block_reason, "only read"));
   if (mode_ == Mode::kAlone) return run_alone(prepared, sink);
   if (prepared.sets_foreign_keys && !in_transaction_ &&
       *prepared.sets_foreign_keys != connection_.foreign_keys()) {

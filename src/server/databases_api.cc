@@ -3,6 +3,8 @@
 #include <charconv>
 
 #include "base/clock.h"
+#include "server/database_limits.h"
+#include "server/database_templates.h"
 #include "server/errors.h"
 #include "server/gate.h"
 #include "server/json_reader.h"
@@ -37,6 +39,7 @@ void append_info(std::string& to, const Service& service, const database::Databa
   append_integer(to, info.options.auto_vacuum);
   text(",\"encoding\":", info.options.encoding);
   to += info.options.foreign_keys ? ",\"foreign_keys\":true" : ",\"foreign_keys\":false";
+  if (info.limits != database::DatabaseLimits()) to += ",\"limits\":" + limits_json(info.limits);
   if (!info.stopped.empty()) text(",\"stopped\":", info.stopped);
   to += '}';
 }
@@ -44,6 +47,8 @@ void append_info(std::string& to, const Service& service, const database::Databa
 struct Creation {
   database::DatabaseName name;
   database::CreateOptions options;
+  DatabaseTemplate content;
+  database::DatabaseLimits limits;
 };
 
 Result<Creation> parse_creation(std::string& body) {
@@ -55,7 +60,7 @@ Result<Creation> parse_creation(std::string& body) {
   OFFPRINT_TRY_ASSIGN(auto text, json_string_field(object, "name"));
   if (!text) return fail(Code::kInvalid, "'name' is missing");
   OFFPRINT_TRY_ASSIGN(auto name, database::DatabaseName::parse(*text));
-  Creation creation{std::move(name), {}};
+  Creation creation{std::move(name), {}, {}, {}};
   OFFPRINT_TRY_ASSIGN(auto page_size, json_integer_field(object, "page_size"));
   if (page_size) {
     if (*page_size < 512 || *page_size > 65536 || (*page_size & (*page_size - 1)) != 0) {
@@ -78,6 +83,12 @@ Result<Creation> parse_creation(std::string& body) {
   }
   OFFPRINT_TRY_ASSIGN(auto foreign_keys, json_bool_field(object, "foreign_keys"));
   creation.options.foreign_keys = foreign_keys.value_or(true);
+  OFFPRINT_TRY_ASSIGN(auto schema, json_string_field(object, "schema"));
+  OFFPRINT_TRY_ASSIGN(auto copy_of, json_string_field(object, "copy_of"));
+  if (schema && copy_of)
+    return fail(Code::kInvalid, "either 'schema' or 'copy_of': a copy has its schema already");
+  creation.content = {std::string(schema.value_or("")), std::string(copy_of.value_or(""))};
+  OFFPRINT_TRY(read_limits_field(body, creation.limits));
   return creation;
 }
 
@@ -96,7 +107,8 @@ void handle_list_databases(Service& service, const HttpRequest& request, const A
   }
   std::string prefix(address.parameter("prefix").value_or(""));
   std::string after(address.parameter("after").value_or(""));
-  auto list = service.store.list(prefix, after, limit + 1);
+  std::string contains(address.parameter("contains").value_or(""));
+  auto list = service.store.list(prefix, after, limit + 1, contains);
   bool more = list.size() > limit;
   if (more) list.pop_back();
   std::string last = list.empty() ? std::string() : list.back().name;
@@ -119,35 +131,78 @@ void handle_list_databases(Service& service, const HttpRequest& request, const A
   responder.respond(std::move(response));
 }
 
+namespace {
+
+// What the copy shows was visible before.
+bool may_use(const Access& access, const DatabaseTemplate& content) {
+  if (content.copy_of.empty()) return true;
+  auto name = database::DatabaseName::parse(content.copy_of);
+  return name && access.allows(*name, database::Verb::kSnapshot);
+}
+
+Response created(Service& service, const Creation& creation) {
+  if (creation.limits != database::DatabaseLimits()) {
+    Result<> limited = service.store.set_limits(creation.name, creation.limits);
+    if (!limited) return structured_error(limited.error());
+  }
+  Response response = describe_database(service, creation.name);
+  if (response.status != 200) return response;
+  response.status = 201;
+  response.headers += "Location: /v1/databases/" + creation.name.text() + "\r\n";
+  return response;
+}
+
+}  // namespace
+
 void handle_create_database(Service& service, HttpRequest& request, Responder responder) {
   Result<Creation> creation = parse_creation(request.body);
   if (!creation) return responder.respond(structured_error(creation.error()));
-  if (!access_of(service, request).allows(creation->name, database::Verb::kAdmin)) {
-    return responder.respond(structured_error(
-        Error(Code::kForbidden, "TOKEN_FORBIDS: the token does not allow admin on this name")));
+  const Access& access = access_of(service, request);
+  if (!access.allows(creation->name, database::Verb::kAdmin) ||
+      !may_use(access, creation->content)) {
+    return responder.respond(
+        structured_error(Error(Code::kForbidden,
+                               "TOKEN_FORBIDS: the token does not allow admin on this name, or "
+                               "snapshot on what is copied")));
   }
-  respond_from_helper(service, std::move(responder), [&service, creation = *std::move(creation)] {
-    Result<database::DatabaseInfo> info = service.store.create(creation.name, creation.options);
-    if (!info) return structured_error(info.error());
-    Response response;
-    response.status = 201;
-    response.headers = answer_headers(service, creation.name, info->bookmark) +
-                       "Location: /v1/databases/" + info->name + "\r\n";
-    append_info(response.body, service, *info);
-    response.body += '\n';
-    return response;
-  });
+  if (creation->content.empty()) {
+    return respond_from_helper(
+        service, std::move(responder), [&service, creation = *std::move(creation)] {
+          Result<database::DatabaseInfo> made =
+              service.store.create(creation.name, creation.options);
+          return made ? created(service, creation) : structured_error(made.error());
+        });
+  }
+  if (service.has_copies())
+    return responder.respond(structured_error(not_primary("databases are made at the primary")));
+  Jobs::Status about;
+  about.kind = "create";
+  about.database = creation->name.text();
+  auto later = std::make_shared<Responder>(std::move(responder));
+  auto wanted = std::make_shared<const Creation>(*std::move(creation));
+  auto work = [&service, wanted](Jobs::Job&) {
+    return create_from_template(service, wanted->name, wanted->options, wanted->content);
+  };
+  auto ended = [&service, wanted, later](const Jobs::Status& status) {
+    later->respond(status.error ? structured_error(*status.error) : created(service, *wanted));
+  };
+  Result<std::string> job = service.jobs.start(about, work, ended);
+  if (!job) later->respond(structured_error(job.error()));
 }
 
-void handle_describe_database(Service& service, const database::DatabaseName& name,
-                              Responder responder) {
+Response describe_database(Service& service, const database::DatabaseName& name) {
   Result<database::DatabaseInfo> info = service.store.info(name);
-  if (!info) return responder.respond(structured_error(info.error()));
+  if (!info) return structured_error(info.error());
   Response response;
   response.headers = answer_headers(service, name, info->bookmark);
   append_info(response.body, service, *info);
   response.body += '\n';
-  responder.respond(std::move(response));
+  return response;
+}
+
+void handle_describe_database(Service& service, const database::DatabaseName& name,
+                              Responder responder) {
+  responder.respond(describe_database(service, name));
 }
 
 void handle_drop_database(Service& service, const database::DatabaseName& name,

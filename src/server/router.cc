@@ -5,6 +5,7 @@
 #include "server/d1_binding.h"
 #include "server/d1_import.h"
 #include "server/d1_rest.h"
+#include "server/database_limits.h"
 #include "server/databases_api.h"
 #include "server/errors.h"
 #include "server/forwarding.h"
@@ -319,9 +320,11 @@ void Router::route_management(HttpRequest& request, const Address& address, Resp
   Result<database::DatabaseName> name = database::DatabaseName::parse(address.path_from(2));
   if (!name) return responder.respond(structured_error(name.error()));
   if (is_get(request)) return handle_describe_database(service_, *name, std::move(responder));
+  if (request.method == Method::kPatch)
+    return handle_change_database(service_, *name, request, std::move(responder));
   if (request.method == Method::kDelete)
     return handle_drop_database(service_, *name, std::move(responder));
-  responder.respond(method_not_allowed("GET, DELETE"));
+  responder.respond(method_not_allowed("GET, PATCH, DELETE"));
 }
 
 }  // namespace offprint::server

@@ -316,5 +316,68 @@ TEST_F(Routes, ScriptsAreImportedAsJobs) {
   EXPECT_NE(query(R"_({"sql":"SELECT count(*) FROM t"})_").find("[[2]]"), std::string::npos);
 }
 
+TEST_F(Routes, LimitsAreKeptAndEnforced) {
+  create("q");
+  query(R"_(["CREATE TABLE t(v)","INSERT INTO t VALUES (1),(2),(3)"])_");
+  auto patch = [&](const std::string& limits, int status = 200) {
+    Response response = ask("PATCH", "/v1/databases/q", "{\"limits\":" + limits + "}");
+    EXPECT_EQ(response.status, status) << response.body;
+    return response.body;
+  };
+  EXPECT_NE(patch(R"_({"rows_max":2})_").find("\"limits\":{\"size_bytes_max\":0"),
+            std::string::npos);
+  EXPECT_NE(query(R"_({"sql":"SELECT v FROM t"})_", 413).find("ROWS_LIMIT"), std::string::npos);
+  query(R"_({"sql":"SELECT v FROM t LIMIT 2"})_");
+  patch(R"_({"rows_max":null,"size_bytes_max":40960,"statement_ms_max":20})_");
+  EXPECT_NE(
+      query(R"_({"sql":"INSERT INTO t VALUES (zeroblob(100000))"})_", 507).find("SQLITE_FULL"),
+      std::string::npos);
+  query(R"_({"sql":"INSERT INTO t VALUES (4)"})_");
+  const char* endless =
+      R"_({"sql":"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n"})_";
+  query(endless, 503);
+  close();
+  open();  // they stand in the catalog
+  query(R"_({"sql":"INSERT INTO t VALUES (zeroblob(100000))"})_", 507);
+  patch(R"_({"writes_blocked":true,"block_reason":"unpaid"})_");
+  EXPECT_NE(query(R"_({"sql":"INSERT INTO t VALUES (5)"})_", 403)
+                .find("\"code\":\"DATABASE_BLOCKED\",\"extended_code\":\"DATABASE_BLOCKED\","
+                      "\"message\":\"this database can be only read now: unpaid\""),
+            std::string::npos);
+  EXPECT_NE(query(R"_({"sql":"SELECT count(*) FROM t"})_").find("[[4]]"), std::string::npos);
+  patch(R"_({"reads_blocked":true})_");
+  query(R"_({"sql":"SELECT count(*) FROM t"})_", 403);
+  EXPECT_EQ(ask("GET", "/db/q/dump").status, 403);
+  EXPECT_EQ(ask("GET", "/db/q/snapshot").status, 403);
+  patch(R"_({"reads_blocked":false,"writes_blocked":false,"size_bytes_max":0})_");
+  query(R"_({"sql":"INSERT INTO t VALUES (zeroblob(100000))"})_");
+  for (const char* bad : {"1", R"_({"rows":1})_", R"_({"rows_max":-1})_", R"_({"rows_max":"1"})_",
+                          R"_({"writes_blocked":1})_", R"_({"statement_ms_max":86400001})_"})
+    patch(bad, 400);
+  EXPECT_EQ(ask("PATCH", "/v1/databases/none", "{}").status, 404);
+}
+
+TEST_F(Routes, DatabasesBeginWithASchemaOrACopy) {
+  post("/v1/databases",
+       R"_({"name":"q","page_size":8192,"foreign_keys":false,"limits":{"rows_max":7},)_"
+       R"_("schema":"CREATE TABLE t(v); CREATE INDEX i ON t(v); INSERT INTO t VALUES (1);"})_",
+       201);
+  std::string copied = post("/v1/databases", R"_({"name":"copy","copy_of":"q"})_", 201);
+  EXPECT_NE(copied.find("\"page_size\":8192"), std::string::npos) << copied;
+  EXPECT_NE(copied.find("\"foreign_keys\":false"), std::string::npos) << copied;
+  EXPECT_EQ(copied.find("limits"), std::string::npos) << copied;
+  EXPECT_NE(post("/db/copy/query", R"_({"sql":"SELECT v FROM t"})_").find("[[1]]"),
+            std::string::npos);
+  EXPECT_NE(ask("GET", "/v1/databases/q").body.find("\"rows_max\":7"), std::string::npos);
+  post("/v1/databases", R"_({"name":"copy","copy_of":"q"})_", 409);
+  post("/v1/databases", R"_({"name":"bad","schema":"CREATE TABLE"})_", 400);
+  post("/v1/databases", R"_({"name":"bad","copy_of":"none"})_", 404);
+  post("/v1/databases", R"_({"name":"bad","copy_of":"q","schema":"SELECT 1"})_", 400);
+  EXPECT_EQ(ask("GET", "/v1/databases/bad").status, 404);
+  EXPECT_NE(ask("GET", "/v1/databases?contains=op").body.find("{\"databases\":[{\"name\":\"copy\""),
+            std::string::npos);
+  EXPECT_EQ(ask("GET", "/v1/databases?contains=op").body.find("\"name\":\"q\""), std::string::npos);
+}
+
 }  // namespace
 }  // namespace offprint::server

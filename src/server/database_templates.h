@@ -1,0 +1,24 @@
+#pragma once
+
+#include <string>
+
+#include "database/store.h"
+#include "server/http_message.h"
+#include "server/service.h"
+
+namespace offprint::server {
+
+// What a new database begins with.
+struct DatabaseTemplate {
+  std::string schema;   // a script
+  std::string copy_of;  // another database's name: its newest state, as one transaction
+  bool empty() const { return schema.empty() && copy_of.empty(); }
+};
+
+// Creates a database with content; it is there whole or not at all. kConflict: the name is taken.
+// Blocks, as long as the content is large: not for helper threads.
+Result<> create_from_template(Service& service, const database::DatabaseName& name,
+                              const database::CreateOptions& options,
+                              const DatabaseTemplate& content);
+
+}  // namespace offprint::server
