@@ -85,6 +85,7 @@ void SocketMailbox::close() {
 }
 
 void SocketMailbox::post(FinishedWork work) {
+  std::shared_ptr<database::HeldTransaction> held = work.held;
   std::shared_ptr<Client> client;
   {
     std::lock_guard lock(mutex_);
@@ -92,7 +93,7 @@ void SocketMailbox::post(FinishedWork work) {
     if (client) finished_.push_back(std::move(work));
   }
   if (client) return client->wake();
-  if (work.held) service_.store.release(work.held);
+  if (held) service_.store.release(held);
 }
 
 std::vector<FinishedWork> SocketMailbox::take() {
