@@ -74,14 +74,12 @@ void handle_binding(Service& service, const database::DatabaseName& name, HttpRe
                     const Address& address, Responder responder) {
   Result<QueryList> list = parse_binding_queries(request.body);
   if (!list) return responder.respond(failure(list.error()));
-  Result<ReadMode> mode = session_mode(service, request);
-  if (!mode) return responder.respond(failure(mode.error()));
   RunOptions options;
   if (address.parameter("resultsFormat") == "ROWS_AND_COLUMNS")
     options.rows = RunOptions::Rows::kArrays;
   bool is_array = list->is_array;
   run_queries(
-      service, name, *std::move(list), options, *mode,
+      service, name, request, *std::move(list), options,
       [&service, name, is_array](Answer answer) {
         return binding_response(service, name, is_array, std::move(answer));
       },

@@ -54,13 +54,11 @@ void handle_query(Service& service, const database::DatabaseName& name, HttpRequ
                   RunOptions::Rows rows, Responder responder) {
   Result<QueryList> list = parse_rest_queries(request.body);
   if (!list) return responder.respond(rest_error(list.error(), "[]"));
-  Result<ReadMode> mode = session_mode(service, request);
-  if (!mode) return responder.respond(rest_error(mode.error(), "[]"));
   RunOptions options;
   options.rows = rows;
   options.result_for_each_statement = true;
   run_queries(
-      service, name, *std::move(list), options, *mode,
+      service, name, request, *std::move(list), options,
       [&service, name](Answer answer) { return query_response(service, name, std::move(answer)); },
       std::move(responder));
 }
@@ -92,7 +90,8 @@ void route_database(Service& service, const database::DatabaseInfo& info, HttpRe
   std::string action = address.path_from(7);
   bool is_post = request.method == Method::kPost;
   if (action.empty()) {
-    if (is_get(request)) return describe_database(service, info, address, std::move(responder));
+    if (is_get(request))
+      return describe_database(service, info, request, address, std::move(responder));
     if (request.method == Method::kDelete)
       return delete_database(service, info, std::move(responder));
     if (request.method == Method::kPut || request.method == Method::kPatch)
