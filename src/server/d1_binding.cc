@@ -74,14 +74,12 @@ void handle_binding(Service& service, const database::DatabaseName& name, HttpRe
                     const Address& address, Responder responder) {
   Result<QueryList> list = parse_binding_queries(request.body);
   if (!list) return responder.respond(failure(list.error()));
-  Result<ReadMode> mode = session_mode(service, name, request);
-  if (!mode) return responder.respond(failure(mode.error()));
   RunOptions options;
   if (address.parameter("resultsFormat") == "ROWS_AND_COLUMNS")
     options.rows = RunOptions::Rows::kArrays;
   bool is_array = list->is_array;
   run_queries(
-      service, name, *std::move(list), options, *mode,
+      service, name, request, *std::move(list), options,
       [&service, name, is_array](Answer answer) {
         return binding_response(service, name, is_array, std::move(answer));
       },
@@ -91,6 +89,13 @@ void handle_binding(Service& service, const database::DatabaseName& name, HttpRe
 bool is_proxied(const HttpRequest& request) {
   std::string_view path = path_of(request.target);
   return path.starts_with("/db/") && path.ends_with(kProxyWord);
+}
+
+std::string proxy_authorization(const HttpRequest& request) {
+  if (!is_proxied(request)) return {};
+  Result<Address> address = parse_address(request.target);
+  auto token = address ? address->parameter("token") : std::nullopt;
+  return token && request.header("Authorization").empty() ? "Bearer " + std::string(*token) : "";
 }
 
 Result<ProxiedRequest> ProxiedRequest::unwrap(HttpRequest& outer) {
@@ -123,10 +128,8 @@ Result<ProxiedRequest> ProxiedRequest::unwrap(HttpRequest& outer) {
       proxied.headers_.emplace_back(name, value);
     }
   }
-  // Miniflare sends no field of its user's, so its token can stand in the address only.
-  auto token = address.parameter("token");
-  if (token && outer.header("Authorization").empty())
-    proxied.headers_.emplace_back("Authorization", "Bearer " + std::string(*token));
+  if (std::string own = proxy_authorization(outer); !own.empty())
+    proxied.headers_.emplace_back("Authorization", std::move(own));
   proxied.body_ = std::move(outer.body);
   return proxied;
 }

@@ -39,5 +39,8 @@ class ProxiedRequest {
   bool keep_alive_ = true;
 };
 bool is_proxied(const HttpRequest& request);
+// "Bearer …" of the address of such a request; empty: it is none, or has none. Miniflare sends no
+// field of its user's, so the token can stand nowhere else.
+std::string proxy_authorization(const HttpRequest& request);
 
 }  // namespace offprint::server::d1

@@ -193,8 +193,8 @@ void create_database(Service& service, HttpRequest& request, Responder responder
   });
 }
 
-void describe_database(Service& service, const database::DatabaseInfo& info, const Address& address,
-                       Responder responder) {
+void describe_database(Service& service, const database::DatabaseInfo& info,
+                       const HttpRequest& request, const Address& address, Responder responder) {
   std::vector<Field> fields = listed_fields(info);
   fields.push_back({"running_in_region", json_text(service.options.node_name)});
   fields.push_back({"read_replication", R"({"mode":"auto"})"});
@@ -207,7 +207,7 @@ void describe_database(Service& service, const database::DatabaseInfo& info, con
   RunOptions options;
   options.rows = RunOptions::Rows::kArrays;
   run_queries(
-      service, *database::DatabaseName::parse(info.name), std::move(list), options, {},
+      service, *database::DatabaseName::parse(info.name), request, std::move(list), options,
       [fields = std::move(fields)](Answer answer) {
         if (answer.error) return rest_error(*answer.error);
         auto all = fields;
@@ -233,7 +233,7 @@ void update_database(Service& service, const database::DatabaseInfo& info, HttpR
                 "'read_replication.mode' can only be auto: each request says where it may be read");
   }();
   if (!mode) return responder.respond(rest_error(mode.error()));
-  describe_database(service, info, {}, std::move(responder));
+  describe_database(service, info, request, {}, std::move(responder));
 }
 
 void delete_database(Service& service, const database::DatabaseInfo& info, Responder responder) {

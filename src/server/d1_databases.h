@@ -21,8 +21,8 @@ Result<database::DatabaseInfo> find_database(const Service& service, std::string
 void list_databases(Service& service, const HttpRequest& request, const Address& address,
                     Responder responder);
 void create_database(Service& service, HttpRequest& request, Responder responder);
-void describe_database(Service& service, const database::DatabaseInfo& info, const Address& address,
-                       Responder responder);
+void describe_database(Service& service, const database::DatabaseInfo& info,
+                       const HttpRequest& request, const Address& address, Responder responder);
 // PUT and PATCH: the mode of read replication, which can only be what it is.
 void update_database(Service& service, const database::DatabaseInfo& info, HttpRequest& request,
                      Responder responder);

@@ -271,6 +271,20 @@ class D1Request final : public database::Request {
   Answer answer_;
 };
 
+Result<ReadMode> session_mode(const Service& service, const database::DatabaseName& name,
+                              const HttpRequest& request) {
+  std::string_view token = request.header(kSessionToken);
+  OFFPRINT_TRY_ASSIGN(ReadMode mode, read_mode(service, name, request));
+  if (token.empty()) return mode;
+  mode.primary = token == "first-primary";
+  if (mode.primary || token == "first-unconstrained") return mode;
+  mode.at_least = Bookmark::parse(token);
+  if (mode.at_least) return mode;
+  return fail(Code::kInvalid, "'" + std::string(token) +
+                                  "' is neither a bookmark nor first-primary nor "
+                                  "first-unconstrained");
+}
+
 void append_field(std::string& to, std::string_view name, std::int64_t value) {
   to += ",\"";
   to += name;
@@ -299,27 +313,19 @@ Result<QueryList> parse_rest_queries(std::string& body) {
   return parse_one(root);
 }
 
-Result<ReadMode> session_mode(const Service& service, const database::DatabaseName& name,
-                              const HttpRequest& request) {
-  std::string_view token = request.header(kSessionToken);
-  OFFPRINT_TRY_ASSIGN(ReadMode mode, read_mode(service, name, request));
-  if (token.empty()) return mode;
-  mode.primary = token == "first-primary";
-  if (mode.primary || token == "first-unconstrained") return mode;
-  mode.at_least = Bookmark::parse(token);
-  if (mode.at_least) return mode;
-  return fail(Code::kInvalid, "'" + std::string(token) +
-                                  "' is neither a bookmark nor first-primary nor "
-                                  "first-unconstrained");
-}
-
-void run_queries(Service& service, const database::DatabaseName& name, QueryList list,
-                 const RunOptions& options, const ReadMode& mode,
+void run_queries(Service& service, const database::DatabaseName& name, const HttpRequest& request,
+                 QueryList list, const RunOptions& options,
                  std::function<Response(Answer)> make_response, Responder responder) {
+  Result<ReadMode> mode = session_mode(service, name, request);
+  if (!mode) {
+    Answer refused;
+    refused.error = std::move(mode).error();
+    return responder.respond(make_response(std::move(refused)));
+  }
   auto work = std::make_unique<D1Request>(service, name, std::move(list), options,
                                           std::move(make_response), std::move(responder));
   work->deadline = service.deadline();
-  mode.apply(*work);
+  mode->apply(*work);
   service.store.submit(name, std::move(work));
 }
 

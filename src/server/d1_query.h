@@ -48,16 +48,13 @@ struct Answer {
 };
 
 // Runs the queries as one transaction, all or nothing, and sends what `make_response` makes of the
-// outcome, with the fields that every answer about a database has. Thread: a loop; `make_response`
-// is called on any, and must be quick.
-void run_queries(Service& service, const database::DatabaseName& name, QueryList list,
-                 const RunOptions& options, const ReadMode& mode,
+// outcome, with the fields that every answer about a database has. Which copies may answer:
+// x-cf-d1-session-commit-token of `request` ("first-primary", "first-unconstrained", a bookmark),
+// without it as read_mode() says. Thread: a loop; `make_response` is called on any, and must be
+// quick.
+void run_queries(Service& service, const database::DatabaseName& name, const HttpRequest& request,
+                 QueryList list, const RunOptions& options,
                  std::function<Response(Answer)> make_response, Responder responder);
-
-// From x-cf-d1-session-commit-token ("first-primary", "first-unconstrained", a bookmark); without
-// it as read_mode() says. kInvalid: none of those.
-Result<ReadMode> session_mode(const Service& service, const database::DatabaseName& name,
-                              const HttpRequest& request);
 
 // The size of a database in bytes; 0 when there is none. From memory.
 std::uint64_t database_size(const Service& service, const database::DatabaseName& name);

@@ -69,13 +69,11 @@ void handle_query(Service& service, const database::DatabaseName& name, HttpRequ
                   RunOptions::Rows rows, Responder responder) {
   Result<QueryList> list = parse_rest_queries(request.body);
   if (!list) return responder.respond(rest_error(list.error(), "[]"));
-  Result<ReadMode> mode = session_mode(service, name, request);
-  if (!mode) return responder.respond(rest_error(mode.error(), "[]"));
   RunOptions options;
   options.rows = rows;
   options.result_for_each_statement = true;
   run_queries(
-      service, name, *std::move(list), options, *mode,
+      service, name, request, *std::move(list), options,
       [&service, name](Answer answer) { return query_response(service, name, std::move(answer)); },
       std::move(responder));
 }
@@ -113,7 +111,8 @@ void route_database(Service& service, const database::DatabaseInfo& info, HttpRe
   if (verb ? !access.allows(*name, *verb) : !access.allows_sql(*name))
     return responder.respond(rest_error(forbidden(*name)));
   if (action.empty()) {
-    if (is_get(request)) return describe_database(service, info, address, std::move(responder));
+    if (is_get(request))
+      return describe_database(service, info, request, address, std::move(responder));
     if (request.method == Method::kDelete)
       return delete_database(service, info, std::move(responder));
     if (request.method == Method::kPut || request.method == Method::kPatch)

@@ -76,10 +76,10 @@ class GuardedClient final : public Client {
 };
 
 Result<std::shared_ptr<const Access>> let_in(const Service& service, const HttpRequest& request,
-                                             const RouteRight& right) {
+                                             const RouteRight& right,
+                                             std::string_view authorization) {
   if (right.need == Need::kNothing) return Access::nothing();
-  OFFPRINT_TRY_ASSIGN(auto access,
-                      service.authenticator->authenticate_field(request.header("Authorization")));
+  OFFPRINT_TRY_ASSIGN(auto access, service.authenticator->authenticate_field(authorization));
   OFFPRINT_TRY(check_access(*access, right));
   if (!right.exists)
     return fail(Code::kNotFound, "nothing answers at " + std::string(request.target));
@@ -88,11 +88,13 @@ Result<std::shared_ptr<const Access>> let_in(const Service& service, const HttpR
 
 }  // namespace
 
-Admission admit(const Service& service, const HttpRequest& request) {
+Admission admit(const Service& service, const HttpRequest& request,
+                std::string_view authorization) {
+  if (authorization.empty()) authorization = request.header("Authorization");
   Admission admission;
   if (service.authenticator != nullptr) {
     RouteRight right = route_right(service, request);
-    Result<std::shared_ptr<const Access>> access = let_in(service, request, right);
+    Result<std::shared_ptr<const Access>> access = let_in(service, request, right, authorization);
     if (!access) {
       admission.refusal = refusal_of(access.error(), right);
       return admission;

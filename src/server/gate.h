@@ -16,7 +16,9 @@ struct Admission {
 };
 // Who sends a request, and whether that one may. From memory, except that a token that was not seen
 // before is verified (some hundred microseconds).
-Admission admit(const Service& service, const HttpRequest& request);
+// `authorization`: instead of the field of that name, when it is not empty.
+Admission admit(const Service& service, const HttpRequest& request,
+                std::string_view authorization = {});
 
 // What the sender of a request that was let in may do. Nothing, when admit() was not asked on a
 // server that asks for tokens.

@@ -108,7 +108,7 @@ BodyPlan Router::plan_body(const HttpRequest& request) {
   BodyPlan plan;
   std::string_view origin = request.header("Origin");
   if (!origin.empty() && request.method == Method::kOptions) return plan;  // it has no token
-  Admission admission = admit(service_, request);
+  Admission admission = admit(service_, request, d1::proxy_authorization(request));
   plan.access = std::move(admission.access);
   plan.refusal = std::move(admission.refusal);
   if (plan.refusal) {
