@@ -51,6 +51,7 @@ Result<std::shared_ptr<OpenFiles>> HostedDatabase::open_files() {
   options.payload_bytes_max = environment_.options.journal.segment_size / 4;
   options.create = identity_.options;
   options.watchdog = &environment_.watchdog;
+  if (identity_.id != 0) options.insights = environment_.insights.of(identity_.id);
   auto files = OpenFiles::open(options, *environment_.journal, state,
                                [this](const DatabaseState& next, const sqlite::WalPoint& point,
                                       const LogEntry& entry) { on_decided(next, point, entry); });

@@ -49,6 +49,7 @@ Result<std::shared_ptr<OpenFiles>> OpenFiles::open(const Options& options,
   user.foreign_keys = options.create.foreign_keys;
   user.encoding = options.create.encoding;
   user.watchdog = options.watchdog;
+  user.insights = options.insights;
   OFFPRINT_TRY_ASSIGN(files->writer_, UserConnection::open(options.path, user));
   OFFPRINT_TRY_ASSIGN(std::string mode,
                       files->writer_->connection().query_text("PRAGMA journal_mode"));
@@ -94,6 +95,7 @@ Result<LentReader> OpenFiles::take_reader() {
   user.foreign_keys = options_.create.foreign_keys;
   user.encoding = options_.create.encoding;
   user.watchdog = options_.watchdog;
+  user.insights = options_.insights;
   user.reads_only = true;
   OFFPRINT_TRY_ASSIGN(reader.connection, UserConnection::open(options_.path, user));
   return reader;

@@ -36,7 +36,8 @@ class OpenFiles {
     std::uint64_t database_id = 0;
     std::size_t payload_bytes_max = 1 << 20;  // of a transaction in the journal itself
     CreateOptions create;
-    Watchdog* watchdog = nullptr;  // outlives the files
+    Watchdog* watchdog = nullptr;                 // outlives the files
+    std::shared_ptr<StatementInsights> insights;  // null: nothing is gathered
   };
   // Opens the file, making it when the database was never written.
   static Result<std::shared_ptr<OpenFiles>> open(const Options& options, journal::Journal& journal,

@@ -8,6 +8,7 @@
 
 #include "base/file_system.h"
 #include "base/result.h"
+#include "database/insights.h"
 #include "database/name.h"
 #include "database/request.h"
 #include "journal/journal.h"
@@ -177,6 +178,12 @@ class Store {
   virtual Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) = 0;
   // Blocks.
   virtual Result<std::shared_ptr<SqlSnapshot>> sql_snapshot(const DatabaseName& name) = 0;
+
+  // What its statements cost since a Unix time (by hours, the newest 24), most time first; since
+  // the process began at most. From memory.
+  virtual Result<std::vector<StatementInsight>> insights(const DatabaseName& name,
+                                                         std::int64_t since_ms,
+                                                         std::size_t limit) = 0;
 
   // Runs `work` on a helper thread.
   virtual void post_blocking(std::function<void()> work) = 0;
