@@ -128,6 +128,8 @@ TEST_F(CommandTest, AScriptComesBackAsItWas) {
   Finished json = server_.run(
       {"db", "import", "a", "--json", write("json.sql", "INSERT INTO keyed VALUES ('d', 4);")});
   EXPECT_THAT(json.out, HasSubstr("\"state\":\"done\""));
+  EXPECT_THAT(server_.run({"db", "insights", "a"}).out,
+              HasSubstr("  INSERT INTO keyed VALUES (?)\n"));
 }
 
 // A live file: part of its content stands in its -wal only, and a program holds it.

@@ -22,17 +22,14 @@ constexpr const char* kSteps[] = {
     " foreign_keys INTEGER NOT NULL, created_at_ms INTEGER NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS dropped(name TEXT PRIMARY KEY, epoch INTEGER NOT NULL) STRICT, "
     "WITHOUT ROWID",
-    // 2: limits of databases (0: none), usage of databases by month
+    // 2: limits of databases (0: none)
     "ALTER TABLE databases ADD COLUMN size_bytes_max INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE databases ADD COLUMN statement_ms_max INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE databases ADD COLUMN rows_max INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE databases ADD COLUMN writes_blocked INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE databases ADD COLUMN reads_blocked INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE databases ADD COLUMN block_reason TEXT NOT NULL DEFAULT '';"
-    "CREATE TABLE usage(database_id INTEGER NOT NULL, month TEXT NOT NULL,"
-    " rows_read INTEGER NOT NULL, rows_written INTEGER NOT NULL, bytes_stored INTEGER NOT NULL,"
-    " PRIMARY KEY(database_id, month)) STRICT, WITHOUT ROWID",
-    // 3: revoked tokens
+    // and revoked tokens
     "CREATE TABLE revoked_tokens(id TEXT PRIMARY KEY, until_s INTEGER NOT NULL) STRICT, "
     "WITHOUT ROWID;"
     "CREATE TABLE token_watermarks(database TEXT PRIMARY KEY, not_before_s INTEGER NOT NULL) "

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "database/executor.h"
+#include "database/insights.h"
 #include "database/store.h"
 #include "database/watchdog.h"
 #include "journal/journal.h"
@@ -31,6 +32,7 @@ struct Environment {
   std::string vfs;  // name of the capture VFS
   std::unique_ptr<journal::Journal> journal;
   Counters counters;
+  InsightsOfAll insights;
   // Called (on a writer thread, must be quick) after transactions: frees journal segments when it
   // is time.
   std::function<void()> upkeep;

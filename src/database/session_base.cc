@@ -63,7 +63,20 @@ Result<StatementResult> SessionBase::execute(const SqlStatement& statement, RowS
   if (lost()) return lose(lost_);
   OFFPRINT_TRY_ASSIGN(auto lease, prepare(statement.sql));
   OFFPRINT_TRY(bind_arguments(lease->statement, statement));
-  return run(lease, sink);
+  StatementInsights* insights = connection_.insights();
+  if (insights == nullptr) return run(lease, sink);
+  auto start = SteadyClock::now();
+  auto result = run(lease, sink);
+  if (lost()) return result;  // it runs again
+  StatementSample sample;
+  sample.time = SteadyClock::now() - start;
+  sample.failed = !result;
+  if (result) {
+    sample.rows_read = result->rows_read;
+    sample.rows_written = result->rows_written;
+  }
+  insights->record(statement.sql, sample);
+  return result;
 }
 
 Result<StatementResult> SessionBase::execute_next(Script& script, RowSink& sink) {

@@ -99,6 +99,8 @@ class StoreImpl final : public Store {
   Result<std::shared_ptr<SqlSnapshot>> sql_snapshot(const DatabaseName& name) override;
   Result<> revoke(const Revocation& revocation) override { return catalog_->revoke(revocation); }
   Result<std::vector<Revocation>> revocations() override { return catalog_->revocations(); }
+  Result<std::vector<StatementInsight>> insights(const DatabaseName& name, std::int64_t since_ms,
+                                                 std::size_t limit) override;
   void post_blocking(std::function<void()> work) override {
     environment_->helpers.post(std::move(work));
   }
@@ -364,6 +366,7 @@ void StoreImpl::finish_drops() {
                 removed.error().message());
       continue;
     }
+    environment_->insights.forget(identity.id);
     remove_files(identity.path);
     std::unique_lock lock(mutex_);
     dropping_.erase(identity.id);
@@ -536,6 +539,15 @@ Result<std::unique_ptr<Snapshot>> StoreImpl::snapshot(const DatabaseName& name) 
 Result<std::shared_ptr<SqlSnapshot>> StoreImpl::sql_snapshot(const DatabaseName& name) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   return database->sql_snapshot();
+}
+
+Result<std::vector<StatementInsight>> StoreImpl::insights(const DatabaseName& name,
+                                                          std::int64_t since_ms,
+                                                          std::size_t limit) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  auto known = environment_->insights.find(database->identity().id);
+  if (!known) return std::vector<StatementInsight>();
+  return known->read(since_ms, limit);
 }
 
 StoreMetrics StoreImpl::metrics() {

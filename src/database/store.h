@@ -8,6 +8,7 @@
 
 #include "base/file_system.h"
 #include "base/result.h"
+#include "database/insights.h"
 #include "database/name.h"
 #include "database/replication.h"
 #include "database/request.h"
@@ -209,6 +210,11 @@ class Store {
   // Kept with the list of databases; durable when it returns. Blocks.
   virtual Result<> revoke(const Revocation& revocation) = 0;
   virtual Result<std::vector<Revocation>> revocations() = 0;
+  // What its statements cost since a Unix time (by hours, the newest 24), most time first; since
+  // the process began at most. From memory.
+  virtual Result<std::vector<StatementInsight>> insights(const DatabaseName& name,
+                                                         std::int64_t since_ms,
+                                                         std::size_t limit) = 0;
 
   // Runs `work` on a helper thread.
   virtual void post_blocking(std::function<void()> work) = 0;

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "database/insights.h"
 #include "database/request.h"
 #include "database/sql_policy.h"
 #include "database/store.h"
@@ -47,7 +48,8 @@ class UserConnection final : private Watchdog::Watched {
     std::string encoding = "UTF-8";
     bool reads_only = false;  // what would write fails with SQLITE_READONLY
     int busy_timeout_ms = 5'000;
-    Watchdog* watchdog = nullptr;  // must outlive the connection
+    Watchdog* watchdog = nullptr;                 // must outlive the connection
+    std::shared_ptr<StatementInsights> insights;  // null: nothing is gathered
   };
   static Result<std::unique_ptr<UserConnection>> open(const std::string& path,
                                                       const Options& options);
@@ -105,6 +107,7 @@ class UserConnection final : private Watchdog::Watched {
   std::uint64_t limits_version() const { return limits_version_; }
   const DatabaseLimits& limits() const { return limits_; }
   Deadline deadline();
+  StatementInsights* insights() const { return insights_.get(); }
 
   // Whether foreign keys are enforced here, and as the database's options say it. A change counts
   // from the next statement on; inside a transaction nothing may be changed.
@@ -145,6 +148,7 @@ class UserConnection final : private Watchdog::Watched {
   std::mutex deadline_mutex_;  // the user's thread changes it, the watchdog looks at it
   Deadline deadline_ = Deadline::max();
   std::atomic<bool> timed_out_{false};
+  std::shared_ptr<StatementInsights> insights_;
   DatabaseLimits limits_;
   std::uint64_t limits_version_ = 0;
   bool reads_only_ = false;

@@ -141,6 +141,32 @@ Result<> info(const DbOptions& options) {
   return {};
 }
 
+Result<> insights(const DbOptions& options) {
+  OFFPRINT_TRY_ASSIGN(std::string url, api_url(options, options.name));
+  Remote remote(options.remote.token);
+  HttpCall call;
+  call.url = url + "/insights";
+  OFFPRINT_TRY_ASSIGN(auto answer, remote.request(call));
+  if (options.json) {
+    std::fputs(answer.body.c_str(), stdout);
+    return {};
+  }
+  server::JsonReader reader;
+  OFFPRINT_TRY_ASSIGN(auto root, reader.parse(answer.body));
+  simdjson::dom::array list;
+  if (root["statements"].get(list) != simdjson::SUCCESS)
+    return fail(Code::kInvalid, url + " does not answer as an Offprint server");
+  std::printf("%10s %8s %9s %9s %10s %10s  %s\n", "count", "errors", "p50 us", "p99 us",
+              "rows read", "written", "statement");
+  for (simdjson::dom::element each : list) {
+    auto text = [&](const char* name) { return json_text(each, name); };
+    std::printf("%10s %8s %9s %9s %10s %10s  %s\n", text("count").c_str(), text("errors").c_str(),
+                text("p50_us").c_str(), text("p99_us").c_str(), text("rows_read").c_str(),
+                text("rows_written").c_str(), text("sql").c_str());
+  }
+  return {};
+}
+
 Result<> drop(const DbOptions& options) {
   OFFPRINT_TRY_ASSIGN(std::string url, api_url(options, options.name));
   Remote remote(options.remote);
@@ -281,6 +307,7 @@ void add_db(CLI::App& app, int& exit_code) {
       {"create", "makes an empty database", create},
       {"list", "all databases, with size and newest transaction", list},
       {"info", "one database: lineage, bookmark, sizes, settings", info},
+      {"insights", "what its statements cost in the last 24 hours", insights},
       {"drop", "removes a database and its content; its followers end with exit code 5", drop},
       {"import",
        "fills a new database with an SQLite file (.db), or runs a script (.sql) on a new or "

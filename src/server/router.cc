@@ -12,6 +12,7 @@
 #include "server/gate.h"
 #include "server/hrana_routes.h"
 #include "server/imports.h"
+#include "server/insights_api.h"
 #include "server/json_writer.h"
 #include "server/metrics.h"
 #include "server/query.h"
@@ -316,6 +317,13 @@ void Router::route_management(HttpRequest& request, const Address& address, Resp
     if (request.method == Method::kPost)
       return handle_create_database(service_, request, std::move(responder));
     return responder.respond(method_not_allowed("GET, POST"));
+  }
+  if (address.segments.size() > 3 && address.segments.back() == "insights" && is_get(request)) {
+    std::string path = address.path_from(2);
+    path.resize(path.size() - std::string_view("/insights").size());
+    Result<database::DatabaseName> of = database::DatabaseName::parse(path);
+    if (!of) return responder.respond(structured_error(of.error()));
+    return handle_insights(service_, *of, address, std::move(responder));
   }
   Result<database::DatabaseName> name = database::DatabaseName::parse(address.path_from(2));
   if (!name) return responder.respond(structured_error(name.error()));

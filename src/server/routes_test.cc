@@ -379,5 +379,22 @@ TEST_F(Routes, DatabasesBeginWithASchemaOrACopy) {
   EXPECT_EQ(ask("GET", "/v1/databases?contains=op").body.find("\"name\":\"q\""), std::string::npos);
 }
 
+TEST_F(Routes, InsightsTellWhatStatementsCost) {
+  post("/v1/databases", R"_({"name":"shop/q"})_", 201);
+  post("/db/shop/q/query",
+       R"_(["CREATE TABLE t(v)","INSERT INTO t VALUES (1)","INSERT INTO t VALUES ('x')"])_");
+  for (const char* path :
+       {"/v1/databases/shop/q/insights", "/v1/databases/shop%2Fq/insights?since=60"}) {
+    std::string body = ask("GET", path).body;
+    EXPECT_NE(body.find(R"_({"sql":"INSERT INTO t VALUES (?)","count":2,"errors":0,"rows_read":0,)_"
+                        R"_("rows_written":2,"time_us":)_"),
+              std::string::npos)
+        << body;
+  }
+  EXPECT_EQ(ask("GET", "/v1/databases/shop/q/insights?limit=0").status, 400);
+  EXPECT_EQ(ask("GET", "/v1/databases/shop/q/insights?since=x").status, 400);
+  EXPECT_EQ(ask("GET", "/v1/databases/none/insights").status, 404);
+}
+
 }  // namespace
 }  // namespace offprint::server

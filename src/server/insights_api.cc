@@ -1,0 +1,58 @@
+#include "server/insights_api.h"
+
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "base/clock.h"
+#include "server/errors.h"
+#include "server/json_writer.h"
+
+namespace offprint::server {
+namespace {
+
+constexpr std::int64_t kLimitMax = 1'000;
+constexpr std::int64_t kSecondsMax = 86'400;
+
+Result<std::int64_t> number(const Address& address, std::string_view name, std::int64_t otherwise,
+                            std::int64_t max) {
+  auto text = address.parameter(name);
+  if (!text) return otherwise;
+  std::int64_t value = 0;
+  auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value);
+  if (error != std::errc() || end != text->data() + text->size() || value < 1 || value > max)
+    return fail(Code::kInvalid, fmt::format("'{}' must be a number from 1 to {}", name, max));
+  return value;
+}
+
+Result<std::string> insights_json(Service& service, const database::DatabaseName& name,
+                                  const Address& address) {
+  OFFPRINT_TRY_ASSIGN(auto since, number(address, "since", kSecondsMax, kSecondsMax));
+  OFFPRINT_TRY_ASSIGN(auto limit, number(address, "limit", 50, kLimitMax));
+  OFFPRINT_TRY_ASSIGN(auto list, service.store.insights(name, unix_time_ms() - since * 1000,
+                                                        static_cast<std::size_t>(limit)));
+  std::string text = "{\"statements\":[";
+  for (const database::StatementInsight& each : list) {
+    if (text.back() == '}') text += ',';
+    text += "{\"sql\":";
+    append_json_string(text, each.sql);
+    text += fmt::format(
+        R"(,"count":{},"errors":{},"rows_read":{},"rows_written":{},"time_us":{},"p50_us":{},"p99_us":{}}})",
+        each.count, each.errors, each.rows_read, each.rows_written, each.time_us_total,
+        each.time_us_p50, each.time_us_p99);
+  }
+  return text + "]}\n";
+}
+
+}  // namespace
+
+void handle_insights(Service& service, const database::DatabaseName& name, const Address& address,
+                     Responder responder) {
+  Result<std::string> text = insights_json(service, name, address);
+  if (!text) return responder.respond(structured_error(text.error()));
+  Response response;
+  response.body = *std::move(text);
+  responder.respond(std::move(response));
+}
+
+}  // namespace offprint::server
