@@ -1,7 +1,6 @@
 #include "database/store.h"
 
 #include <algorithm>
-#include <atomic>
 #include <filesystem>
 #include <map>
 #include <mutex>
@@ -15,6 +14,7 @@
 #include "database/copy_writer.h"
 #include "database/environment.h"
 #include "database/hosted_database.h"
+#include "database/journal_upkeep.h"
 #include "database/replay.h"
 #include "ltx/checksum.h"
 
@@ -22,7 +22,6 @@ namespace offprint::database {
 namespace {
 
 constexpr std::uint64_t kCatalogId = 0;
-constexpr std::uint64_t kNoUpkeep = ~std::uint64_t{0};
 
 std::string file_of(const std::string& directory, std::uint64_t id) {
   return fmt::format("{}/databases/{:016x}.db", directory, id);
@@ -62,7 +61,7 @@ class StoreImpl final : public Store {
  public:
   explicit StoreImpl(StoreOptions options)
       : environment_(std::make_unique<Environment>(std::move(options))) {
-    environment_->upkeep = [this] { upkeep_if_due(); };
+    environment_->upkeep = [this] { upkeep_.run_if_due(); };
   }
   ~StoreImpl() override;
 
@@ -124,10 +123,11 @@ class StoreImpl final : public Store {
   void finish_drops();
   void remove_files(const std::string& path);
   std::vector<std::shared_ptr<HostedDatabase>> all();
-  void upkeep_if_due();
-  void free_segments();
+  JournalUpkeep::Holders holders_of_records(journal::Lsn at_least);
 
   std::unique_ptr<Environment> environment_;
+  JournalUpkeep upkeep_{*environment_,
+                        [this](journal::Lsn at_least) { return holders_of_records(at_least); }};
   std::shared_ptr<HostedDatabase> catalog_database_;
   std::unique_ptr<Catalog> catalog_;
   std::shared_mutex mutex_;
@@ -144,10 +144,6 @@ class StoreImpl final : public Store {
   std::map<std::uint64_t, Dropping> dropping_;  // by id; guarded by mutex_
   std::mutex finish_drops_mutex_;
   journal::Lsn journal_begin_;  // of this process's part of the journal; constant after open
-  std::atomic<std::uint64_t> upkeep_at_{kNoUpkeep};  // journal position of the next upkeep
-  std::mutex upkeep_mutex_;
-  std::map<std::uint64_t, std::int64_t>
-      segment_seen_ms_;  // guarded by upkeep_mutex_: first seen, by begin
 };
 
 Result<> StoreImpl::start() {
@@ -169,7 +165,7 @@ Result<> StoreImpl::start() {
                              [&](const journal::Record& record) { return replay.visit(record); }));
   journal_begin_ = environment_->journal->end_lsn();
   OFFPRINT_TRY(load_catalog(replay));
-  upkeep_at_ = environment_->journal->end_lsn().value + options.journal.segment_size / 2;
+  upkeep_.start();
   return {};
 }
 
@@ -240,7 +236,7 @@ Result<> StoreImpl::sweep_orphans() {
 }
 
 StoreImpl::~StoreImpl() {
-  upkeep_at_ = kNoUpkeep;
+  upkeep_.stop();
   Error reason(Code::kUnavailable, "the server is stopping");
   for (const auto& database : all()) database->shut_down(reason, false);
   if (catalog_database_) catalog_database_->shut_down(reason, false);
@@ -577,63 +573,19 @@ StoreMetrics StoreImpl::metrics() {
 // -----------------------------------------------------------------------------------------------------------
 // upkeep
 
-void StoreImpl::upkeep_if_due() {
-  std::uint64_t end = environment_->journal->end_lsn().value;
-  std::uint64_t due = upkeep_at_.load(std::memory_order_relaxed);
-  if (end < due) return;
-  if (!upkeep_at_.compare_exchange_strong(due,
-                                          end + environment_->options.journal.segment_size / 2))
-    return;
-  environment_->helpers.post([this] { free_segments(); });
-}
-
-// Frees journal segments over the log's limits. What still needs them is written again or
-// checkpointed first.
-void StoreImpl::free_segments() {
-  std::lock_guard upkeep_lock(upkeep_mutex_);
-  journal::Journal& journal = *environment_->journal;
-  auto segments = journal.segments();
-  if (segments.size() < 2) return;
-  std::int64_t now = unix_time_ms();
-  for (const auto& segment : segments) segment_seen_ms_.emplace(segment.begin.value, now);
-  std::uint64_t end = segments.back().end.value;
-  journal::Lsn target = segments.front().begin;
-  for (std::size_t i = 0; i + 1 < segments.size(); ++i) {
-    bool too_much = end - segments[i].begin.value > environment_->options.log_bytes_max;
-    bool too_old =
-        now - segment_seen_ms_[segments[i + 1].begin.value] > environment_->options.log_age_max_ms;
-    if (too_much || too_old) target = segments[i + 1].begin;
-  }
-  if (target == segments.front().begin) return;
+JournalUpkeep::Holders StoreImpl::holders_of_records(journal::Lsn at_least) {
   finish_drops();
-  auto databases = all();
-  databases.push_back(catalog_database_);
-  {
-    std::shared_lock lock(mutex_);
-    for (const auto& [id, dropping] : dropping_) {
-      if (dropping.database != nullptr) {
-        databases.push_back(dropping.database);
-      } else {
-        target = std::min(target, dropping.recorded);
-      }
+  JournalUpkeep::Holders holders{all(), at_least};
+  holders.databases.push_back(catalog_database_);
+  std::shared_lock lock(mutex_);
+  for (const auto& [id, dropping] : dropping_) {
+    if (dropping.database != nullptr) {
+      holders.databases.push_back(dropping.database);
+    } else {
+      holders.at_least = std::min(holders.at_least, dropping.recorded);
     }
   }
-  for (const auto& database : databases) database->let_go_of(target);
-  for (const auto& database : databases) {
-    if (auto needed = database->needed_from()) target = std::min(target, *needed);
-  }
-  journal::Lsn free_to = segments.front().begin;
-  for (const auto& segment : segments) {
-    if (segment.begin <= target) free_to = segment.begin;
-  }
-  if (auto synced = journal.wait_durable({journal.end_lsn(), 0, 0, false}); !synced) {
-    return environment_->fatal(synced.error());
-  }
-  for (const auto& database : databases) database->trim_log(free_to);
-  if (auto removed = journal.remove_before(free_to); !removed) {
-    log::warn("freeing journal segments: {}", removed.error().message());
-  }
-  segment_seen_ms_.erase(segment_seen_ms_.begin(), segment_seen_ms_.lower_bound(free_to.value));
+  return holders;
 }
 
 }  // namespace

@@ -143,7 +143,7 @@ Result<> info(const DbOptions& options) {
 
 Result<> insights(const DbOptions& options) {
   OFFPRINT_TRY_ASSIGN(std::string url, api_url(options, options.name));
-  Remote remote(options.remote.token);
+  Remote remote(options.remote);
   HttpCall call;
   call.url = url + "/insights";
   OFFPRINT_TRY_ASSIGN(auto answer, remote.request(call));

@@ -45,6 +45,28 @@ constexpr Route kRoutes[] = {
      R"({"requests":[{"type":"execute","stmt":{"sql":"SELECT 1"}}]})"},
     {"POST", "/db/%N/v3/pipeline",
      R"({"requests":[{"type":"execute","stmt":{"sql":"SELECT 1"}}]})"},
+    {"POST", "/db/%N/v3/cursor", R"({"batch":{"steps":[{"stmt":{"sql":"SELECT 1"}}]}})"},
+    {"POST", "/db/%N/v1/execute", R"({"stmt":{"sql":"SELECT 1"}})"},
+    {"POST", "/db/%N/v1/batch", R"({"batch":{"steps":[{"stmt":{"sql":"SELECT 1"}}]}})"},
+    {"POST", "/db/%N/execute", R"({"sql":"SELECT 1"})"},
+    {"POST", "/db/%N/query?resultsFormat=NONE", R"({"sql":"SELECT 1"})"},
+    {"GET", "/db/%N/dump", ""},
+    {"POST", "/db/%N/dump", ""},
+    {"POST", "/db/%N/d1-proxy", ""},
+    {"POST", "/db/%N/import?format=sql", "SELECT 1"},
+    {"GET", "/v1/databases/%N/insights", ""},
+    {"PATCH", "/v1/databases/%N", R"({"limits":{"rows":1}})"},
+    {"GET", "/client/v4/accounts/a/d1/database/%N", ""},
+    {"DELETE", "/client/v4/accounts/a/d1/database/%N", ""},
+    {"PUT", "/client/v4/accounts/a/d1/database/%N", "{}"},
+    {"POST", "/client/v4/accounts/a/d1/database/%N/query", R"({"sql":"SELECT 1"})"},
+    {"POST", "/client/v4/accounts/a/d1/database/%N/raw", R"({"sql":"SELECT 1"})"},
+    {"POST", "/client/v4/accounts/a/d1/database/%N/export", R"({"output_format":"polling"})"},
+    {"POST", "/client/v4/accounts/a/d1/database/%N/import", R"({"action":"init","etag":"x"})"},
+    {"GET", "/client/v4/accounts/a/d1/database/%N/time_travel/bookmark", ""},
+    {"POST", "/client/v4/accounts/a/d1/database/%N/time_travel/restore", ""},
+    {"POST", "/client/v4/accounts/a/d1/database", R"({"name":"%N"})"},
+    {"POST", "/v1/databases", R"({"name":"theirs-copy","copy_of":"%N"})"},
     {"GET", "/db/%N/stream", ""},
     {"GET", "/db/%N/stream?from=x", ""},
     {"POST", "/db/%N/pages", ""},
@@ -122,7 +144,8 @@ TEST_F(GateTest, AnotherTenantsTokenOpensNothing) {
     EXPECT_EQ(absent.status, response.status) << what;
   }
   for (const char* space : {"bank/accounts", "bank%2faccounts", "BANK/accounts"}) {
-    for (const char* path : {"/query", "/v2/pipeline", "/v3/pipeline"}) {
+    for (const char* path :
+         {"/query", "/v2/pipeline", "/v3/pipeline", "/v3/cursor", "/v1/execute", "/v1/batch"}) {
       Response response = ask_as(shop, "POST", path, R"({"sql":"SELECT * FROM money"})",
                                  "x-namespace: " + std::string(space) + "\r\n");
       EXPECT_GE(response.status, 400) << space << path;

@@ -5,7 +5,6 @@
 #include <map>
 #include <memory>
 
-#include "base/clock.h"
 #include "server/authenticator.h"
 #include "server/errors.h"
 #include "server/hrana_socket_work.h"
@@ -31,10 +30,12 @@ using Kind = ClientMessage::Kind;
 
 class HranaSocket final : public SocketProtocol {
  public:
-  HranaSocket(Service& service, const database::DatabaseName& name, const ReadMode& mode)
+  HranaSocket(Service& service, const database::DatabaseName& name, const ReadMode& mode,
+              std::string_view authorization)
       : service_(service),
         name_(name),
         mode_(mode),
+        authorization_(authorization),
         mailbox_(std::make_shared<SocketMailbox>(service)) {}
 
   ~HranaSocket() override {
@@ -76,7 +77,12 @@ class HranaSocket final : public SocketProtocol {
   bool is_busy() const override { return waiting_ + running_ + unsent_.size() > 0; }
 
   std::optional<Close> overdue(Deadline now) override {
-    if ((greeted_ && !refusal_) || now < hello_until_) return std::nullopt;
+    if (greeted_ && !refusal_) {
+      bool counts = access_->counts(unix_time_ms() / 1000) && access_->allows_sql(name_);
+      if (counts || service_.authenticator == nullptr) return std::nullopt;
+      return Close{WebSocketStatus::kPolicy, "the token has expired, or was revoked"};
+    }
+    if (now < hello_until_) return std::nullopt;
     return Close{WebSocketStatus::kPolicy, "no 'hello' that could be accepted came in time"};
   }
 
@@ -93,11 +99,11 @@ class HranaSocket final : public SocketProtocol {
 
   void greet(const std::optional<std::string>& jwt) {
     greeted_ = true;
-    Result<std::shared_ptr<const Access>> access = authenticate(service_, name_, jwt);
+    Result<std::shared_ptr<const Access>> access =
+        authenticate(service_, name_, jwt, authorization_);
     refusal_.reset();
     if (access) {
       access_ = *std::move(access);
-      mode_.rights = access_->sql_rights(name_);
       return send(R"({"type":"hello_ok"})");
     }
     refusal_ = std::move(access).error();
@@ -109,10 +115,6 @@ class HranaSocket final : public SocketProtocol {
   // Requests on streams wait there for their turn; the others are answered now.
   void take(ClientMessage message) {
     std::int32_t request_id = message.request_id;
-    if (!refusal_ && !access_->counts(unix_time_ms() / 1000)) {
-      refusal_ = Error(Code::kUnauthorized,
-                       "TOKEN_EXPIRED: the token has expired or was revoked; send another hello");
-    }
     if (refusal_) return send(response_error(request_id, *refusal_));
     if (Result<> queued = enqueue(message); !queued)
       send(response_error(request_id, queued.error()));
@@ -221,7 +223,9 @@ class HranaSocket final : public SocketProtocol {
     }
     std::uint64_t index = message.request.replication_index;
     auto held = std::exchange(stream.held, nullptr);
-    submit(service_, name_, held, mode_, index,
+    ReadMode mode = mode_;
+    mode.rights = access_->sql_rights(name_);
+    submit(service_, name_, held, mode, index,
            socket_request(service_, std::move(message), mailbox_));
   }
 
@@ -299,8 +303,9 @@ class HranaSocket final : public SocketProtocol {
 
   Service& service_;
   const database::DatabaseName name_;
-  ReadMode mode_;
-  std::shared_ptr<const Access> access_;  // since hello_ok
+  const ReadMode mode_;
+  const std::string authorization_;       // of the handshake
+  std::shared_ptr<const Access> access_;  // of the last hello that was accepted
   const std::shared_ptr<SocketMailbox> mailbox_;
   const Deadline hello_until_ = SteadyClock::now() + kHelloMax;
   bool greeted_ = false;
@@ -330,13 +335,16 @@ std::optional<std::string_view> choose(const std::vector<std::string_view>& offe
 
 Result<std::shared_ptr<const Access>> authenticate(const Service& service,
                                                    const database::DatabaseName& name,
-                                                   std::optional<std::string_view> jwt) {
+                                                   std::optional<std::string_view> jwt,
+                                                   std::string_view authorization) {
   if (service.authenticator == nullptr) return Access::unlimited();
-  if (!jwt) return fail(Code::kUnauthorized, "TOKEN_MISSING: the hello has no token");
-  OFFPRINT_TRY_ASSIGN(auto access, service.authenticator->authenticate(*jwt));
-  if (access->allows_sql(name)) return access;
-  return fail(Code::kForbidden,
-              "TOKEN_FORBIDS: the token does not allow SQL on database '" + name.text() + "'");
+  auto access = jwt && !jwt->empty() ? service.authenticator->authenticate(*jwt)
+                                     : service.authenticator->authenticate_field(authorization);
+  if (access && !(*access)->allows_sql(name)) {
+    return fail(Code::kForbidden,
+                "TOKEN_FORBIDS: the token does not allow SQL on database '" + name.text() + "'");
+  }
+  return access;
 }
 
 }  // namespace hrana
@@ -351,15 +359,16 @@ void open_hrana_socket(Service& service, const database::DatabaseName& name, Htt
   }
   Result<ReadMode> mode = read_mode(service, name, request);
   if (!mode) return responder.respond(plain_error(mode.error()));
-  // Who may know whether it exists says so with his hello.
+  // Who must bring a token is told nothing before.
   Result<database::DatabaseInfo> info = service.store.info(name);
   if (!info && service.authenticator == nullptr)
     return responder.respond(plain_error(info.error()));
   WebSocketLimits limits;
   limits.message_bytes_max = service.options.body_bytes_max;
   limits.idle_timeout_ms = service.options.socket_idle_ms;
-  open_websocket(request, std::move(responder), *subprotocol, limits,
-                 std::make_unique<hrana::HranaSocket>(service, name, *mode));
+  open_websocket(
+      request, std::move(responder), *subprotocol, limits,
+      std::make_unique<hrana::HranaSocket>(service, name, *mode, request.header("Authorization")));
 }
 
 }  // namespace offprint::server

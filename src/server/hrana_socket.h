@@ -21,11 +21,13 @@ void open_hrana_socket(Service& service, const database::DatabaseName& name, Htt
 
 namespace hrana {
 
-// Whether the client that sent this in its `hello` may go on. An error is told to the client, and
-// every further request is answered with it. Thread: a loop.
+// What the client may do that sent this token in its `hello`, or none, and this field Authorization
+// with its handshake. kUnauthorized; kForbidden: no SQL on the database. An error is told to the
+// client, and every further request is answered with it. Thread: a loop.
 Result<std::shared_ptr<const Access>> authenticate(const Service& service,
                                                    const database::DatabaseName& name,
-                                                   std::optional<std::string_view> jwt);
+                                                   std::optional<std::string_view> jwt,
+                                                   std::string_view authorization);
 
 }  // namespace hrana
 }  // namespace offprint::server

@@ -62,7 +62,7 @@ constexpr std::array kRootRules = {
     Rule{"v1/tokens/revoked", kAny, Need::kEverywhere, Verb::kAdmin},
     Rule{"client/v4/d1/export/", kAny, Need::kNothing},  // these addresses are signed
     Rule{"client/v4/d1/upload/", kAny, Need::kNothing},
-    Rule{"client/v4/", kAny, Need::kToken},              // who answers looks at the database
+    Rule{"client/v4/", kAny, Need::kToken},  // who answers looks at the database
 };
 
 // At the root, of the database that x-namespace names, or the default one.
@@ -156,6 +156,15 @@ RouteRight route_right(const Service& service, const HttpRequest& request) {
     return right_of(rule, name ? std::optional(*name) : std::nullopt);
   }
   if (is_hrana_socket(path, request)) return socket_right();
+  constexpr std::string_view kDatabases = "v1/databases/";
+  constexpr std::string_view kInsights = "/insights";
+  if (path.starts_with(kDatabases) && path.ends_with(kInsights) &&
+      path.size() > kDatabases.size() + kInsights.size()) {
+    // They show the texts of statements on any table.
+    static constexpr Rule kRule{"", kAny, Need::kVerb, Verb::kDataRead};
+    path.resize(path.size() - kInsights.size());
+    return right_of(&kRule, name_of(path.substr(kDatabases.size())));
+  }
   const Rule* rule = find(kRootRules, path, methods);
   bool names_database = rule != nullptr && rule->path.ends_with('/');
   return right_of(rule, names_database ? name_of(path.substr(rule->path.size())) : std::nullopt);
