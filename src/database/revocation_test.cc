@@ -8,25 +8,13 @@ namespace {
 class RevocationTest : public StoreTest {
  protected:
   // The catalog's version, while nobody has it open.
-  std::int64_t catalog_version() {
-    store_.reset();
-    sqlite::Connection::Options read_only;
-    read_only.read_only = true;
-    auto catalog =
-        sqlite::Connection::open(options_.directory + "/databases/0000000000000000.db", read_only);
-    std::int64_t version = catalog.value().query_int("PRAGMA user_version").value();
-    open();
-    return version;
-  }
 };
 
-TEST_F(RevocationTest, TheFirstOneMakesANewerFormatThatKeepsThemAll) {
+TEST_F(RevocationTest, TheyAreKeptOverRestarts) {
   create("a");
-  EXPECT_EQ(catalog_version(), 1);  // programs that know no tokens may still use the folder
   EXPECT_TRUE(store_->revocations().value().empty());
   std::int64_t later = unix_time_ms() / 1000 + 1000;
   ASSERT_TRUE(store_->revoke({"one", later, {}, 0}));
-  EXPECT_EQ(catalog_version(), 2);
   ASSERT_TRUE(store_->revoke({"one", later - 500, {}, 0}));  // does not shorten it
   ASSERT_TRUE(store_->revoke({"two", later, {}, 0}));
   ASSERT_TRUE(store_->revoke({{}, 0, "a", 50}));

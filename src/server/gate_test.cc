@@ -117,7 +117,9 @@ TEST_F(GateTest, EveryRouteAsksForAToken) {
         EXPECT_THAT(response.body, HasSubstr("{\"error\":")) << what;
       }
     }
-    if (!open && std::string_view(route.target) != "/") {
+    // Miniflare's bindings have no other place for it.
+    bool takes_parameter = std::string_view(route.target).ends_with("/d1-proxy");
+    if (!open && !takes_parameter && std::string_view(route.target) != "/") {
       std::string with_token = named(route.target, "shop/orders");
       with_token += (with_token.contains('?') ? "&token=" : "?token=") + admin;
       EXPECT_EQ(ask(route.method, with_token).status, 401) << with_token;
