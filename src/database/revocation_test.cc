@@ -1,14 +1,10 @@
-// Revoked tokens in the catalog, and its format version.
+// Revoked tokens in the catalog.
 #include "database/testing.h"
-#include "sqlite/connection.h"
 
 namespace offprint::database::testing {
 namespace {
 
-class RevocationTest : public StoreTest {
- protected:
-  // The catalog's version, while nobody has it open.
-};
+class RevocationTest : public StoreTest {};
 
 TEST_F(RevocationTest, TheyAreKeptOverRestarts) {
   create("a");

@@ -16,8 +16,7 @@ bool is_blank(int c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n' ||
 // A trigger's body holds semicolons of its own.
 bool may_hold_semicolons(std::string_view sql) {
   std::string_view word = first_word(sql);
-  return equals_ignoring_case(word, "CREATE") ||
-         equals_ignoring_case(word, "EXPLAIN");
+  return equals_ignoring_case(word, "CREATE") || equals_ignoring_case(word, "EXPLAIN");
 }
 
 }  // namespace

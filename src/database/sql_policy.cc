@@ -25,10 +25,10 @@ constexpr std::array<std::string_view, 22> kAllowed = {"application_id",    "col
                                                        "database_list",     "stats"};
 // Without an argument only.
 constexpr std::array<std::string_view, 16> kReadable = {
-    "auto_vacuum",  "busy_timeout",   "cache_size",     "data_version", "encoding",
-    "foreign_keys", "freelist_count", "journal_mode",   "locking_mode", "max_page_count",
-    "page_count",   "page_size",      "schema_version", "synchronous",  "query_only",
-    "read_uncommitted"};
+    "auto_vacuum",    "busy_timeout",   "cache_size",     "data_version",
+    "encoding",       "foreign_keys",   "freelist_count", "journal_mode",
+    "locking_mode",   "max_page_count", "page_count",     "page_size",
+    "schema_version", "synchronous",    "query_only",     "read_uncommitted"};
 // Settings of a connection that programs send by habit; accepted and without effect.
 constexpr std::array<std::string_view, 5> kIgnored = {"busy_timeout", "cache_size", "temp_store",
                                                       "analysis_limit", "mmap_size"};

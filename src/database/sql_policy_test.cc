@@ -79,10 +79,10 @@ TEST_F(SqlPolicyTest, SettingsOfTheConnectionCannotBeChanged) {
                           "PRAGMA journal_mode=WAL", "PRAGMA foreign_keys=OFF"}) {
     EXPECT_EQ(code_of({sql}), SQLITE_OK) << sql;
   }
-  auto state = together({{"PRAGMA synchronous", "PRAGMA journal_mode", "PRAGMA locking_mode",
-                          "PRAGMA cache_size", "PRAGMA foreign_keys", "PRAGMA page_size",
-                          "SELECT 'a' LIKE 'A'", "SELECT count(*) FROM sqlite_temp_schema",
-                          "PRAGMA read_uncommitted"}});
+  auto state = together(
+      {{"PRAGMA synchronous", "PRAGMA journal_mode", "PRAGMA locking_mode", "PRAGMA cache_size",
+        "PRAGMA foreign_keys", "PRAGMA page_size", "SELECT 'a' LIKE 'A'",
+        "SELECT count(*) FROM sqlite_temp_schema", "PRAGMA read_uncommitted"}});
   std::string text;
   for (const Answer& answer : state[0].statements) text += answer.rows.at(0) + " ";
   EXPECT_EQ(text, "2 wal normal -2000 1 4096 1 0 0 ");

@@ -46,7 +46,7 @@ enum class MetadataType : std::uint16_t {
   kCheckpointedTxId = 6,  // u64: the database file holds, fsynced, everything up to it
   kFileFingerprint = 7,   // database/'s: the file when it was closed
   kNewHistory = 8,        // u8: the state follows on none before it. 1: the payload is the whole
-                    // database; 0: only the pages that differ
+                          // database; 0: only the pages that differ
 };
 struct Metadata {
   MetadataType type;

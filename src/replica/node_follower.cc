@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <deque>
 #include <mutex>
 #include <set>
 #include <shared_mutex>
@@ -15,7 +14,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
-#include "replica/copy_fetch.h"
+#include "replica/copy_repairs.h"
 #include "replica/follower.h"
 #include "replica/http_client.h"
 #include "replica/stream_format.h"
@@ -73,13 +72,18 @@ class NodeFollowerImpl final : public NodeFollower {
  public:
   NodeFollowerImpl(NodeFollowerOptions options, database::Store& store,
                    std::unique_ptr<HttpClient> http)
-      : options_(std::move(options)), store_(store), http_(std::move(http)) {}
+      : options_(std::move(options)),
+        store_(store),
+        http_(std::move(http)),
+        repairs_(
+            {options_.url, options_.token, options_.connect_timeout_ms, options_.answer_timeout_ms},
+            options_.retry_max_ms, store, [this] { complete({}); }) {}
   ~NodeFollowerImpl() override { stop(); }
 
   void start() override {
     started_ms_ = unix_time_ms();
     thread_ = std::thread([this] { run(); });
-    repairs_ = std::thread([this] { repair_loop(); });
+    repairs_.start();
   }
   void stop() override {
     {
@@ -89,7 +93,7 @@ class NodeFollowerImpl final : public NodeFollower {
     changed_.notify_all();
     http_->wake();
     if (thread_.joinable()) thread_.join();
-    if (repairs_.joinable()) repairs_.join();
+    repairs_.stop();
   }
 
   std::int64_t age_ms(const DatabaseName& name) const override;
@@ -117,17 +121,15 @@ class NodeFollowerImpl final : public NodeFollower {
   void complete(Completion completion);
   void settle();
   void repair(Feed& feed, const std::string& why);
-  void repair_loop();
-  bool repair_one(const DatabaseName& name);
   void note_fresh(const DatabaseName& name, std::int64_t at_ms);
 
   const NodeFollowerOptions options_;
   database::Store& store_;
   const std::unique_ptr<HttpClient> http_;
+  CopyRepairs repairs_;
   std::atomic<bool> stop_{false};
   std::int64_t started_ms_ = 0;
   std::thread thread_;
-  std::thread repairs_;
 
   // Of the follower's thread.
   int failures_ = 0;
@@ -143,9 +145,7 @@ class NodeFollowerImpl final : public NodeFollower {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<Completion> completed_;   // guarded by mutex_
-  std::deque<DatabaseName> to_repair_;  // guarded by mutex_; the first is being repaired
-  std::set<std::string> repairing_;     // guarded by mutex_; names in to_repair_
+  std::vector<Completion> completed_;  // guarded by mutex_
 
   mutable std::shared_mutex status_mutex_;
   std::unordered_map<std::string, std::int64_t> fresh_at_ms_;  // guarded by status_mutex_
@@ -197,11 +197,7 @@ Result<> NodeFollowerImpl::session() {
 Result<> NodeFollowerImpl::send_request() {
   std::string body = "snapshots=1";
   for (const std::string& pattern : options_.match) body += "&match=" + pattern;
-  std::set<std::string> repairing;
-  {
-    std::lock_guard lock(mutex_);
-    repairing = repairing_;
-  }
+  const std::set<std::string> repairing = repairs_.names();
   for (const auto& info : store_.list("", "", kListMax)) {
     // What is being repaired stays out: it is named so that it does not come as a new one.
     body += "&db=" + info.name;
@@ -338,10 +334,7 @@ Result<> NodeFollowerImpl::on_database(const Frame& frame) {
   feed.assembly = std::make_unique<TransactionAssembly>(
       *options_.files, fmt::format("{}/transaction-{}", options_.spool_directory, ++spool_number_),
       kSpoolFrom);
-  {
-    std::lock_guard lock(mutex_);
-    feed.off = repairing_.contains(text);
-  }
+  feed.off = repairs_.names().contains(text);
   feeds_.push_back(std::move(feed));
   std::unique_lock lock(status_mutex_);
   status_.databases = feeds_.size() - 1;
@@ -525,57 +518,7 @@ void NodeFollowerImpl::repair(Feed& feed, const std::string& why) {
   feed.writer.reset();
   waiting_bytes_ -= std::exchange(feed.pending_bytes, 0);
   feed.pending.clear();
-  std::lock_guard lock(mutex_);
-  if (!repairing_.insert(feed.name->text()).second) return;
-  to_repair_.push_back(*feed.name);
-  changed_.notify_all();
-}
-
-void NodeFollowerImpl::repair_loop() {
-  for (;;) {
-    std::optional<DatabaseName> name;
-    {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return stop_.load() || !to_repair_.empty(); });
-      if (stop_.load()) return;
-      name = to_repair_.front();
-    }
-    bool done = repair_one(*name);
-    std::unique_lock lock(mutex_);
-    to_repair_.pop_front();
-    if (done) {
-      repairing_.erase(name->text());
-    } else {
-      to_repair_.push_back(*name);
-      changed_.wait_for(lock, std::chrono::milliseconds(options_.retry_max_ms),
-                        [this] { return stop_.load(); });
-    }
-    if (done && (to_repair_.empty() || repairing_.empty())) {
-      completed_.push_back({});
-      http_->wake();
-    }
-  }
-}
-
-bool NodeFollowerImpl::repair_one(const DatabaseName& name) {
-  CopyFetchOptions fetch{options_.url, options_.token, options_.connect_timeout_ms,
-                         options_.answer_timeout_ms, false};
-  Result<> fetched = fetch_copy(fetch, store_, name, stop_);
-  if (!fetched && fetched.error().code() == Code::kCorrupt) {
-    fetch.whole = true;
-    fetched = fetch_copy(fetch, store_, name, stop_);
-  }
-  if (!fetched && fetched.error().code() == Code::kNotFound) {
-    fetched = store_.drop(name);
-    if (!fetched && fetched.error().code() == Code::kNotFound) fetched = {};
-  }
-  if (!fetched && !stop_.load())
-    log::warn("database '{}' cannot be fetched: {}", name.text(), fetched.error().message());
-  if (fetched) {
-    std::unique_lock lock(status_mutex_);
-    ++status_.copies;
-  }
-  return fetched.has_value();
+  repairs_.add(*feed.name);
 }
 
 // --- what is known -----------------------------------------------------------------------------
@@ -603,6 +546,7 @@ std::int64_t NodeFollowerImpl::age_ms(const DatabaseName& name) const {
 NodeFollower::Status NodeFollowerImpl::status() const {
   std::shared_lock lock(status_mutex_);
   Status status = status_;
+  status.copies += repairs_.done_count();
   status.heard_ms_ago = unix_time_ms() - (heard_at_ms_ == 0 ? started_ms_ : heard_at_ms_);
   return status;
 }

@@ -82,8 +82,9 @@ class ForwardingClient final : public Client {
 
 }  // namespace
 
-Responder with_way_to_primary(Service& service, const HttpRequest& request, Responder responder) {
-  if (service.forwarder == nullptr) return responder;
+Responder with_way_to_primary(Service& service, const HttpRequest& request, bool spooled,
+                              Responder responder) {
+  if (service.forwarder == nullptr || spooled) return responder;
   std::string_view method = method_name(request.method);
   std::string_view path = request.target.substr(0, request.target.find('?'));
   bool is_read = method == "GET" || method == "HEAD";

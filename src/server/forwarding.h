@@ -8,6 +8,8 @@ namespace offprint::server {
 // On a node that has copies: whoever answers through the result may say that only the primary can
 // (Response::for_primary); then the request goes there, and the client gets the primary's answer.
 // 503 when it cannot be reached, 500 when its answer did not come. Elsewhere `responder` as it is.
-Responder with_way_to_primary(Service& service, const HttpRequest& request, Responder responder);
+// A body that was spooled is not passed on.
+Responder with_way_to_primary(Service& service, const HttpRequest& request, bool spooled,
+                              Responder responder);
 
 }  // namespace offprint::server

@@ -14,8 +14,8 @@ namespace offprint::server {
 inline constexpr std::size_t kJsonDepthMax = 128;
 
 // Parses one JSON text into a tree that lives as long as the reader (and `text`, which may get more
-// capacity, and a point behind integers that no 64 bits hold: they are REAL). Thread: one. One reader at a time on a thread: small texts use the thread's own
-// parser.
+// capacity, and a point behind integers that no 64 bits hold: they are REAL). Thread: one. One
+// reader at a time on a thread: small texts use the thread's own parser.
 class JsonReader {
  public:
   // kInvalid with simdjson's reason.

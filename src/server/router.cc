@@ -143,10 +143,11 @@ void Router::handle(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver
       return responder.respond(structured_error(allowed.error()));
     return handle(inner, nullptr, std::move(responder));
   }
+  bool spooled = receiver != nullptr;
   std::string_view origin = request.header("Origin");
   if (origin.empty()) {
-    return route(request, std::move(receiver),
-                 with_way_to_primary(service_, request, std::move(responder)));
+    Responder way = with_way_to_primary(service_, request, spooled, std::move(responder));
+    return route(request, std::move(receiver), std::move(way));
   }
   // A page that a browser shows could otherwise write to every server that its user's machine can
   // reach.
@@ -157,7 +158,8 @@ void Router::handle(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver
   }
   Responder wrapped(std::make_shared<CrossOriginClient>(responder.release(), origin));
   if (request.method == Method::kOptions) return wrapped.respond(preflight_answer(request));
-  route(request, std::move(receiver), with_way_to_primary(service_, request, std::move(wrapped)));
+  Responder way = with_way_to_primary(service_, request, spooled, std::move(wrapped));
+  route(request, std::move(receiver), std::move(way));
 }
 
 bool Router::origin_is_allowed(const HttpRequest& request, std::string_view origin) const {

@@ -55,8 +55,8 @@ struct Service {
   std::atomic<std::size_t> spooled_files{0};    // the same
   Authenticator* authenticator = nullptr;       // null: nobody is asked for a token
   Revocations* revocations = nullptr;           // set when `authenticator` is
-  d1::Imports d1_imports{};                          // uploads over D1's interface
-  Jobs jobs{};                                       // stopped before the store goes
+  d1::Imports d1_imports{};                     // uploads over D1's interface
+  Jobs jobs{};                                  // stopped before the store goes
 
   // Every local database can be served. From memory.
   bool is_ready() const { return true; }

@@ -1,0 +1,78 @@
+#include "replica/copy_repairs.h"
+
+#include <optional>
+
+#include "base/log.h"
+
+namespace offprint::replica {
+
+using database::DatabaseName;
+
+void CopyRepairs::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void CopyRepairs::stop() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_.store(true);
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void CopyRepairs::add(const DatabaseName& name) {
+  std::lock_guard lock(mutex_);
+  if (!names_.insert(name.text()).second) return;
+  queue_.push_back(name);
+  changed_.notify_all();
+}
+
+std::set<std::string> CopyRepairs::names() const {
+  std::lock_guard lock(mutex_);
+  return names_;
+}
+
+void CopyRepairs::run() {
+  for (;;) {
+    std::optional<DatabaseName> name;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return stop_.load() || !queue_.empty(); });
+      if (stop_.load()) return;
+      name = queue_.front();
+    }
+    bool done = repair(*name);
+    std::unique_lock lock(mutex_);
+    queue_.pop_front();
+    if (!done) {
+      queue_.push_back(*name);
+      changed_.wait_for(lock, std::chrono::milliseconds(retry_ms_),
+                        [this] { return stop_.load(); });
+      continue;
+    }
+    names_.erase(name->text());
+    done_count_.fetch_add(1, std::memory_order_relaxed);
+    bool empty = queue_.empty();
+    lock.unlock();
+    if (empty) all_done_();
+  }
+}
+
+bool CopyRepairs::repair(const DatabaseName& name) {
+  CopyFetchOptions fetch = options_;
+  Result<> fetched = fetch_copy(fetch, store_, name, stop_);
+  if (!fetched && fetched.error().code() == Code::kCorrupt) {
+    fetch.whole = true;
+    fetched = fetch_copy(fetch, store_, name, stop_);
+  }
+  if (!fetched && fetched.error().code() == Code::kNotFound) {
+    fetched = store_.drop(name);
+    if (!fetched && fetched.error().code() == Code::kNotFound) fetched = {};
+  }
+  if (!fetched && !stop_.load())
+    log::warn("database '{}' cannot be fetched: {}", name.text(), fetched.error().message());
+  return fetched.has_value();
+}
+
+}  // namespace offprint::replica
