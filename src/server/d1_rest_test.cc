@@ -165,6 +165,29 @@ TEST_F(D1Rest, WhatClientsAskOfAnAccount) {
   EXPECT_EQ(ask("GET", "/client/v4/graphql").status, 405);
 }
 
+TEST_F(D1Rest, InsightsAreThoseOfTheDatabase) {
+  create("seen");
+  ASSERT_EQ(ask("POST", "/db/seen/query", R"_({"sql":"CREATE TABLE t(a)"})_").status, 200);
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_EQ(ask("POST", "/db/seen/query", R"_({"sql":"INSERT INTO t VALUES(7)"})_").status, 200);
+  }
+  ASSERT_EQ(ask("POST", "/db/seen/query", R"_({"sql":"SELECT * FROM t"})_").status, 200);
+  auto groups = [&](const std::string& query) {
+    return ask("POST", "/client/v4/graphql",
+               R"_({"query":")_" + query +
+                   R"_(","variables":{"filter":{"AND":[{"databaseId":"seen"}]}}})_")
+        .body;
+  };
+  std::string most = groups("d1QueriesAdaptiveGroups(limit: 1, orderBy: [count_DESC])");
+  EXPECT_NE(most.find(R"_("count":3,"dimensions":{"query":"INSERT INTO t VALUES(?)"}}]})_"),
+            std::string::npos)
+      << most;
+  std::string totals = groups("d1AnalyticsAdaptiveGroups(limit: 10000)");
+  EXPECT_NE(totals.find(R"_({"sum":{"readQueries":1,"writeQueries":4,"rowsRead":)_"),
+            std::string::npos)
+      << totals;
+}
+
 TEST_F(D1Rest, Exports) {
   std::string id = make("e");
   sql(id,

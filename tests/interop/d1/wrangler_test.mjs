@@ -100,7 +100,8 @@ describe("wrangler", () => {
     assert.equal(info.name, "wr");
     assert.equal(info.num_tables, 3);
     assert.ok(info.database_size > 100_000);
-    assert.match(await wrangler("insights", "wr", "--json"), /\[[^]*\]/);
+    const insights = JSON.parse((await wrangler("insights", "wr", "--json")).match(/\[[^]*\]/)[0]);
+    assert.ok(insights.length > 0 && insights.every((one) => one.query && one.numberOfTimesRun > 0));
   });
   test("time-travel", async () => {
     const { bookmark } = JSON.parse(await wrangler("time-travel", "info", "wr", "--json"));
