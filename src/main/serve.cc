@@ -133,6 +133,7 @@ struct Following {
     if (options.follow.url.empty()) return {};
     cluster::ForwarderOptions forward;
     forward.url = options.follow.url;
+    forward.ca_file = options.follow.ca_file;
     forward.answer_timeout_ms = options.service.request_timeout_ms + 10'000;
     OFFPRINT_TRY_ASSIGN(forwarder, cluster::Forwarder::create(forward));
     replica::NodeFollowerOptions follow = options.follow;
@@ -228,6 +229,8 @@ void add_serve(CLI::App& app, int& exit_code) {
   settings->add("follow_match", options->follow.match,
                 "which of them: a name, or a prefix with *; can be repeated");
   settings->add("follow_token", options->follow.token, "token that it wants");
+  settings->add("follow_ca", options->follow.ca_file,
+                "PEM file with the certificates that its https is to be checked by");
   settings
       ->add("follow_wait_ms", options->store.copy_wait_ms,
             "a read waits here so long for its bookmark, then it is the primary's")

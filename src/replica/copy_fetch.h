@@ -9,8 +9,9 @@
 namespace offprint::replica {
 
 struct CopyFetchOptions {
-  std::string url;    // of the node
-  std::string token;  // empty: none
+  std::string url;      // of the node
+  std::string token;    // empty: none
+  std::string ca_file;  // PEM; empty: the system's certificates
   int connect_timeout_ms = 5'000;
   int answer_timeout_ms = 60'000;
   bool whole = false;  // not only what differs

@@ -75,9 +75,9 @@ class NodeFollowerImpl final : public NodeFollower {
       : options_(std::move(options)),
         store_(store),
         http_(std::move(http)),
-        repairs_(
-            {options_.url, options_.token, options_.connect_timeout_ms, options_.answer_timeout_ms},
-            options_.retry_max_ms, store, [this] { complete({}); }) {}
+        repairs_({options_.url, options_.token, options_.ca_file, options_.connect_timeout_ms,
+                  options_.answer_timeout_ms},
+                 options_.retry_max_ms, store, [this] { complete({}); }) {}
   ~NodeFollowerImpl() override { stop(); }
 
   void start() override {
@@ -205,6 +205,7 @@ Result<> NodeFollowerImpl::send_request() {
   }
   HttpClient::Request request;
   request.url = options_.url + "/v1/stream";
+  request.ca_file = options_.ca_file;
   request.connect_timeout_ms = options_.connect_timeout_ms;
   request.headers = {fmt::format("{}: {}", kVersionHeader, kStreamVersion),
                      fmt::format("Accept: {}", kStreamContentType),

@@ -15,6 +15,7 @@ struct NodeFollowerOptions {
   std::string url;                         // http://HOST[:PORT] of the node that is followed
   std::vector<std::string> match = {"*"};  // names, or prefixes with * at the end
   std::string token;                       // sent as Authorization: Bearer
+  std::string ca_file;                     // PEM; empty: the system's certificates
   std::string spool_directory;             // large transactions wait here
   int connect_timeout_ms = 5'000;
   int silence_max_ms = 3'000;  // three heartbeats missed: connect again
