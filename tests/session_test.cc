@@ -313,7 +313,7 @@ TEST_F(SessionTest, InteractiveTransactionsGoToThePrimary) {
 
 // Statements that a database which ships SQL would run to another result on each node.
 TEST_F(SessionTest, WhatIsNotDeterministicIsTheSameOnEveryCopy) {
-  const char* kStatements[] = {
+  const char* statements[] = {
       "CREATE TABLE r(v)",
       "INSERT INTO r VALUES(random ())",
       "INSERT INTO r VALUES(hex(randomblob(4+4)))",
@@ -329,7 +329,7 @@ TEST_F(SessionTest, WhatIsNotDeterministicIsTheSameOnEveryCopy) {
       "DELETE FROM r WHERE abs(random()) % 3 = 0",
       "VACUUM",
   };
-  for (const char* sql : kStatements) primary_.query("log", sql);
+  for (const char* sql : statements) primary_.query("log", sql);
   for (ServerProcess* copy : {&near_, &far_, &chained_}) {
     ASSERT_TRUE(wait_for_copy(*copy));
     for (const char* sql : {"SELECT quote(v) FROM r", "SELECT * FROM d", "SELECT t FROM f",
