@@ -142,7 +142,7 @@ Result<bool> HostedDatabase::recover() {
                         above.new_history, *environment_.journal);
   };
   auto complete = recover();
-  if (!complete && above.whole &&
+  if (!complete && identity_.is_copy && above.whole &&
       (complete.error().code() == Code::kInvalid || is_damage(complete.error()))) {
     remove_files();  // another page size, or damaged: the file is made again
     complete = recover();
