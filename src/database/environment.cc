@@ -6,6 +6,15 @@
 
 namespace offprint::database {
 
+Result<> remove_database_files(FileSystem& files, const std::string& path) {
+  Result<> first;
+  for (const char* suffix : {"-wal", "-shm", "-journal", ""}) {
+    if (Result<> removed = files.remove(path + suffix); !removed && first)
+      first = std::move(removed);
+  }
+  return first;
+}
+
 void Environment::fatal(const Error& error) {
   if (options.on_fatal) return options.on_fatal(error);
   log::error("stopping at once, to recover at the next start: {}", error.message());

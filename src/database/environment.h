@@ -12,6 +12,9 @@
 
 namespace offprint::database {
 
+// Removes a database's file and what SQLite keeps beside it, all that can be; the first error.
+Result<> remove_database_files(FileSystem& files, const std::string& path);
+
 // What all databases of a node share.
 struct Environment {
   struct Counters {

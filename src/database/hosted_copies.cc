@@ -201,7 +201,7 @@ Result<Bookmark> HostedDatabase::import_at_turn(const std::string& path) {
   create.database_id = identity_.id;
   create.payload_bytes_max = environment_.options.journal.segment_size / 4;
   close_files();  // nothing was ever written: the file is made again with the source's page size
-  remove_files();
+  OFFPRINT_TRY(remove_database_files(*environment_.options.files, identity_.path));
   DatabaseState empty;
   {
     std::lock_guard lock(mutex_);

@@ -124,7 +124,6 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
     bool whole = false;                      // the first of them has all pages
   };
   RecordsToApply records_above_checkpoint();
-  void remove_files();
   Result<> append_images_again();
   void close_files();
   void lose_files();

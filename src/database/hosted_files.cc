@@ -144,7 +144,8 @@ Result<bool> HostedDatabase::recover() {
   auto complete = recover();
   if (!complete && identity_.is_copy && above.whole &&
       (complete.error().code() == Code::kInvalid || is_damage(complete.error()))) {
-    remove_files();  // another page size, or damaged: the file is made again
+    // Another page size, or damaged: the file is made again.
+    OFFPRINT_TRY(remove_database_files(*environment_.options.files, identity_.path));
     complete = recover();
   }
   if (!complete) {
@@ -502,13 +503,6 @@ HostedDatabase::RecordsToApply HostedDatabase::records_above_checkpoint() {
     above.new_history |= record.new_history;
   }
   return above;
-}
-
-void HostedDatabase::remove_files() {
-  for (const char* suffix : {"-wal", "-shm", "-journal", ""}) {
-    if (auto removed = environment_.options.files->remove(identity_.path + suffix); !removed)
-      log::warn("{}{}: {}", identity_.path, suffix, removed.error().message());
-  }
 }
 
 }  // namespace offprint::database

@@ -11,8 +11,6 @@
 namespace offprint::database {
 namespace {
 
-constexpr std::size_t kCookieOffset = 40;  // in page 1
-
 // Calls visit(page, image) for every page of one record's transaction, then verifies the whole of
 // it.
 template <class Visit>
@@ -48,7 +46,8 @@ Result<> write_newest_images(sqlite::PageApplier& applier, std::uint32_t page_si
     page_one.resize(page_size);
     OFFPRINT_TRY_ASSIGN(was_there, applier.read(1, page_one));
   }
-  std::uint32_t shown = was_there ? load_be<std::uint32_t>(page_one.data() + kCookieOffset) : 0;
+  std::uint32_t shown =
+      was_there ? load_be<std::uint32_t>(page_one.data() + sqlite::kSchemaCookieOffset) : 0;
   for (std::size_t i = 0; i < records.size(); ++i) {
     OFFPRINT_TRY(for_each_page(journal, records[i], [&](PageNo page, ByteView image) -> Result<> {
       if (newest[page] != i || page > page_count) return {};
@@ -58,8 +57,9 @@ Result<> write_newest_images(sqlite::PageApplier& applier, std::uint32_t page_si
     }));
   }
   if (!was_there) return {};
-  std::uint32_t carried = load_be<std::uint32_t>(page_one.data() + kCookieOffset);
-  store_be<std::uint32_t>(page_one.data() + kCookieOffset, std::max(carried, shown + 1));
+  std::uint32_t carried = load_be<std::uint32_t>(page_one.data() + sqlite::kSchemaCookieOffset);
+  store_be<std::uint32_t>(page_one.data() + sqlite::kSchemaCookieOffset,
+                          std::max(carried, shown + 1));
   return applier.write(1, page_one);
 }
 

@@ -49,6 +49,13 @@ class RowSink {
   virtual Result<> row(const sqlite::Statement& statement) = 0;
 };
 
+// For who does not want them.
+class DropRows final : public RowSink {
+ public:
+  void columns(const sqlite::Statement&) override {}
+  Result<> row(const sqlite::Statement&) override { return {}; }
+};
+
 // What one statement did.
 struct StatementResult {
   std::int64_t changes =

@@ -39,12 +39,6 @@ class ScratchFile {
   const std::string path_;
 };
 
-class DropRows final : public RowSink {
- public:
-  void columns(const sqlite::Statement&) override {}
-  Result<> row(const sqlite::Statement&) override { return {}; }
-};
-
 Result<StatementResult> execute(Session& session, std::string sql) {
   SqlStatement statement;
   statement.sql = std::move(sql);

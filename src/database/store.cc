@@ -121,7 +121,6 @@ class StoreImpl final : public Store {
   Result<> finish_copy(const DatabaseName& name, const NewHistory& history);
   Result<> give_up(const std::shared_ptr<HostedDatabase>& database);
   void finish_drops();
-  void remove_files(const std::string& path);
   std::vector<std::shared_ptr<HostedDatabase>> all();
   JournalUpkeep::Holders holders_of_records(journal::Lsn at_least);
 
@@ -207,13 +206,6 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
       std::make_shared<HostedDatabase>(*environment_, std::move(identity), std::move(replayed));
   database->set_limits(row.limits);
   return database;
-}
-
-void StoreImpl::remove_files(const std::string& path) {
-  for (const char* suffix : {"-wal", "-shm", "-journal", ""}) {
-    if (auto removed = environment_->options.files->remove(path + suffix); !removed)
-      log::warn("{}{} stays until the next start: {}", path, suffix, removed.error().message());
-  }
 }
 
 // Files of databases that the catalog does not have: left by a drop that was cut short.
@@ -363,7 +355,11 @@ void StoreImpl::finish_drops() {
       continue;
     }
     environment_->insights.forget(identity.id);
-    remove_files(identity.path);
+    if (auto removed = remove_database_files(*environment_->options.files, identity.path);
+        !removed) {
+      log::warn("files of '{}' stay until the next start: {}", identity.name,
+                removed.error().message());
+    }
     std::unique_lock lock(mutex_);
     dropping_.erase(identity.id);
   }

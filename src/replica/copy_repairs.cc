@@ -33,6 +33,11 @@ std::set<std::string> CopyRepairs::names() const {
   return names_;
 }
 
+bool CopyRepairs::contains(const std::string& name) const {
+  std::lock_guard lock(mutex_);
+  return names_.contains(name);
+}
+
 void CopyRepairs::run() {
   for (;;) {
     std::optional<DatabaseName> name;

@@ -34,6 +34,7 @@ class CopyRepairs {
   void add(const database::DatabaseName& name);
   // Those that wait or are at work.
   std::set<std::string> names() const;
+  bool contains(const std::string& name) const;
   std::uint64_t done_count() const { return done_count_.load(std::memory_order_relaxed); }
 
  private:

@@ -335,7 +335,7 @@ Result<> NodeFollowerImpl::on_database(const Frame& frame) {
   feed.assembly = std::make_unique<TransactionAssembly>(
       *options_.files, fmt::format("{}/transaction-{}", options_.spool_directory, ++spool_number_),
       kSpoolFrom);
-  feed.off = repairs_.names().contains(text);
+  feed.off = repairs_.contains(text);
   feeds_.push_back(std::move(feed));
   std::unique_lock lock(status_mutex_);
   status_.databases = feeds_.size() - 1;

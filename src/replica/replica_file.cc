@@ -12,7 +12,6 @@
 namespace offprint::replica {
 namespace {
 
-constexpr std::size_t kCookieOffset = 40;
 // Applied pages that start a checkpoint, and how far vain tries may push it off.
 constexpr std::uint64_t kCheckpointFrames = 1000;
 constexpr std::uint64_t kCheckpointFramesMax = 64 * kCheckpointFrames;
@@ -118,8 +117,8 @@ Result<> ReplicaFile::find_position(const Note& note) {
   Bytes image(page_size_);
   OFFPRINT_TRY_ASSIGN(bool first, applier_->read(1, image));
   if (first && !same_boot(note)) {
-    point_.cookie_highest =
-        std::max(point_.cookie_highest, load_be<std::uint32_t>(image.data() + kCookieOffset));
+    point_.cookie_highest = std::max(
+        point_.cookie_highest, load_be<std::uint32_t>(image.data() + sqlite::kSchemaCookieOffset));
   }
   if (!same_boot(note)) {
     doubt_ = "the machine was restarted without an orderly end of the follower";
@@ -289,8 +288,9 @@ Result<> ReplicaFile::find_probe(const Target& target, PageInput& input, Note& n
 
 // docs/format/replica-position.md, "Schema cookie".
 void ReplicaFile::choose_cookie(const Target& target, Note& note) const {
-  std::uint32_t sent = load_be<std::uint32_t>(page_one_.data() + kCookieOffset);
-  std::uint32_t sent_before = load_be<std::uint32_t>(point_.header.data() + kCookieOffset);
+  std::uint32_t sent = load_be<std::uint32_t>(page_one_.data() + sqlite::kSchemaCookieOffset);
+  std::uint32_t sent_before =
+      load_be<std::uint32_t>(point_.header.data() + sqlite::kSchemaCookieOffset);
   // Without a change of ours, FILE shows cookie_highest.
   std::uint32_t shown = sent + point_.cookie_offset;
   bool moved = sent != sent_before || target.cookie_moved;
@@ -340,8 +340,9 @@ Result<> ReplicaFile::write_pages(const Target& target, PageInput& input, bool d
   }
   if (differs && !page_one_.empty()) {
     Bytes image = page_one_;
-    std::uint32_t sent = load_be<std::uint32_t>(image.data() + kCookieOffset);
-    store_be<std::uint32_t>(image.data() + kCookieOffset, sent + note.after.cookie_offset);
+    std::uint32_t sent = load_be<std::uint32_t>(image.data() + sqlite::kSchemaCookieOffset);
+    store_be<std::uint32_t>(image.data() + sqlite::kSchemaCookieOffset,
+                            sent + note.after.cookie_offset);
     OFFPRINT_TRY(applier_->write(1, image));
     ++waiting_frames_;
   }

@@ -3,13 +3,9 @@
 #include <fmt/format.h>
 
 #include "ltx/follows.h"
+#include "sqlite/page_apply.h"
 
 namespace offprint::replica {
-namespace {
-
-constexpr std::size_t kCookieOffset = 40;  // in page 1
-
-}  // namespace
 
 Result<> TransactionBatch::add(Epoch epoch, ltx::DecodedFile transaction) {
   const ltx::Header& header = transaction.header;
@@ -25,8 +21,8 @@ Result<> TransactionBatch::add(Epoch epoch, ltx::DecodedFile transaction) {
   position_.txid = header.max_txid;
   position_.checksum = transaction.trailer.post_apply;
   if (!transaction.pages.empty() && transaction.pages.front().first == 1) {
-    std::uint32_t cookie =
-        load_be<std::uint32_t>(transaction.pages.front().second.data() + kCookieOffset);
+    std::uint32_t cookie = load_be<std::uint32_t>(transaction.pages.front().second.data() +
+                                                  sqlite::kSchemaCookieOffset);
     cookie_moved_ = cookie_moved_ || (cookie_ && *cookie_ != cookie);
     cookie_ = cookie;
   }

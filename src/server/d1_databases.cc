@@ -96,10 +96,7 @@ Page page_of(const Service& service, const Access* access, std::string_view part
 
 Result<database::DatabaseName> parse_creation(std::string& body) {
   JsonReader reader;
-  OFFPRINT_TRY_ASSIGN(auto root, reader.parse(body));
-  simdjson::dom::object object;
-  if (root.get(object) != simdjson::SUCCESS)
-    return fail(Code::kInvalid, "the body must be an object");
+  OFFPRINT_TRY_ASSIGN(auto object, reader.parse_object(body));
   OFFPRINT_TRY_ASSIGN(auto name, json_string_field(object, "name"));
   if (!name) return fail(Code::kInvalid, "'name' is missing");
   OFFPRINT_TRY_ASSIGN(auto jurisdiction, json_string_field(object, "jurisdiction"));
@@ -221,10 +218,7 @@ void update_database(Service& service, const database::DatabaseInfo& info, HttpR
                      Responder responder) {
   auto mode = [&]() -> Result<> {
     JsonReader reader;
-    OFFPRINT_TRY_ASSIGN(auto root, reader.parse(request.body));
-    simdjson::dom::object object;
-    if (root.get(object) != simdjson::SUCCESS)
-      return fail(Code::kInvalid, "the body must be an object");
+    OFFPRINT_TRY_ASSIGN(auto object, reader.parse_object(request.body));
     OFFPRINT_TRY_ASSIGN(auto replication, json_object_field(object, "read_replication"));
     if (!replication) return {};
     OFFPRINT_TRY_ASSIGN(auto text, json_string_field(*replication, "mode"));

@@ -38,10 +38,7 @@ std::string percent_encoded(std::string_view text) {
 Result<std::string> parse_export(std::string& body) {
   std::string parameters = "transaction=0";
   JsonReader reader;
-  OFFPRINT_TRY_ASSIGN(auto root, reader.parse(body));
-  simdjson::dom::object object;
-  if (root.get(object) != simdjson::SUCCESS)
-    return fail(Code::kInvalid, "the body must be an object");
+  OFFPRINT_TRY_ASSIGN(auto object, reader.parse_object(body));
   OFFPRINT_TRY_ASSIGN(auto format, json_string_field(object, "output_format"));
   if (format != "polling") return fail(Code::kInvalid, "'output_format' must be polling");
   OFFPRINT_TRY_ASSIGN(auto options, json_object_field(object, "dump_options"));

@@ -43,10 +43,7 @@ Result<std::optional<simdjson::dom::object>> filter_of(simdjson::dom::object bod
 
 Result<Question> parse_question(std::string& body) {
   JsonReader reader;
-  OFFPRINT_TRY_ASSIGN(auto root, reader.parse(body));
-  simdjson::dom::object object;
-  if (root.get(object) != simdjson::SUCCESS)
-    return fail(Code::kInvalid, "the body must be an object");
+  OFFPRINT_TRY_ASSIGN(auto object, reader.parse_object(body));
   OFFPRINT_TRY_ASSIGN(auto query, json_string_field(object, "query"));
   Question question;
   question.text = query.value_or("");

@@ -150,10 +150,7 @@ struct Action {
 
 Result<Action> parse_action(std::string& body) {
   JsonReader reader;
-  OFFPRINT_TRY_ASSIGN(auto root, reader.parse(body));
-  simdjson::dom::object object;
-  if (root.get(object) != simdjson::SUCCESS)
-    return fail(Code::kInvalid, "the body must be an object");
+  OFFPRINT_TRY_ASSIGN(auto object, reader.parse_object(body));
   OFFPRINT_TRY_ASSIGN(auto word, json_string_field(object, "action"));
   OFFPRINT_TRY_ASSIGN(auto etag, json_string_field(object, "etag"));
   OFFPRINT_TRY_ASSIGN(auto bookmark, json_string_field(object, "current_bookmark"));

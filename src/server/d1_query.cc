@@ -131,12 +131,6 @@ double milliseconds_since(Deadline start) {
   return std::chrono::duration<double, std::milli>(SteadyClock::now() - start).count();
 }
 
-class DropRows final : public database::RowSink {
- public:
-  void columns(const sqlite::Statement&) override {}
-  Result<> row(const sqlite::Statement&) override { return {}; }
-};
-
 class D1Request final : public database::Request {
  public:
   D1Request(Service& service, const database::DatabaseName& name, QueryList list,
@@ -202,7 +196,7 @@ class D1Request final : public database::Request {
   static Result<> control(database::Session& session, const char* sql) {
     database::SqlStatement statement;
     statement.sql = sql;
-    DropRows rows;
+    database::DropRows rows;
     OFFPRINT_TRY(session.execute(statement, rows));
     return {};
   }

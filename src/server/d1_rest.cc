@@ -37,16 +37,12 @@ Response method_not_allowed(std::string_view allowed) {
   return response;
 }
 
-bool is_get(const HttpRequest& request) {
-  return request.method == Method::kGet || request.method == Method::kHead;
-}
-
 // Which right the rest of the address asks for; nothing: any SQL, which is looked at when it is
 // compiled.
 std::optional<database::Verb> verb_of(const HttpRequest& request, std::string_view action) {
   if (action == "query" || action == "raw" || action == "time_travel/bookmark") return std::nullopt;
   if (action == "export") return database::Verb::kSnapshot;
-  if (action.empty() && is_get(request)) return std::nullopt;
+  if (action.empty() && request.is_get()) return std::nullopt;
   return database::Verb::kAdmin;
 }
 
@@ -111,7 +107,7 @@ void route_database(Service& service, const database::DatabaseInfo& info, HttpRe
   if (verb ? !access.allows(*name, *verb) : !access.allows_sql(*name))
     return responder.respond(rest_error(forbidden(*name)));
   if (action.empty()) {
-    if (is_get(request))
+    if (request.is_get())
       return describe_database(service, info, request, address, std::move(responder));
     if (request.method == Method::kDelete)
       return delete_database(service, info, std::move(responder));
@@ -120,7 +116,7 @@ void route_database(Service& service, const database::DatabaseInfo& info, HttpRe
     return responder.respond(method_not_allowed("GET, PUT, PATCH, DELETE"));
   }
   if (action == "time_travel/bookmark") {
-    if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
+    if (!request.is_get()) return responder.respond(method_not_allowed("GET"));
     return responder.respond(time_travel_bookmark(service, *name, address));
   }
   if (action == "query" || action == "raw" || action == "export" || action == "import" ||
@@ -156,7 +152,7 @@ void handle_rest(Service& service, HttpRequest& request, const Address& address,
     return handle_graphql(service, request, std::move(responder));
   }
   if (segments.size() == 6 && segments[2] == "d1" && segments[3] == "export") {
-    if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
+    if (!request.is_get()) return responder.respond(method_not_allowed("GET"));
     return download_export(service, address, request.target, std::move(responder));
   }
   if (segments.size() == 6 && segments[2] == "d1" && segments[3] == "upload") {
@@ -166,11 +162,11 @@ void handle_rest(Service& service, HttpRequest& request, const Address& address,
   bool below_account = segments.size() >= 6 && segments[2] == "accounts" && segments[4] == "d1" &&
                        segments[5] == "database";
   if (!below_account) {
-    if (!is_get(request)) return responder.respond(no_route(request));
+    if (!request.is_get()) return responder.respond(no_route(request));
     return route_account(request, path, std::move(responder));
   }
   if (segments.size() == 6) {
-    if (is_get(request)) return list_databases(service, request, address, std::move(responder));
+    if (request.is_get()) return list_databases(service, request, address, std::move(responder));
     if (request.method == Method::kPost)
       return create_database(service, request, std::move(responder));
     return responder.respond(method_not_allowed("GET, POST"));

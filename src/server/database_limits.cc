@@ -72,10 +72,7 @@ Result<> read_limits(std::string& json, database::DatabaseLimits& limits) {
 
 Result<> read_limits_field(std::string& json, database::DatabaseLimits& limits) {
   JsonReader reader;
-  OFFPRINT_TRY_ASSIGN(auto root, reader.parse(json));
-  dom::object object;
-  if (root.get(object) != simdjson::SUCCESS)
-    return fail(Code::kInvalid, "the body must be an object");
+  OFFPRINT_TRY_ASSIGN(auto object, reader.parse_object(json));
   dom::element field;
   if (object["limits"].get(field) != simdjson::SUCCESS) return {};
   return read_object(field, limits);

@@ -53,10 +53,7 @@ struct Creation {
 
 Result<Creation> parse_creation(std::string& body) {
   JsonReader reader;
-  OFFPRINT_TRY_ASSIGN(auto root, reader.parse(body));
-  simdjson::dom::object object;
-  if (root.get(object) != simdjson::SUCCESS)
-    return fail(Code::kInvalid, "the body must be an object");
+  OFFPRINT_TRY_ASSIGN(auto object, reader.parse_object(body));
   OFFPRINT_TRY_ASSIGN(auto text, json_string_field(object, "name"));
   if (!text) return fail(Code::kInvalid, "'name' is missing");
   OFFPRINT_TRY_ASSIGN(auto name, database::DatabaseName::parse(*text));

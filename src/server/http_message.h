@@ -40,6 +40,8 @@ struct HttpRequest {
 
   // The value of the first field with this name; empty when there is none.
   std::string_view header(std::string_view name) const;
+  // GET or HEAD.
+  bool is_get() const { return method == Method::kGet || method == Method::kHead; }
 };
 
 // The side of a connection that handlers hold on to. Thread: any.

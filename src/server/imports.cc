@@ -90,7 +90,7 @@ bool is_allowed(const Access& access, const Jobs::Status& status) {
 
 void handle_jobs(Service& service, const HttpRequest& request, const Address& address,
                  Responder responder) {
-  bool is_get = request.method == Method::kGet || request.method == Method::kHead;
+  bool is_get = request.is_get();
   const Access& access = access_of(service, request);
   Response response;
   if (address.segments.size() == 2 && is_get) {

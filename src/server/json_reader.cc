@@ -88,6 +88,14 @@ Result<simdjson::dom::element> JsonReader::parse(std::string& text) {
   return root;
 }
 
+Result<simdjson::dom::object> JsonReader::parse_object(std::string& body) {
+  OFFPRINT_TRY_ASSIGN(simdjson::dom::element root, parse(body));
+  simdjson::dom::object object;
+  if (root.get(object) != simdjson::SUCCESS)
+    return fail(Code::kInvalid, "the body must be an object");
+  return object;
+}
+
 std::optional<simdjson::dom::element> json_field(simdjson::dom::object object,
                                                  std::string_view name) {
   std::optional<simdjson::dom::element> found;

@@ -20,6 +20,8 @@ class JsonReader {
  public:
   // kInvalid with simdjson's reason.
   Result<simdjson::dom::element> parse(std::string& text);
+  // The same of a request's body that must be an object.
+  Result<simdjson::dom::object> parse_object(std::string& body);
 
  private:
   std::unique_ptr<simdjson::dom::parser> own_;

@@ -93,12 +93,6 @@ bool controls_transaction(std::string_view sql) {
   return !equal_ignoring_case(next, "TO");
 }
 
-class DropRows final : public database::RowSink {
- public:
-  void columns(const sqlite::Statement&) override {}
-  Result<> row(const sqlite::Statement&) override { return {}; }
-};
-
 class QueryRequest final : public database::Request {
  public:
   QueryRequest(Service& service, const database::DatabaseName& name, Query query,
@@ -153,7 +147,7 @@ class QueryRequest final : public database::Request {
   void control(database::Session& session, const char* sql) {
     database::SqlStatement statement;
     statement.sql = sql;
-    DropRows rows;
+    database::DropRows rows;
     if (auto result = session.execute(statement, rows); !result)
       failure_ = std::move(result).error();
   }

@@ -64,10 +64,6 @@ Response method_not_allowed(std::string_view allowed) {
   return response;
 }
 
-bool is_get(const HttpRequest& request) {
-  return request.method == Method::kGet || request.method == Method::kHead;
-}
-
 // What a browser wants to see in the answer of a request from another origin.
 std::string cross_origin_fields(std::string_view origin) {
   return "Access-Control-Allow-Origin: " + std::string(origin) +
@@ -220,11 +216,11 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
   if (action == "dump") {
     if (is_post)  // of a D1 binding
       return handle_snapshot(service_, target.name, std::move(responder));
-    if (!is_get(request)) return responder.respond(method_not_allowed("GET, POST"));
+    if (!request.is_get()) return responder.respond(method_not_allowed("GET, POST"));
     return handle_dump(service_, target.name, address, std::move(responder));
   }
   if (action == "stream") {
-    if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
+    if (!request.is_get()) return responder.respond(method_not_allowed("GET"));
     return handle_stream(
         service_, target.name, request, address,
         while_allowed(std::move(responder), request.access, target.name, Verb::kSubscribe));
@@ -236,7 +232,7 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
         while_allowed(std::move(responder), request.access, target.name, Verb::kSubscribe));
   }
   if (action.empty() || action == "snapshot" || action == "v2" || action == "v3") {
-    if (!is_get(request)) return responder.respond(method_not_allowed("GET"));
+    if (!request.is_get()) return responder.respond(method_not_allowed("GET"));
     if (action.empty())
       return handle_describe_database(service_, target.name, std::move(responder));
     if (action == "snapshot") {
@@ -261,7 +257,7 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
       (path == "dump" && request.method == Method::kPost) || is_hrana_socket(path, request)) {
     return route_alias(request, path, std::move(responder));
   }
-  if (path == "v1/stream" && (is_get(request) || request.method == Method::kPost)) {
+  if (path == "v1/stream" && (request.is_get() || request.method == Method::kPost)) {
     return handle_node_stream(
         service_, request, address,
         while_allowed(std::move(responder), request.access, std::nullopt, Verb::kSubscribe));
@@ -270,7 +266,7 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
     if (request.method != Method::kPost) return responder.respond(method_not_allowed("POST"));
     return handle_revoke(service_, request, std::move(responder));
   }
-  if (!is_get(request)) return responder.respond(not_found(std::string(request.target)));
+  if (!request.is_get()) return responder.respond(not_found(std::string(request.target)));
   if (path == "v1/tokens/revoked") return handle_list_revoked(service_, std::move(responder));
   if (path == "health") {
     if (!address.parameter("ready") || service_.is_ready()) {
@@ -314,13 +310,13 @@ void Router::route_alias(HttpRequest& request, const std::string& action, Respon
 
 void Router::route_management(HttpRequest& request, const Address& address, Responder responder) {
   if (address.segments.size() == 2) {
-    if (is_get(request))
+    if (request.is_get())
       return handle_list_databases(service_, request, address, std::move(responder));
     if (request.method == Method::kPost)
       return handle_create_database(service_, request, std::move(responder));
     return responder.respond(method_not_allowed("GET, POST"));
   }
-  if (address.segments.size() > 3 && address.segments.back() == "insights" && is_get(request)) {
+  if (address.segments.size() > 3 && address.segments.back() == "insights" && request.is_get()) {
     std::string path = address.path_from(2);
     path.resize(path.size() - std::string_view("/insights").size());
     Result<database::DatabaseName> of = database::DatabaseName::parse(path);
@@ -329,7 +325,7 @@ void Router::route_management(HttpRequest& request, const Address& address, Resp
   }
   Result<database::DatabaseName> name = database::DatabaseName::parse(address.path_from(2));
   if (!name) return responder.respond(structured_error(name.error()));
-  if (is_get(request)) return handle_describe_database(service_, *name, std::move(responder));
+  if (request.is_get()) return handle_describe_database(service_, *name, std::move(responder));
   if (request.method == Method::kPatch)
     return handle_change_database(service_, *name, request, std::move(responder));
   if (request.method == Method::kDelete)

@@ -23,10 +23,7 @@ Result<std::int64_t> time_field(simdjson::dom::object object, std::string_view n
 
 Result<database::Revocation> parse_revocation(std::string& body) {
   JsonReader reader;
-  OFFPRINT_TRY_ASSIGN(auto root, reader.parse(body));
-  simdjson::dom::object object;
-  if (root.get(object) != simdjson::SUCCESS)
-    return fail(Code::kInvalid, "the body must be an object");
+  OFFPRINT_TRY_ASSIGN(auto object, reader.parse_object(body));
   OFFPRINT_TRY_ASSIGN(auto id, json_string_field(object, "jti"));
   OFFPRINT_TRY_ASSIGN(auto name, json_string_field(object, "database"));
   if (id.has_value() == name.has_value())

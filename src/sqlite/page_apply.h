@@ -10,6 +10,9 @@
 
 namespace offprint::sqlite {
 
+// Of the schema cookie in page 1 (fileformat2.html, "The Database Header").
+inline constexpr std::size_t kSchemaCookieOffset = 40;
+
 // Writes whole pages into a live WAL-mode database, one SQLite transaction at a time, beside any
 // number of readers. For replicas and for recovery. Rules and why: docs/page-apply.md. Thread: one
 // at a time. It keeps one connection (":memory:" with the file attached) until destroyed. After any
