@@ -29,14 +29,18 @@ class World {
     options.log_bytes_max = 192 << 10;
     options.checkpoint_frames = 24;
     options.idle_close_ms = 0;
-    options.on_fatal = [this](const Error&) { failed = true; };
+    options.on_fatal = [this](const Error&) {
+      if (machine.stopped()) return;
+      failed = true;
+      machine.stop();  // as the process does that ends there
+    };
   }
   ~World() { stop_store(); }
 
   Machine machine;
   StoreOptions options;
   std::unique_ptr<Store> store;
-  std::atomic<bool> failed{false};  // the store asked to be ended
+  std::atomic<bool> failed{false};  // the store ended its process
   std::vector<std::string> violations;
   int writes_done = 0;
   std::string last_error;  // of the write answered last

@@ -12,7 +12,6 @@
 namespace offprint::sqlite {
 namespace {
 
-constexpr const char* kMain = "main";
 constexpr int kSynchronousFull = 2;
 
 Result<> check_can_be_gated(Connection& connection, const char* schema) {
@@ -49,14 +48,32 @@ Result<> set_commit_gate(Connection& connection, CommitGate* gate, const char* s
   return {};
 }
 
-Result<CheckpointResult> checkpoint(Connection& connection, int mode) {
+namespace {
+
+Result<> sync_file(Connection& connection, const char* schema) {
+  sqlite3_file* file = nullptr;
+  sqlite3_file_control(connection.handle(), schema, SQLITE_FCNTL_FILE_POINTER, &file);
+  int code = SQLITE_IOERR_FSYNC;
+  if (file != nullptr && file->pMethods != nullptr)
+    code = file->pMethods->xSync(file, SQLITE_SYNC_NORMAL);
+  if (code != SQLITE_OK) return fail(sqlite_error(code));
+  return {};
+}
+
+}  // namespace
+
+Result<CheckpointResult> checkpoint(Connection& connection, int mode, const char* schema) {
   int wal_frames = 0;
   int done_frames = 0;
-  int code = sqlite3_wal_checkpoint_v2(connection.handle(), kMain, mode, &wal_frames, &done_frames);
-  if (code != SQLITE_OK && (code & 0xff) != SQLITE_BUSY)
-    return fail(sqlite_error(code, connection.handle()));
+  int code =
+      sqlite3_wal_checkpoint_v2(connection.handle(), schema, mode, &wal_frames, &done_frames);
+  int primary_code = code & 0xff;
+  bool busy = primary_code == SQLITE_BUSY || primary_code == SQLITE_LOCKED;
+  if (code != SQLITE_OK && !busy) return fail(sqlite_error(code, connection.handle()));
+  // SQLite leaves the file unsynced when frames stay behind, or came while it worked.
+  if (done_frames > 0) OFFPRINT_TRY(sync_file(connection, schema));
   // Both are -1 when it did not even start.
-  CheckpointResult result{.busy = code != SQLITE_OK || done_frames < wal_frames,
+  CheckpointResult result{.busy = busy || done_frames < wal_frames,
                           .wal_frames = static_cast<std::uint32_t>(std::max(wal_frames, 0)),
                           .done_frames = static_cast<std::uint32_t>(std::max(done_frames, 0))};
   return result;

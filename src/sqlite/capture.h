@@ -86,9 +86,9 @@ Result<WalPoint> snapshot_point(Connection& connection);
 struct CheckpointResult {
   bool busy = false;              // a reader or writer was in the way
   std::uint32_t wal_frames = 0;   // frames in the -wal
-  std::uint32_t done_frames = 0;  // of these, in the database file now
+  std::uint32_t done_frames = 0;  // of these, in the database file now, fsynced
 };
 // `mode` is SQLITE_CHECKPOINT_PASSIVE, FULL, RESTART or TRUNCATE. Busy is no error.
-Result<CheckpointResult> checkpoint(Connection& connection, int mode);
+Result<CheckpointResult> checkpoint(Connection& connection, int mode, const char* schema = "main");
 
 }  // namespace offprint::sqlite

@@ -326,16 +326,8 @@ void PageApplierImpl::rollback() {
 Result<CheckpointResult> PageApplierImpl::checkpoint(int mode) {
   OFFPRINT_ASSERT(!open_);
   OFFPRINT_TRY(refresh());
-  int frames = 0;
-  int done = 0;
-  int code = sqlite3_wal_checkpoint_v2(db_->handle(), "r", mode, &frames, &done);
-  CheckpointResult result;
-  result.busy = (code & 0xff) == SQLITE_BUSY || (code & 0xff) == SQLITE_LOCKED;
-  if (code != SQLITE_OK && !result.busy) {
-    return fail(sqlite_error(code, db_->handle()).with_context("checkpoint " + path_));
-  }
-  result.wal_frames = static_cast<std::uint32_t>(std::max(frames, 0));
-  result.done_frames = static_cast<std::uint32_t>(std::max(done, 0));
+  Result<CheckpointResult> result = sqlite::checkpoint(*db_, mode, "r");
+  if (!result) return fail(result.error().with_context("checkpoint " + path_));
   return result;
 }
 
