@@ -10,9 +10,6 @@
 #include <cstdlib>
 
 namespace offprint::testing {
-namespace {
-
-// The value of a header; empty when it is absent.
 std::string header_of(const std::string& head, const std::string& name) {
   for (std::size_t at = head.find("\r\n"); at != std::string::npos;
        at = head.find("\r\n", at + 2)) {
@@ -23,8 +20,6 @@ std::string header_of(const std::string& head, const std::string& name) {
   }
   return {};
 }
-
-}  // namespace
 
 void HttpConnection::close() {
   if (socket_ >= 0) ::close(socket_);

@@ -7,6 +7,9 @@
 
 namespace offprint::testing {
 
+// The value of a field of an answer's head; empty when there is none.
+std::string header_of(const std::string& head, const std::string& name);
+
 // A plain blocking HTTP/1.1 client over one kept connection. Thread: one.
 class HttpConnection {
  public:

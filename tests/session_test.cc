@@ -24,13 +24,6 @@ int from_environment(const char* name, int otherwise) {
   return text == nullptr ? otherwise : std::atoi(text);
 }
 
-std::string header_of(const std::string& head, const std::string& name) {
-  std::size_t at = head.find("\r\n" + name + ": ");
-  if (at == std::string::npos) return {};
-  at += name.size() + 4;
-  return head.substr(at, head.find("\r\n", at) - at);
-}
-
 // What all sessions saw together: every transaction leaves one content, whoever shows it.
 class History {
  public:

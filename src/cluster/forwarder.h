@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "cluster/tunnel.h"
 
 namespace offprint::cluster {
 
@@ -33,6 +34,12 @@ struct ForwardedAnswer {
   std::string body;
 };
 
+// The answer to a request for another protocol; `tunnel` is null unless its status is 101.
+struct OpenedTunnel {
+  ForwardedAnswer answer;
+  std::unique_ptr<Tunnel> tunnel;
+};
+
 // Sends requests to another node, each at most once, and hands back its answers. A thread and
 // kept-alive connections of its own. Thread: any.
 class Forwarder {
@@ -45,6 +52,10 @@ class Forwarder {
   // was not sent. kUnknown: it was, and no answer came.
   virtual void send(ForwardedRequest request,
                     std::function<void(Result<ForwardedAnswer>)> done) = 0;
+  // The same for a request with Upgrade and Connection, on a connection of its own. Tunnels end
+  // before the forwarder.
+  virtual void open_tunnel(ForwardedRequest request,
+                           std::function<void(Result<OpenedTunnel>)> done) = 0;
 };
 
 }  // namespace offprint::cluster

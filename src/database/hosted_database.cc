@@ -46,7 +46,7 @@ DatabaseInfo HostedDatabase::info() {
   info.created_at_ms = identity_.created_at_ms;
   info.written_at_ms = state_.timestamp_ms;
   info.open = files_ != nullptr;
-  info.readers = static_cast<int>(subscribers_.size());
+  info.readers = subscribers_ ? static_cast<int>(subscribers_->count()) : 0;
   info.stopped = stopped_;
   info.options = identity_.options;
   info.limits = limits_;
@@ -126,29 +126,10 @@ Result<std::vector<LogEntry>> HostedDatabase::log_after(const Bookmark& after, s
 // ------------------------------------------------------------------------------------------------
 // subscriptions
 
-namespace {
-
-class HostedSubscription final : public Subscription {
- public:
-  explicit HostedSubscription(std::function<void()> end) : end_(std::move(end)) {}
-  ~HostedSubscription() override { end_(); }
-
- private:
-  std::function<void()> end_;
-};
-
-}  // namespace
-
 std::unique_ptr<Subscription> HostedDatabase::subscribe(std::function<void()> changed) {
   std::lock_guard lock(mutex_);
-  std::uint64_t id = next_subscriber_++;
-  subscribers_.emplace_back(id, std::move(changed));
-  return std::make_unique<HostedSubscription>([self = shared_from_this(), id] {
-    std::unique_lock inner(self->mutex_);
-    std::erase_if(self->subscribers_,
-                  [id](const auto& subscriber) { return subscriber.first == id; });
-    self->subscribers_called_.wait(inner, [&self] { return self->calling_subscribers_ == 0; });
-  });
+  if (!subscribers_) subscribers_ = std::make_unique<Subscribers<>>();
+  return subscribers_->add(std::move(changed));
 }
 
 void HostedDatabase::became_visible() {
@@ -157,14 +138,9 @@ void HostedDatabase::became_visible() {
   visible_ = state_.position;
   if (!waiting_.empty())
     environment_.helpers.post([self = shared_from_this()] { self->wake_waiting(); });
-  if (subscribers_.empty()) return;
-  auto subscribers = subscribers_;
-  ++calling_subscribers_;
+  Subscribers<>* subscribers = subscribers_.get();
   lock.unlock();
-  for (const auto& [id, call] : subscribers) call();
-  lock.lock();
-  --calling_subscribers_;
-  subscribers_called_.notify_all();
+  if (subscribers != nullptr) subscribers->call();
 }
 
 void HostedDatabase::on_decided(const DatabaseState& state, const sqlite::WalPoint& point,
@@ -303,7 +279,7 @@ std::optional<Error> HostedDatabase::exclusive() {
 
 // A request that runs alone begins: nobody shall wait for its end.
 void HostedDatabase::refuse_others() {
-  std::deque<std::unique_ptr<Request>> refused;
+  Deque<std::unique_ptr<Request>> refused;
   Error error(Code::kBusy,
               "IMPORT_RUNNING: an import into this database is running; reads go on, writes can be "
               "tried again when it is done");

@@ -1,12 +1,12 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
+
+#include <boost/container/deque.hpp>
 
 #include "database/batch.h"
 #include "database/environment.h"
@@ -15,9 +15,14 @@
 #include "database/replication.h"
 #include "database/state.h"
 #include "database/store.h"
+#include "database/subscribers.h"
 #include "database/wal_map.h"
 
 namespace offprint::database {
+
+// Takes no memory while it was never used: there are many databases, and most do nothing.
+template <class T>
+using Deque = boost::container::deque<T>;
 
 // A transaction record that recovery may have to apply, and the newest txid in it.
 struct UnappliedRecord {
@@ -31,8 +36,8 @@ struct UnappliedRecord {
 struct Replayed {
   DatabaseState state;
   TxId checkpointed;                         // in the file, fsynced
-  std::deque<LogEntry> log;                  // contiguous, newest last
-  std::deque<UnappliedRecord> unapplied;     // above `checkpointed`, oldest first
+  Deque<LogEntry> log;                       // contiguous, newest last
+  Deque<UnappliedRecord> unapplied;          // above `checkpointed`, oldest first
   journal::Lsn state_lsn;                    // of the newest record that carries the state
   std::optional<FileFingerprint> closed_as;  // the file when it was last closed in order
 };
@@ -183,8 +188,8 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
 
   std::mutex mutex_;
   // --- guarded by mutex_
-  std::deque<std::unique_ptr<Request>> queue_;
-  std::deque<Task> tasks_;
+  Deque<std::unique_ptr<Request>> queue_;
+  Deque<Task> tasks_;
   std::vector<WaitingRequest> waiting_;  // for a state that has not come yet
   bool scheduled_ = false;
   std::shared_ptr<HeldTransaction> held_;  // the one that has the write slot
@@ -193,14 +198,10 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   DatabaseState state_;               // newest decided transaction
   Position visible_;                  // newest that SQLite has published
   TxId checkpointed_;
-  std::deque<LogEntry> log_;
-  std::deque<UnappliedRecord> unapplied_;  // records above checkpointed_, oldest first
+  Deque<LogEntry> log_;
+  Deque<UnappliedRecord> unapplied_;  // records above checkpointed_, oldest first
   journal::Lsn state_lsn_;
   WalMap wal_map_;
-  std::vector<std::pair<std::uint64_t, std::function<void()>>> subscribers_;
-  std::uint64_t next_subscriber_ = 1;
-  int calling_subscribers_ = 0;
-  std::condition_variable subscribers_called_;
   std::optional<Error> refused_;    // why nothing is taken any more
   std::optional<Error> exclusive_;  // a request that runs alone: why others wait
   bool dropped_ = false;
@@ -210,6 +211,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   bool idle_timer_armed_ = false;
   Deadline last_used_;
   std::string stopped_;
+  std::unique_ptr<Subscribers<>> subscribers_;  // made when somebody subscribes; then it stays
   DatabaseLimits limits_;
   std::optional<FileFingerprint> closed_as_;  // the file as we left it
 

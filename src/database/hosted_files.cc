@@ -357,7 +357,7 @@ void HostedDatabase::shut_down(const Error& reason, bool dropped) {
     }
   }
   run_task_and_wait([&] {
-    std::deque<std::unique_ptr<Request>> waiting;
+    Deque<std::unique_ptr<Request>> waiting;
     std::shared_ptr<HeldTransaction> held;
     std::vector<std::weak_ptr<HeldTransaction>> readers;
     {

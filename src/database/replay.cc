@@ -24,7 +24,7 @@ constexpr std::size_t kPreApplyOffset = 40;  // of an LTX header
 
 }  // namespace
 
-void note_new_history(std::deque<UnappliedRecord>& unapplied, const UnappliedRecord& record) {
+void note_new_history(Deque<UnappliedRecord>& unapplied, const UnappliedRecord& record) {
   if (record.whole) unapplied.clear();
   // What came before it is in the file when it is, whatever number it had in the other history.
   for (UnappliedRecord& earlier : unapplied) earlier.txid = record.txid;
@@ -66,9 +66,9 @@ Result<> Replay::visit(const journal::Record& record) {
   }
   if (auto txid = checkpointed_txid(record))
     database.checkpointed = std::max(database.checkpointed, *txid);
-  std::erase_if(database.unapplied, [&](const UnappliedRecord& unapplied) {
-    return unapplied.txid <= database.checkpointed;
-  });
+  auto& unapplied = database.unapplied;
+  while (!unapplied.empty() && unapplied.front().txid <= database.checkpointed)
+    unapplied.pop_front();
   return {};
 }
 

@@ -9,7 +9,7 @@
 namespace offprint::database {
 
 // `record` begins a new history: it is to be applied upon `unapplied`, or instead of it.
-void note_new_history(std::deque<UnappliedRecord>& unapplied, const UnappliedRecord& record);
+void note_new_history(Deque<UnappliedRecord>& unapplied, const UnappliedRecord& record);
 
 // Gathers, record by record, what the journal says about each database.
 class Replay {

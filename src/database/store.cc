@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "database/catalog.h"
 #include "database/copy_writer.h"
+#include "database/database_index.h"
 #include "database/environment.h"
 #include "database/hosted_database.h"
 #include "database/journal_upkeep.h"
@@ -94,6 +95,10 @@ class StoreImpl final : public Store {
   Result<std::unique_ptr<ltx::ByteSource>> open_payload(const journal::Location& location) override;
   Result<std::unique_ptr<Subscription>> subscribe(const DatabaseName& name,
                                                   std::function<void()> changed) override;
+  std::unique_ptr<Subscription> subscribe_names(
+      std::function<void(const std::string&)> added) override {
+    return index_.subscribe(std::move(added));
+  }
   Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) override;
   Result<std::shared_ptr<SqlSnapshot>> sql_snapshot(const DatabaseName& name) override;
   Result<> revoke(const Revocation& revocation) override { return catalog_->revoke(revocation); }
@@ -106,7 +111,6 @@ class StoreImpl final : public Store {
   StoreMetrics metrics() override;
 
  private:
-  std::shared_ptr<HostedDatabase> find(const std::string& name);
   Result<std::shared_ptr<HostedDatabase>> get(const DatabaseName& name);
   std::shared_ptr<HostedDatabase> host(const Catalog::Row& row, Replayed replayed);
   Result<> load_catalog(Replay& replay);
@@ -129,8 +133,8 @@ class StoreImpl final : public Store {
                         [this](journal::Lsn at_least) { return holders_of_records(at_least); }};
   std::shared_ptr<HostedDatabase> catalog_database_;
   std::unique_ptr<Catalog> catalog_;
+  DatabaseIndex index_;
   std::shared_mutex mutex_;
-  std::map<std::string, std::shared_ptr<HostedDatabase>> databases_;  // guarded by mutex_
   std::set<std::shared_ptr<HostedDatabase>> importing_;  // not found by name yet; by mutex_
   // Databases that nobody finds any more, but that the catalog still has. Without its DROP record
   // in the journal such a database would be there again after a restart, and empty.
@@ -187,7 +191,7 @@ Result<> StoreImpl::load_catalog(Replay& replay) {
     if (dropped) {
       dropping_[row.id] = {database->identity(), row.epoch, nullptr, journal::Lsn{0}};
     } else {
-      databases_.emplace(row.name, std::move(database));
+      index_.add(database);
     }
   }
   finish_drops();
@@ -212,7 +216,7 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
 Result<> StoreImpl::sweep_orphans() {
   const std::string folder = environment_->options.directory + "/databases";
   std::vector<std::string> known = {file_of(environment_->options.directory, kCatalogId)};
-  for (const auto& [name, database] : databases_) known.push_back(database->identity().path);
+  for (const auto& database : index_.all()) known.push_back(database->identity().path);
   for (const auto& [id, dropping] : dropping_) known.push_back(dropping.identity.path);
   std::sort(known.begin(), known.end());
   OFFPRINT_TRY_ASSIGN(auto names, environment_->options.files->list(folder));
@@ -241,22 +245,18 @@ StoreImpl::~StoreImpl() {
 }
 
 std::vector<std::shared_ptr<HostedDatabase>> StoreImpl::all() {
-  std::shared_lock lock(mutex_);
   std::vector<std::shared_ptr<HostedDatabase>> result;
-  result.reserve(databases_.size() + importing_.size());
-  for (const auto& [name, database] : databases_) result.push_back(database);
-  result.insert(result.end(), importing_.begin(), importing_.end());
+  {
+    std::shared_lock lock(mutex_);
+    result.assign(importing_.begin(), importing_.end());
+  }
+  // In this order: what is imported comes into the index before it leaves the other list.
+  for (auto& database : index_.all()) result.push_back(std::move(database));
   return result;
 }
 
-std::shared_ptr<HostedDatabase> StoreImpl::find(const std::string& name) {
-  std::shared_lock lock(mutex_);
-  auto found = databases_.find(name);
-  return found == databases_.end() ? nullptr : found->second;
-}
-
 Result<std::shared_ptr<HostedDatabase>> StoreImpl::get(const DatabaseName& name) {
-  auto database = find(name.text());
+  auto database = index_.find(name.text());
   if (!database) return fail(Code::kNotFound, fmt::format("no database '{}'", name.text()));
   return database;
 }
@@ -288,10 +288,7 @@ Result<std::shared_ptr<HostedDatabase>> StoreImpl::add(const DatabaseName& name,
 Result<DatabaseInfo> StoreImpl::create(const DatabaseName& name, const CreateOptions& options) {
   OFFPRINT_TRY(check_is_primary(environment_->options));
   OFFPRINT_TRY_ASSIGN(auto database, add(name, options));
-  {
-    std::unique_lock lock(mutex_);
-    databases_[name.text()] = database;
-  }
+  index_.add(database);
   return database->info();
 }
 
@@ -299,13 +296,13 @@ Result<> StoreImpl::drop(const DatabaseName& name) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   if (auto busy = database->exclusive()) return fail(*std::move(busy));
   {
-    std::unique_lock lock(mutex_);
-    auto found = databases_.find(name.text());
-    if (found == databases_.end() || found->second != database) {
+    std::unique_lock lock(mutex_);  // from one list into the other, never in none
+    auto [place, is_new] = dropping_.try_emplace(database->identity().id);
+    if (is_new) place->second = {database->identity(), {}, database, {}};
+    if (!index_.remove(database)) {
+      if (is_new) dropping_.erase(place);
       return fail(Code::kNotFound, fmt::format("no database '{}'", name.text()));
     }
-    databases_.erase(found);
-    dropping_[database->identity().id] = {database->identity(), {}, database, {}};
   }
   return give_up(database);
 }
@@ -321,8 +318,8 @@ Result<> StoreImpl::give_up(const std::shared_ptr<HostedDatabase>& database) {
   if (!recorded) {
     if (recorded.error().code() == Code::kIo) environment_->fatal(recorded.error());
     std::unique_lock lock(mutex_);
+    index_.add(database);
     dropping_.erase(id);
-    databases_.emplace(name, database);
     return fail(std::move(recorded).error());
   }
   database->shut_down(Error(Code::kNotFound, fmt::format("database '{}' was dropped", name)), true);
@@ -371,30 +368,16 @@ Result<DatabaseInfo> StoreImpl::info(const DatabaseName& name) {
 }
 
 Result<DatabaseInfo> StoreImpl::info(std::uint64_t id) {
-  std::shared_ptr<HostedDatabase> found;
-  {
-    std::shared_lock lock(mutex_);
-    for (const auto& [name, database] : databases_) {
-      if (database->identity().id == id) found = database;
-    }
-  }
+  auto found = index_.find(id);
   if (!found) return fail(Code::kNotFound, fmt::format("no database with number {}", id));
   return found->info();
 }
 
 std::vector<DatabaseInfo> StoreImpl::list(const std::string& prefix, const std::string& after,
                                           std::size_t limit, const std::string& contains) {
-  std::vector<std::shared_ptr<HostedDatabase>> chosen;
-  {
-    std::shared_lock lock(mutex_);
-    auto at = after < prefix ? databases_.lower_bound(prefix) : databases_.upper_bound(after);
-    for (; at != databases_.end() && chosen.size() < limit && at->first.starts_with(prefix); ++at) {
-      if (at->first.find(contains) != std::string::npos) chosen.push_back(at->second);
-    }
-  }
   std::vector<DatabaseInfo> infos;
-  infos.reserve(chosen.size());
-  for (const auto& database : chosen) infos.push_back(database->info());
+  for (const auto& database : index_.list(prefix, after, limit, contains))
+    infos.push_back(database->info());
   return infos;
 }
 
@@ -409,7 +392,7 @@ Result<> StoreImpl::set_limits(const DatabaseName& name, const DatabaseLimits& l
 // requests
 
 void StoreImpl::submit(const DatabaseName& name, std::unique_ptr<Request> request) {
-  auto database = find(name.text());
+  auto database = index_.find(name.text());
   if (database) return database->submit(std::move(request));
   Outcome outcome;
   outcome.state = Outcome::State::kRejected;
@@ -429,7 +412,7 @@ void StoreImpl::release(const std::shared_ptr<HeldTransaction>& held) {
 Result<Bookmark> StoreImpl::import_file(const DatabaseName& name, const std::string& path,
                                         const CreateOptions& options) {
   OFFPRINT_TRY(check_is_primary(environment_->options));
-  if (auto existing = find(name.text())) return existing->import_file(path);
+  if (auto existing = index_.find(name.text())) return existing->import_file(path);
   Bookmark imported;
   OFFPRINT_TRY(add_filled(name, options, {}, [&](HostedDatabase& database) -> Result<> {
     OFFPRINT_TRY_ASSIGN(imported, database.import_file(path));
@@ -447,14 +430,11 @@ Result<> StoreImpl::add_filled(const DatabaseName& name, const CreateOptions& op
     importing_.insert(database);
   }
   Result<> filled = fill(*database);
+  if (filled) index_.add(database);
   {
     std::unique_lock lock(mutex_);
     importing_.erase(database);
-    if (filled) {
-      databases_[name.text()] = database;
-    } else {
-      dropping_[database->identity().id] = {database->identity(), {}, database, {}};
-    }
+    if (!filled) dropping_[database->identity().id] = {database->identity(), {}, database, {}};
   }
   if (!filled) (void)give_up(database);
   return filled;
@@ -479,7 +459,7 @@ Result<std::unique_ptr<CopyWriter>> StoreImpl::begin_copy(const DatabaseName& na
 
 Result<> StoreImpl::finish_copy(const DatabaseName& name, const NewHistory& history) {
   bool unwritten = history.target.page_count == 0;
-  auto existing = find(name.text());
+  auto existing = index_.find(name.text());
   if (existing && unwritten && existing->position().txid.value != 0) {
     OFFPRINT_TRY(drop(name));  // at the primary there is a new one of this name
     existing.reset();
@@ -545,10 +525,7 @@ Result<std::vector<StatementInsight>> StoreImpl::insights(const DatabaseName& na
 StoreMetrics StoreImpl::metrics() {
   const Environment::Counters& counters = environment_->counters;
   StoreMetrics metrics;
-  {
-    std::shared_lock lock(mutex_);
-    metrics.databases = databases_.size();
-  }
+  metrics.databases = index_.size();
   metrics.open_databases = counters.open_databases;
   metrics.requests_read = counters.requests_read;
   metrics.requests_write = counters.requests_write;

@@ -202,6 +202,10 @@ class Store {
   // database is dropped (then position() answers kNotFound).
   virtual Result<std::unique_ptr<Subscription>> subscribe(const DatabaseName& name,
                                                           std::function<void()> changed) = 0;
+  // `added` is called (on any thread, must be quick) with the name of each database that can be
+  // found from then on.
+  virtual std::unique_ptr<Subscription> subscribe_names(
+      std::function<void(const std::string& name)> added) = 0;
   // Blocks.
   virtual Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) = 0;
   // Blocks.

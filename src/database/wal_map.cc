@@ -21,7 +21,7 @@ void WalMap::add(const sqlite::WalPoint& point, TxId txid) {
   if (!generations_.back().point.same_generation(point)) {
     generations_.push_back({point, newest_, {}});
     ++generation_;
-    if (generations_.size() > kGenerationsKept) generations_.pop_front();
+    if (generations_.size() > kGenerationsKept) generations_.erase(generations_.begin());
   }
   auto& entries = generations_.back().entries;
   if (!entries.empty() && entries.back().frame == point.frame) entries.pop_back();

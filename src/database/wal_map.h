@@ -1,6 +1,5 @@
 #pragma once
 
-#include <deque>
 #include <optional>
 #include <vector>
 
@@ -50,7 +49,7 @@ class WalMap {
     TxId before;             // the state at its start
     std::vector<Entry> entries;
   };
-  std::deque<Generation> generations_ = {Generation{}};  // newest last, never empty
+  std::vector<Generation> generations_ = {Generation{}};  // newest last, never empty
   TxId newest_;
   bool has_commits_ = false;  // since reset
   std::uint64_t generation_ = 0;

@@ -1,11 +1,14 @@
 // offprint bench: how fast a server answers, and what an answer costs it.
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
 #include <memory>
 #include <optional>
 #include <random>
+#include <span>
+#include <vector>
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -24,11 +27,13 @@ constexpr int kRows = 10'000;  // to read from
 constexpr int kBatchRows = 100;
 
 enum class Mode { kInsert, kRead, kBatch, kEmpty };
+enum class Api { kPlain, kHrana, kD1 };
 
 struct BenchOptions {
   RemoteOptions remote;
-  std::string mode = "insert", database;
-  int clients = 64;
+  std::string mode = "insert", api = "hrana", database, primary;
+  int clients = 64, databases = 1;
+  bool session = false;
   double seconds = 5;
   bool json = false;
 };
@@ -41,6 +46,8 @@ class BenchDatabase {
     std::random_device random;
     name_ = keep_ ? options.database : fmt::format("bench-{:08x}", random());
   }
+  BenchDatabase(const BenchDatabase&) = delete;
+  BenchDatabase& operator=(const BenchDatabase&) = delete;
   ~BenchDatabase() {
     if (keep_ || !made_) return;
     HttpCall call;
@@ -54,10 +61,7 @@ class BenchDatabase {
     Result<HttpAnswer> created = post("/v1/databases", fmt::format(R"({{"name":"{}"}})", name_));
     if (!created && created.error().code() != Code::kConflict) return fail(created.error());
     made_ = created.has_value();
-    OFFPRINT_TRY(post(
-        "/db/" + name_ + "/query",
-        R"x({"sql":"CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, name TEXT, n INTEGER)"})x"));
-    return {};
+    return query("CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, name TEXT, n INTEGER)");
   }
   Result<> fill() {
     std::string sql = fmt::format(
@@ -65,11 +69,20 @@ class BenchDatabase {
         "IGNORE INTO t (id, name, "
         "n) SELECT x, 'name ' || x, x FROM c",
         kRows);
-    OFFPRINT_TRY(post("/db/" + name_ + "/query", fmt::format(R"({{"sql":"{}"}})", sql)));
-    return {};
+    return query(sql);
   }
+  // Of the state that it was left in when it was made or filled.
+  const std::string& bookmark() const { return bookmark_; }
 
  private:
+  Result<> query(const std::string& sql) {
+    OFFPRINT_TRY_ASSIGN(HttpAnswer answer,
+                        post("/db/" + name_ + "/query", fmt::format(R"({{"sql":"{}"}})", sql)));
+    server::JsonReader reader;
+    OFFPRINT_TRY_ASSIGN(auto root, reader.parse(answer.body));
+    bookmark_ = json_text(root, "bookmark");
+    return {};
+  }
   Result<HttpAnswer> post(const std::string& path, const std::string& body) {
     HttpCall call;
     call.method = "POST";
@@ -83,6 +96,7 @@ class BenchDatabase {
   const bool keep_;
   bool made_ = false;
   std::string name_;
+  std::string bookmark_;
 };
 
 // User and system time of a process in seconds, from /proc/PID/stat; nothing where there is none.
@@ -119,23 +133,46 @@ long local_pid(const BenchOptions& options, const std::string& server) {
   return is_offprint && is_loopback ? pid : 0;
 }
 
-// Every text is new, so that neither side can answer from a cache of texts.
+// Every text is new, so that neither side can answer from a cache of texts. The databases take
+// turns.
 class Requests {
  public:
-  Requests(Mode mode, const std::string& host, const std::string& database,
-           const std::string& token)
-      : mode_(mode),
-        head_(fmt::format(
-            "POST /db/{}/v2/pipeline HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{}"
-            "Content-Length: ",
-            database, host, token.empty() ? "" : "Authorization: Bearer " + token + "\r\n")) {}
+  Requests(Mode mode, Api api, const BenchOptions& options, const std::string& host,
+           std::span<const std::unique_ptr<BenchDatabase>> databases)
+      : mode_(mode), api_(api) {
+    const std::string& token = options.remote.token;
+    constexpr std::array kPaths = {"query", "v2/pipeline", "query?resultsFormat=NONE"};
+    for (const auto& database : databases) {
+      std::string session;
+      if (options.session)
+        session = fmt::format(
+            "{}: {}\r\n", api == Api::kD1 ? "x-cf-d1-session-commit-token" : "Offprint-Bookmark",
+            database->bookmark());
+      heads_.push_back(
+          fmt::format("POST /db/{}/{} HTTP/1.1\r\nHost: {}\r\nContent-Type: "
+                      "application/json\r\n{}{}Content-Length: ",
+                      database->name(), kPaths.at(static_cast<std::size_t>(api)), host,
+                      token.empty() ? "" : "Authorization: Bearer " + token + "\r\n", session));
+    }
+  }
 
   void append(std::string& to) {
     if (mode_ == Mode::kEmpty) {
       to += "GET /health HTTP/1.1\r\nHost: offprint\r\n\r\n";
       return;
     }
-    body_ = R"({"requests":[{"type":"execute","stmt":{"sql":")";
+    body_ =
+        api_ == Api::kHrana ? R"({"requests":[{"type":"execute","stmt":{"sql":")" : R"({"sql":")";
+    append_sql();
+    body_ += api_ == Api::kHrana ? R"("}},{"type":"close"}]})" : R"("})";
+    to += heads_[count_ % heads_.size()];
+    server::append_unsigned(to, body_.size());
+    to += "\r\n\r\n";
+    to += body_;
+  }
+
+ private:
+  void append_sql() {
     auto at = std::back_inserter(body_);
     std::uint64_t number = ++count_;
     switch (mode_) {
@@ -154,16 +191,11 @@ class Requests {
       case Mode::kEmpty:
         break;
     }
-    body_ += R"("}},{"type":"close"}]})";
-    to += head_;
-    server::append_unsigned(to, body_.size());
-    to += "\r\n\r\n";
-    to += body_;
   }
 
- private:
   const Mode mode_;
-  const std::string head_;
+  const Api api_;
+  std::vector<std::string> heads_;  // of each database
   std::string body_;
   std::uint64_t count_ = 0;
   std::minstd_rand random_{std::random_device{}()};
@@ -181,10 +213,10 @@ void print(const BenchOptions& options, const Report& report) {
   std::string server_us = report.server_us ? fmt::format("{:.2f}", *report.server_us) : "null";
   if (options.json) {
     fmt::print(
-        R"({{"mode":"{}","clients":{},"seconds":{:.3f},"requests":{},"errors":{},"requests_per_s":{:.1f},)"
+        R"({{"mode":"{}","api":"{}","clients":{},"seconds":{:.3f},"requests":{},"errors":{},"requests_per_s":{:.1f},)"
         R"("p50_us":{},"p99_us":{},"max_us":{},"server_cpu_us":{},"client_cpu_us":{:.2f}}})"
         "\n",
-        options.mode, options.clients, load.seconds, load.requests, load.errors, rate,
+        options.mode, options.api, options.clients, load.seconds, load.requests, load.errors, rate,
         load.latency.quantile(0.5), load.latency.quantile(0.99), load.latency.max(), server_us,
         report.client_us);
     return;
@@ -207,6 +239,7 @@ Result<Report> measure(const BenchOptions& options, const std::string& server) {
               : options.mode == "batch" ? Mode::kBatch
               : options.mode == "empty" ? Mode::kEmpty
                                         : Mode::kInsert;
+  Api api = options.api == "plain" ? Api::kPlain : options.api == "d1" ? Api::kD1 : Api::kHrana;
   if (!server.starts_with("http://"))
     return fail(Code::kInvalid, "the load generator speaks http:// only, not TLS");
   std::string host = server.substr(7);
@@ -214,9 +247,13 @@ Result<Report> measure(const BenchOptions& options, const std::string& server) {
     return fail(Code::kInvalid, "--server must be http://HOST:PORT alone");
   std::size_t colon = host.rfind(':');
   bool has_port = colon != std::string::npos && host.find(']', colon) == std::string::npos;
-  BenchDatabase database(options, server);
-  OFFPRINT_TRY(database.make());
-  if (mode == Mode::kRead) OFFPRINT_TRY(database.fill());
+  std::vector<std::unique_ptr<BenchDatabase>> databases;
+  for (int i = 0; i < options.databases; ++i) {
+    databases.push_back(std::make_unique<BenchDatabase>(
+        options, options.primary.empty() ? server : options.primary));
+    OFFPRINT_TRY(databases.back()->make());
+    if (mode == Mode::kRead) OFFPRINT_TRY(databases.back()->fill());
+  }
   long pid = local_pid(options, server);
   std::optional<double> server_before, server_after;
   double client_before = 0, client_after = 0;
@@ -234,7 +271,7 @@ Result<Report> measure(const BenchOptions& options, const std::string& server) {
     server_after = cpu_seconds(pid);
     client_after = cpu_seconds(::getpid()).value_or(0);
   };
-  Requests requests(mode, host, database.name(), options.remote.token);
+  Requests requests(mode, api, options, host, databases);
   Report report;
   OFFPRINT_TRY_ASSIGN(report.load, run_load(load, [&](std::string& to) { requests.append(to); }));
   auto answered = static_cast<double>(std::max<std::uint64_t>(report.load.requests, 1));
@@ -247,6 +284,8 @@ Result<Report> measure(const BenchOptions& options, const std::string& server) {
 int run(const BenchOptions& options) {
   Result<std::string> server = parse_url(options.remote.server);
   if (!server) return report_usage(server.error().message());
+  if (options.databases > 1 && !options.database.empty())
+    return report_usage("--database names one database, --databases asks for more");
   if (server->starts_with("https://"))
     return report_usage("bench speaks http:// only: it would measure the cost of its own TLS");
   Result<Report> report = measure(options, *server);
@@ -267,6 +306,20 @@ void add_bench(CLI::App& app, int& exit_code) {
                    "request that does nothing, the floor of the others")
       ->check(CLI::IsMember({"insert", "read", "batch", "empty"}))
       ->capture_default_str();
+  command
+      ->add_option("--api", options->api,
+                   "hrana: libSQL's pipelines; plain: /query; d1: /query as D1's bindings send it")
+      ->check(CLI::IsMember({"hrana", "plain", "d1"}))
+      ->capture_default_str();
+  command
+      ->add_option("--databases", options->databases,
+                   "as many databases take turns, each with its share of the requests")
+      ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
+  command->add_flag("--session", options->session,
+                    "each request carries the bookmark of its database's last preparation");
+  command->add_option("--primary", options->primary,
+                      "URL where databases are made, when --server is a copy of that node");
   command
       ->add_option("--clients", options->clients,
                    "connections, each busy with one request at a time")

@@ -92,7 +92,8 @@ Answer parse_answer(std::string_view text) {
   if (length == std::string_view::npos) return {0, false, true};
   if (text.size() < head + 4 + length) return {};
   std::string_view body = text.substr(head + 4, length);
-  bool failed = body.find(R"("type":"error")") != std::string_view::npos;
+  bool failed = body.find(R"("type":"error")") != std::string_view::npos ||
+                body.find(R"("success":false)") != std::string_view::npos;
   return {head + 4 + length, status >= 200 && status < 300 && !failed, false};
 }
 

@@ -47,8 +47,8 @@ struct LoadResult {
 
 // Keeps `clients` connections busy from one thread, each sending its next request when it has its
 // answer. `append_request` appends a whole HTTP request. An answer counts as an error when its
-// status is not 2xx or its body holds
-// `"type":"error"`. Errors: kUnavailable: no connection can be made, or all were lost.
+// status is not 2xx or its body holds `"type":"error"` or `"success":false`. Errors: kUnavailable:
+// no connection can be made, or all were lost.
 Result<LoadResult> run_load(const LoadOptions& options,
                             const std::function<void(std::string& to)>& append_request);
 

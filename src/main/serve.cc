@@ -19,6 +19,7 @@
 #include "main/settings.h"
 #include "replica/node_follower.h"
 #include "server/http_server.h"
+#include "server/revocations.h"
 #include "server/router.h"
 #include "server/service.h"
 
@@ -138,6 +139,10 @@ struct Following {
     OFFPRINT_TRY_ASSIGN(forwarder, cluster::Forwarder::create(forward));
     replica::NodeFollowerOptions follow = options.follow;
     follow.spool_directory = options.service.spool_directory;
+    follow.on_revocation = [&service](const database::Revocation& revocation) -> Result<> {
+      if (service.revocations == nullptr) return {};  // nobody is asked for tokens here
+      return service.revocations->add(revocation);
+    };
     OFFPRINT_TRY_ASSIGN(follower, replica::NodeFollower::create(follow, store));
     service.forwarder = forwarder.get();
     service.options.primary = options.follow.url;
@@ -162,10 +167,10 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
                       server::load_stream_key(FileSystem::real(), options.data + "/stream.key"));
   server::ClientStreams streams(key, {});
   server::Service service{*store, streams, options.service};
-  Following following;
-  OFFPRINT_TRY(following.start(options, *store, service));
   OFFPRINT_TRY_ASSIGN(auto security, Security::load(options.security, *store));
   security->apply(service);
+  Following following;
+  OFFPRINT_TRY(following.start(options, *store, service));
   options.http.tls = security->tls();
   server::Router router(service);
   server::HttpServer http(options.http, router);

@@ -349,6 +349,9 @@ Result<Next> FollowerImpl::handle(const Frame& frame) {
       return on_resync(frame);
     case FrameKind::kEnd:
       return on_end(frame);
+    case FrameKind::kAlive:
+    case FrameKind::kRevocation:  // concerns servers
+      return Next::kGoOn;
   }
   return fail(Code::kCorrupt, "a frame of no kind");
 }

@@ -109,6 +109,7 @@ class NodeFollowerImpl final : public NodeFollower {
   Result<> handle(const Frame& frame);
   Result<> handle(Feed& feed, const Frame& frame);
   Result<> on_database(const Frame& frame);
+  Result<> on_revocation(const Frame& frame);
   void on_position(Feed& feed, const StreamPosition& position, bool is_start);
   Result<> on_transaction(Feed& feed, const Frame& frame);
   Result<> on_snapshot_begin(Feed& feed, const Frame& frame);
@@ -280,6 +281,8 @@ Result<> NodeFollowerImpl::handle(const Frame& frame) {
     status_.error.clear();
     return {};
   }
+  if (frame.kind == FrameKind::kAlive) return {};
+  if (frame.kind == FrameKind::kRevocation) return on_revocation(frame);
   if (frame.kind == FrameKind::kDatabase) return on_database(frame);
   if (frame.database == 0 || frame.database >= feeds_.size() || !feeds_[frame.database].name)
     return fail(Code::kCorrupt, "a frame of no database");
@@ -340,6 +343,18 @@ Result<> NodeFollowerImpl::on_database(const Frame& frame) {
   std::unique_lock lock(status_mutex_);
   status_.databases = feeds_.size() - 1;
   return {};
+}
+
+Result<> NodeFollowerImpl::on_revocation(const Frame& frame) {
+  OFFPRINT_TRY_ASSIGN(StreamRevocation told, parse_revocation(frame.payload));
+  if (!options_.on_revocation) return {};
+  database::Revocation revocation;
+  revocation.token_id = std::move(told.token_id);
+  revocation.database = std::move(told.database);
+  (revocation.token_id.empty() ? revocation.not_before_s : revocation.until_s) = told.time_s;
+  if (revocation.token_id.empty() == revocation.database.empty())
+    return fail(Code::kCorrupt, "a revocation of nothing");
+  return options_.on_revocation(revocation);
 }
 
 void NodeFollowerImpl::on_position(Feed& feed, const StreamPosition& position, bool is_start) {
@@ -540,6 +555,10 @@ std::int64_t NodeFollowerImpl::age_ms(const DatabaseName& name) const {
   if (at == 0) {
     auto info = store_.info(name);
     at = info && info->written_at_ms > 0 ? info->written_at_ms : started_ms_;
+    if (!info) {  // whether there is such a database was known when something was heard
+      std::shared_lock lock(status_mutex_);
+      at = std::max(at, heard_at_ms_);
+    }
   }
   return std::max<std::int64_t>(0, unix_time_ms() - at);
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,6 +25,9 @@ struct NodeFollowerOptions {
   int retry_max_ms = 3'000;
   std::size_t memory_max = 64 << 20;  // transactions that wait to be applied
   FileSystem* files = &FileSystem::real();
+  // Called on the follower's thread for each token that the other node has revoked, at each
+  // connection for all of them; may block. An error ends the connection. May be empty.
+  std::function<Result<>(const database::Revocation&)> on_revocation = {};
 };
 
 // Keeps the databases of a store (StoreOptions::copies) equal to another node's: one stream for all

@@ -78,7 +78,7 @@ Result<> need(ByteView payload, std::size_t size, const char* what) {
 
 bool is_known(std::uint8_t kind) {
   return kind >= static_cast<std::uint8_t>(FrameKind::kHello) &&
-         kind <= static_cast<std::uint8_t>(FrameKind::kEnd);
+         kind <= static_cast<std::uint8_t>(FrameKind::kRevocation);
 }
 
 bool is_page_size(std::uint32_t size) {
@@ -132,6 +132,23 @@ void append_resync(Bytes& to, std::uint32_t database, const Resync& resync) {
 
 void append_end(Bytes& to, std::uint32_t database, const End& end) {
   append_reason(to, FrameKind::kEnd, database, static_cast<std::uint8_t>(end.reason), end.text);
+}
+
+void append_alive(Bytes& to, std::int64_t unix_ms) {
+  append_frame(to, FrameKind::kAlive, kFlagOptional, 0,
+               [&] { append_be<std::uint64_t>(to, static_cast<std::uint64_t>(unix_ms)); });
+}
+
+void append_revocation(Bytes& to, const StreamRevocation& revocation) {
+  append_frame(to, FrameKind::kRevocation, kFlagOptional, 0, [&] {
+    append_be<std::uint64_t>(to, static_cast<std::uint64_t>(revocation.time_s));
+    for (std::string_view text :
+         {std::string_view(revocation.token_id), std::string_view(revocation.database)}) {
+      text = text.substr(0, kTextMax);
+      append_be<std::uint16_t>(to, static_cast<std::uint16_t>(text.size()));
+      append(to, as_bytes(text));
+    }
+  });
 }
 
 void append_transaction_first(Bytes& to, std::uint32_t database, const TransactionHead& head,
@@ -251,6 +268,21 @@ Result<std::string> parse_database(ByteView payload) {
   std::size_t size = load_be<std::uint16_t>(payload.data());
   OFFPRINT_TRY(need(payload, 2 + size, "database"));
   return std::string(as_text(payload.subspan(2, size)));
+}
+
+Result<StreamRevocation> parse_revocation(ByteView payload) {
+  OFFPRINT_TRY(need(payload, 8, "revocation"));
+  StreamRevocation revocation;
+  revocation.time_s = static_cast<std::int64_t>(load_be<std::uint64_t>(payload.data()));
+  ByteView rest = payload.subspan(8);
+  for (std::string* text : {&revocation.token_id, &revocation.database}) {
+    OFFPRINT_TRY(need(rest, 2, "revocation"));
+    std::size_t size = load_be<std::uint16_t>(rest.data());
+    OFFPRINT_TRY(need(rest, 2 + size, "revocation"));
+    *text = as_text(rest.subspan(2, size));
+    rest = rest.subspan(2 + size);
+  }
+  return revocation;
 }
 
 Result<StreamPosition> parse_position(ByteView payload) {

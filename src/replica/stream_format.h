@@ -42,6 +42,8 @@ enum class FrameKind : std::uint8_t {
   kSnapshotEnd = 8,
   kResync = 9,
   kEnd = 10,
+  kAlive = 11,       // optional; of the whole stream
+  kRevocation = 12,  // the same
 };
 
 // Bits of a frame's flags.
@@ -101,6 +103,15 @@ struct End {
   std::string text;
 };
 
+// revocation: a token that counts no more, or all of a database's that are older than a time.
+struct StreamRevocation {
+  std::string token_id;  // or …
+  std::string database;  // … a name or "*"
+  // Seconds since 1970: until when the token would have counted, or what its issue must come
+  // before.
+  std::int64_t time_s = 0;
+};
+
 // `database` is the number that a database frame gave; 0 on the stream of a single one.
 void append_hello(Bytes& to, const Hello& hello);
 void append_database(Bytes& to, std::uint32_t database, std::string_view name);
@@ -110,6 +121,9 @@ void append_snapshot_begin(Bytes& to, std::uint32_t database, const SnapshotBegi
 void append_snapshot_end(Bytes& to, std::uint32_t database);
 void append_resync(Bytes& to, std::uint32_t database, const Resync& resync);
 void append_end(Bytes& to, std::uint32_t database, const End& end);
+// A sign of life of a stream that has no databases (now).
+void append_alive(Bytes& to, std::int64_t unix_ms);
+void append_revocation(Bytes& to, const StreamRevocation& revocation);
 
 // A whole transaction at hand, as frames of at most about kPayloadTarget.
 void append_transaction(Bytes& to, std::uint32_t database, const TransactionHead& head,
@@ -172,6 +186,7 @@ Result<StreamPosition> parse_position(ByteView payload);  // of start and positi
 Result<SnapshotBegin> parse_snapshot_begin(ByteView payload);
 Result<Resync> parse_resync(ByteView payload);
 Result<End> parse_end(ByteView payload);
+Result<StreamRevocation> parse_revocation(ByteView payload);
 
 struct TransactionFirst {
   TransactionHead head;

@@ -61,7 +61,7 @@ Response rest_error(const Error& error, std::string_view result) {
                    ? 400
                    : http_status(error.code());
   Response response = rest_error(status, rest_code(error), error_message(error), result);
-  response.for_primary = error.code() == Code::kNotPrimary;
+  response.for_primary = only_primary_knows(error);
   return response;
 }
 

@@ -164,7 +164,7 @@ class D1Request final : public database::Request {
       answer_.error = outcome.error.value_or(Error(Code::kInternal, "rejected"));
     if (answer_.error) answer_.results.clear();
     answer_.bookmark = outcome.bookmark;
-    bool for_primary = answer_.error && answer_.error->code() == Code::kNotPrimary;
+    bool for_primary = answer_.error && only_primary_knows(*answer_.error);
     Response response = make_response_(std::move(answer_));
     response.for_primary = for_primary;
     response.headers += answer_headers(service_, name_, outcome.bookmark);

@@ -76,10 +76,14 @@ int http_status(Code code) {
   return 500;
 }
 
+bool only_primary_knows(const Error& error) {
+  return error.code() == Code::kNotPrimary || error.code() == Code::kNotFound;
+}
+
 Response plain_error(const Error& error) {
   ErrorText text = error_text(error);
   Response response = error_response(http_status(error.code()), text.code, text.message);
-  response.for_primary = error.code() == Code::kNotPrimary;
+  response.for_primary = only_primary_knows(error);
   return response;
 }
 
@@ -87,7 +91,7 @@ Response structured_error(const Error& error) {
   ErrorText text = error_text(error);
   Response response;
   response.status = http_status(error.code());
-  response.for_primary = error.code() == Code::kNotPrimary;
+  response.for_primary = only_primary_knows(error);
   std::string& body = response.body;
   body += R"({"error":{"code":)";
   append_json_string(body, text.code);

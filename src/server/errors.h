@@ -19,6 +19,8 @@ struct ErrorText {
 
 ErrorText error_text(const Error& error);
 int http_status(Code code);
+// A node that has copies cannot say more: it only has copies, or does not have this one (yet).
+bool only_primary_knows(const Error& error);
 // The plain form, {"error":message,"message":message,"code":code}: what every Hrana client reads.
 Response plain_error(const Error& error);
 // The form of /query and of the management interface: {"error":{"code","extended_code","message"}}.

@@ -1,7 +1,7 @@
 #include "server/forwarding.h"
 
 #include <algorithm>
-#include <charconv>
+#include <optional>
 
 #include "server/address.h"
 #include "server/errors.h"
@@ -12,6 +12,7 @@ namespace {
 // Names of the nodes that a request has come through; ends circles.
 constexpr std::string_view kForwardedBy = "Offprint-Forwarded-By";
 constexpr std::ptrdiff_t kHopsMax = 8;
+constexpr std::size_t kTunnelUnsentMax = 1 << 20;
 
 std::string_view method_name(Method method) {
   switch (method) {
@@ -80,6 +81,42 @@ class ForwardingClient final : public Client {
   cluster::ForwardedRequest request_;
 };
 
+// A connection whose other end is at the primary.
+class TunnelTakeover final : public Takeover {
+ public:
+  explicit TunnelTakeover(std::unique_ptr<cluster::Tunnel> tunnel) : tunnel_(std::move(tunnel)) {}
+  void start(std::shared_ptr<Client> client) override {
+    tunnel_->start([client = std::move(client)] { client->wake(); });
+  }
+  void receive(std::string_view bytes) override { tunnel_->send(bytes); }
+  bool wants_more() const override { return tunnel_->unsent() < kTunnelUnsentMax; }
+  BodyStream::State fill(std::string& to) override {
+    bool is_open = tunnel_->take(to);
+    return is_open && !stopping_ ? BodyStream::State::kWait : BodyStream::State::kEnd;
+  }
+  void stop() override { stopping_ = true; }
+
+ private:
+  const std::unique_ptr<cluster::Tunnel> tunnel_;
+  bool stopping_ = false;
+};
+
+// The request for the primary; nothing when it has come through too many nodes.
+std::optional<cluster::ForwardedRequest> to_be_forwarded(const Service& service,
+                                                         const HttpRequest& request) {
+  cluster::ForwardedRequest saved;
+  saved.method = method_name(request.method);
+  saved.target = request.target;
+  std::string hops(request.header(kForwardedBy));
+  if (std::ranges::count(hops, ',') >= kHopsMax) return std::nullopt;
+  hops += (hops.empty() ? "" : ", ") + service.options.node_name;
+  for (const auto& [name, value] : request.headers) {
+    if (!stays_here(name)) saved.headers.emplace_back(name, value);
+  }
+  saved.headers.emplace_back(kForwardedBy, std::move(hops));
+  return saved;
+}
+
 }  // namespace
 
 Responder with_way_to_primary(Service& service, const HttpRequest& request, bool spooled,
@@ -87,22 +124,38 @@ Responder with_way_to_primary(Service& service, const HttpRequest& request, bool
   if (service.forwarder == nullptr || spooled) return responder;
   std::string_view method = method_name(request.method);
   std::string_view path = request.target.substr(0, request.target.find('?'));
-  bool is_read = method == "GET" || method == "HEAD";
-  if (method.empty() || is_read || path.ends_with("/pages") || path == "/v1/stream")
+  // What is here: large things, and what is asked to know this node. Jobs run at the primary.
+  bool is_ours = request.is_get() && !path.starts_with("/v1/jobs/");
+  if (method.empty() || is_ours || path.ends_with("/pages") || path == "/v1/stream")
     return responder;
-  cluster::ForwardedRequest saved;
-  saved.method = method;
-  saved.target = request.target;
-  std::string hops(request.header(kForwardedBy));
-  if (std::ranges::count(hops, ',') >= kHopsMax) return responder;  // answered with its 503
-  hops += (hops.empty() ? "" : ", ") + service.options.node_name;
-  for (const auto& [name, value] : request.headers) {
-    if (!stays_here(name)) saved.headers.emplace_back(name, value);
-  }
-  saved.headers.emplace_back(kForwardedBy, std::move(hops));
-  saved.body = request.body;
+  auto saved = to_be_forwarded(service, request);
+  if (!saved) return responder;  // answered with its 503
+  saved->body = request.body;
   return Responder(
-      std::make_shared<ForwardingClient>(service, responder.release(), std::move(saved)));
+      std::make_shared<ForwardingClient>(service, responder.release(), *std::move(saved)));
+}
+
+void tunnel_to_primary(Service& service, const HttpRequest& request, Responder responder,
+                       Response otherwise) {
+  bool is_refused = otherwise.status != 101 && otherwise.status != 404;
+  auto saved = service.forwarder == nullptr ? std::nullopt : to_be_forwarded(service, request);
+  if (!saved || is_refused) return responder.respond(std::move(otherwise));
+  saved->headers.emplace_back("Connection", "Upgrade");
+  saved->headers.emplace_back("Upgrade", request.header("Upgrade"));
+  service.forwarder->open_tunnel(
+      *std::move(saved), [client = responder.release(), otherwise = std::make_shared<Response>(
+                                                            std::move(otherwise))](auto opened) {
+        Responder to_client(client);
+        if (!opened && opened.error().code() == Code::kUnavailable)
+          return to_client.respond(std::move(*otherwise));
+        if (!opened) return to_client.respond(structured_error(opened.error()));
+        Response response = answer_of(std::move(opened->answer));
+        if (opened->tunnel) {
+          response.headers += "Upgrade: websocket\r\nConnection: Upgrade\r\n";
+          response.takeover = std::make_unique<TunnelTakeover>(std::move(opened->tunnel));
+        }
+        to_client.respond(std::move(response));
+      });
 }
 
 }  // namespace offprint::server

@@ -12,4 +12,9 @@ namespace offprint::server {
 Responder with_way_to_primary(Service& service, const HttpRequest& request, bool spooled,
                               Responder responder);
 
+// Of a request to go on as a WebSocket, on a node that has copies: the connection goes on with the
+// primary. `otherwise` is the answer when this node has none or it cannot be reached.
+void tunnel_to_primary(Service& service, const HttpRequest& request, Responder responder,
+                       Response otherwise);
+
 }  // namespace offprint::server

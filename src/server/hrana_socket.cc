@@ -7,6 +7,7 @@
 
 #include "server/authenticator.h"
 #include "server/errors.h"
+#include "server/forwarding.h"
 #include "server/hrana_socket_work.h"
 #include "server/hrana_stream.h"
 #include "server/json_writer.h"
@@ -349,6 +350,27 @@ Result<std::shared_ptr<const Access>> authenticate(const Service& service,
 
 }  // namespace hrana
 
+namespace {
+
+Response open_here(Service& service, const database::DatabaseName& name, const HttpRequest& request,
+                   std::string_view subprotocol) {
+  Result<ReadMode> mode = read_mode(service, name, request);
+  if (!mode) return plain_error(mode.error());
+  // Who must bring a token is told nothing before.
+  Result<database::DatabaseInfo> info = service.store.info(name);
+  if (!info && service.authenticator == nullptr) return plain_error(info.error());
+  WebSocketLimits limits;
+  limits.message_bytes_max = service.options.body_bytes_max;
+  limits.idle_timeout_ms = service.options.socket_idle_ms;
+  return open_websocket(
+      request, subprotocol, limits,
+      std::make_unique<hrana::HranaSocket>(service, name, *mode, request.header("Authorization")));
+}
+
+}  // namespace
+
+// One connection has many requests, reads and writes of the same transactions: at a node that has
+// copies all of them go to the primary while it can be reached.
 void open_hrana_socket(Service& service, const database::DatabaseName& name, HttpRequest& request,
                        Responder responder) {
   auto subprotocol = hrana::choose(offered_subprotocols(request));
@@ -357,18 +379,8 @@ void open_hrana_socket(Service& service, const database::DatabaseName& name, Htt
         400, "INVALID",
         "none of the subprotocols is spoken here: offer hrana3, hrana2 or hrana1 (as JSON)"));
   }
-  Result<ReadMode> mode = read_mode(service, name, request);
-  if (!mode) return responder.respond(plain_error(mode.error()));
-  // Who must bring a token is told nothing before.
-  Result<database::DatabaseInfo> info = service.store.info(name);
-  if (!info && service.authenticator == nullptr)
-    return responder.respond(plain_error(info.error()));
-  WebSocketLimits limits;
-  limits.message_bytes_max = service.options.body_bytes_max;
-  limits.idle_timeout_ms = service.options.socket_idle_ms;
-  open_websocket(
-      request, std::move(responder), *subprotocol, limits,
-      std::make_unique<hrana::HranaSocket>(service, name, *mode, request.header("Authorization")));
+  Response here = open_here(service, name, request, *subprotocol);
+  tunnel_to_primary(service, request, std::move(responder), std::move(here));
 }
 
 }  // namespace offprint::server

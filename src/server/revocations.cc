@@ -1,6 +1,7 @@
 #include "server/revocations.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/clock.h"
 
@@ -8,6 +9,7 @@ namespace offprint::server {
 namespace {
 
 constexpr std::size_t kEntriesMax = 100'000;
+constexpr std::size_t kNewestMax = 1'000;  // for those who have seen all but a few
 
 }  // namespace
 
@@ -21,6 +23,7 @@ Result<std::unique_ptr<Revocations>> Revocations::load(database::Store& store) {
 Result<> Revocations::add(const database::Revocation& revocation) {
   {
     std::lock_guard lock(mutex_);
+    if (is_known(revocation)) return {};
     if (tokens_.size() + not_before_.size() >= kEntriesMax) {
       return fail(Code::kTooLarge,
                   "too many entries: revoke all tokens of a database that are older than a time");
@@ -42,12 +45,36 @@ void Revocations::apply(const database::Revocation& revocation) {
     std::int64_t& before = not_before_[revocation.database];
     before = std::max(before, revocation.not_before_s);
   }
+  newest_.push_back(revocation);
+  if (newest_.size() > kNewestMax) newest_.pop_front();
+  count_.fetch_add(1, std::memory_order_release);
   none_.store(false, std::memory_order_release);
 }
 
+bool Revocations::is_known(const database::Revocation& revocation) const {
+  bool is_token = !revocation.token_id.empty();
+  if (is_token && revocation.until_s <= unix_time_ms() / 1000) return true;  // it has expired
+  const auto& kept = is_token ? tokens_ : not_before_;
+  auto found = kept.find(is_token ? revocation.token_id : revocation.database);
+  return found != kept.end() &&
+         found->second >= (is_token ? revocation.until_s : revocation.not_before_s);
+}
+
 std::vector<database::Revocation> Revocations::list() const {
-  std::vector<database::Revocation> all;
   std::lock_guard lock(mutex_);
+  return list_locked();
+}
+
+std::vector<database::Revocation> Revocations::list_after(std::uint64_t& seen) const {
+  if (count_.load(std::memory_order_acquire) == seen) return {};
+  std::lock_guard lock(mutex_);
+  std::uint64_t missed = count_.load(std::memory_order_relaxed) - std::exchange(seen, count_);
+  if (missed > newest_.size()) return list_locked();
+  return {newest_.end() - static_cast<std::ptrdiff_t>(missed), newest_.end()};
+}
+
+std::vector<database::Revocation> Revocations::list_locked() const {
+  std::vector<database::Revocation> all;
   for (const auto& [id, until] : tokens_) all.push_back({id, until, {}, 0});
   for (const auto& [name, before] : not_before_) all.push_back({{}, 0, name, before});
   return all;

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <set>
@@ -20,9 +21,12 @@ class Revocations {
   // Reads what is kept. Blocks. `store` must outlive it.
   static Result<std::unique_ptr<Revocations>> load(database::Store& store);
 
-  // Durable when it returns, and in effect. Blocks. kTooLarge: there are too many.
+  // Durable when it returns, and in effect; nothing when it was before. Blocks. kTooLarge: there
+  // are too many.
   Result<> add(const database::Revocation& revocation);
   std::vector<database::Revocation> list() const;
+  // Those that came after `seen`, an answer of before (0: all), which becomes the newest's number.
+  std::vector<database::Revocation> list_after(std::uint64_t& seen) const;
 
   // Nothing was ever revoked: the usual case, and cheap to ask.
   bool none() const { return none_.load(std::memory_order_acquire); }
@@ -35,12 +39,16 @@ class Revocations {
  private:
   explicit Revocations(database::Store& store) : store_(store) {}
   void apply(const database::Revocation& revocation);
+  bool is_known(const database::Revocation& revocation) const;  // mutex_ held
+  std::vector<database::Revocation> list_locked() const;        // mutex_ held
 
   database::Store& store_;
   std::atomic<bool> none_{true};
   mutable std::mutex mutex_;
   std::map<std::string, std::int64_t, std::less<>> tokens_;      // jti → kept until; guarded
   std::map<std::string, std::int64_t, std::less<>> not_before_;  // by database; guarded
+  std::deque<database::Revocation> newest_;                      // oldest first; guarded
+  std::atomic<std::uint64_t> count_{0};  // ever applied; written under mutex_
 };
 
 }  // namespace offprint::server

@@ -12,6 +12,7 @@
 #include "server/access.h"
 #include "server/errors.h"
 #include "server/gate.h"
+#include "server/revocations.h"
 #include "server/stream_feed.h"
 
 namespace offprint::server {
@@ -21,6 +22,7 @@ using replica::kHeartbeatMs;
 
 constexpr std::size_t kFillTarget = 256 << 10;
 constexpr std::size_t kFeedsMax = 100'000;
+constexpr std::size_t kNewNamesMax = 10'000;
 constexpr int kTickSlackMs = 100;  // a tick may come a little early
 constexpr int kNewDatabasesEvery =
     5;  // heartbeats between looks for databases whose number did not change
@@ -40,7 +42,16 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
   // `access` may be null: everything.
   FeedSet(Service& service, std::shared_ptr<const Access> access, Selection selection)
       : service_(service), access_(std::move(access)), selection_(std::move(selection)) {}
-  ~FeedSet() { subscriptions_.clear(); }  // first: they call notify()
+  ~FeedSet() {  // first: they call notify() and note_new()
+    subscriptions_.clear();
+    new_names_.reset();
+  }
+
+  // Of one with patterns, before the first produce().
+  void watch_names() {
+    new_names_ =
+        service_.store.subscribe_names([this](const std::string& name) { note_new(name); });
+  }
 
   // kNotFound. Thread: as produce().
   Result<> add(const database::DatabaseName& name, FeedRequest request) {
@@ -84,6 +95,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     }
     tell_names(to);  // before a heartbeat that may end some, and after it: it may find new ones
     beat_if_due(to);
+    add_new();
     tell_names(to);
     take_notified();
     while (!active_.empty() && to.size() < kFillTarget) {
@@ -134,6 +146,14 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     }
     wake();
   }
+  void note_new(const std::string& name) {
+    {
+      std::lock_guard lock(mutex_);
+      if (added_.size() >= kNewNamesMax) return;  // found at a heartbeat
+      added_.push_back(name);
+    }
+    wake();
+  }
   void wake() {
     std::shared_ptr<Client> client;
     {
@@ -180,7 +200,20 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
         forget(i);
       }
     }
+    tell_revocations(to);
     if (!selection_.patterns.empty()) look_for_new_databases();
+    if (live_ == 0) replica::append_alive(to, unix_time_ms());
+  }
+
+  // Other nodes ask for tokens, too. Who may not follow everything is told nothing.
+  void tell_revocations(Bytes& to) {
+    if (service_.revocations == nullptr || selection_.patterns.empty()) return;
+    if (access_ && !access_->allows_everywhere(database::Verb::kSubscribe)) return;
+    for (const auto& one : service_.revocations->list_after(revocations_told_)) {
+      bool is_token = !one.token_id.empty();
+      replica::append_revocation(
+          to, {one.token_id, one.database, is_token ? one.until_s : one.not_before_s});
+    }
   }
 
   bool may_follow(const database::DatabaseName& name) const {
@@ -192,13 +225,22 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     if (count == database_count_ && ++beats_since_look_ < kNewDatabasesEvery) return;
     database_count_ = count;
     beats_since_look_ = 0;
+    for (const auto& info : service_.store.list("", "", kFeedsMax)) add_if_selected(info.name);
+  }
+  void add_new() {
+    std::vector<std::string> added;
+    {
+      std::lock_guard lock(mutex_);
+      added.swap(added_);
+    }
+    for (const std::string& name : added) add_if_selected(name);
+  }
+  void add_if_selected(const std::string& text) {
+    if (known_.contains(text) || live_ >= kFeedsMax || !is_selected(text)) return;
+    auto name = database::DatabaseName::parse(text);
     FeedRequest request;
     request.snapshot = selection_.snapshots;
-    for (const auto& info : service_.store.list("", "", kFeedsMax)) {
-      if (known_.contains(info.name) || live_ >= kFeedsMax || !is_selected(info.name)) continue;
-      auto name = database::DatabaseName::parse(info.name);
-      if (name && may_follow(*name)) (void)add(*name, request);  // dropped meanwhile: no matter
-    }
+    if (name && may_follow(*name)) (void)add(*name, request);  // dropped meanwhile: no matter
   }
 
   bool is_selected(std::string_view name) const {
@@ -234,6 +276,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
   Deadline next_beat_{};
   std::uint64_t database_count_ = 0;
   int beats_since_look_ = 0;
+  std::uint64_t revocations_told_ = 0;
   std::atomic<bool> helper_running_{false};
   Bytes made_;  // by the helper, until it has ended
   std::optional<State> last_state_;
@@ -242,7 +285,9 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
   std::shared_ptr<Client> client_;     // guarded by mutex_
   std::vector<std::size_t> notified_;  // guarded by mutex_
   std::vector<bool> notified_flags_;   // guarded by mutex_
+  std::vector<std::string> added_;     // guarded by mutex_
   std::vector<std::unique_ptr<database::Subscription>> subscriptions_;
+  std::unique_ptr<database::Subscription> new_names_;
 };
 
 class FollowStream final : public BodyStream {
@@ -367,7 +412,9 @@ Result<std::shared_ptr<FeedSet>> open_node_stream(Service& service, const HttpRe
     if (key == "match") selection.patterns.push_back(value);
   }
   if (!some && selection.patterns.empty()) selection.patterns = {"*"};
+  bool has_patterns = !selection.patterns.empty();
   auto feeds = std::make_shared<FeedSet>(service, request.access, std::move(selection));
+  if (has_patterns) feeds->watch_names();
   for (const auto& [key, value] : parameters) {
     if (key == "db") OFFPRINT_TRY(add_named(*feeds, access_of(service, request), value));
   }

@@ -160,9 +160,9 @@ std::vector<std::string_view> offered_subprotocols(const HttpRequest& request) {
   return offered;
 }
 
-void open_websocket(const HttpRequest& request, Responder responder, std::string_view subprotocol,
-                    const WebSocketLimits& limits, std::unique_ptr<SocketProtocol> protocol) {
-  if (auto refused = refusal(request)) return responder.respond(*std::move(refused));
+Response open_websocket(const HttpRequest& request, std::string_view subprotocol,
+                        const WebSocketLimits& limits, std::unique_ptr<SocketProtocol> protocol) {
+  if (auto refused = refusal(request)) return *std::move(refused);
   Response response;
   response.status = 101;
   response.content_type = {};
@@ -171,7 +171,7 @@ void open_websocket(const HttpRequest& request, Responder responder, std::string
   if (!subprotocol.empty())
     response.headers += "Sec-WebSocket-Protocol: " + std::string(subprotocol) + "\r\n";
   response.takeover = std::make_unique<WebSocket>(limits, std::move(protocol));
-  responder.respond(std::move(response));
+  return response;
 }
 
 }  // namespace offprint::server

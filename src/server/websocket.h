@@ -47,8 +47,8 @@ class SocketProtocol {
 
 // Refuses what is no proper handshake; else answers with 101, and the connection goes on with
 // `protocol`. `subprotocol`: the one chosen; empty: none was offered.
-void open_websocket(const HttpRequest& request, Responder responder, std::string_view subprotocol,
-                    const WebSocketLimits& limits, std::unique_ptr<SocketProtocol> protocol);
+Response open_websocket(const HttpRequest& request, std::string_view subprotocol,
+                        const WebSocketLimits& limits, std::unique_ptr<SocketProtocol> protocol);
 
 // The subprotocols that a client offers, in its order.
 std::vector<std::string_view> offered_subprotocols(const HttpRequest& request);

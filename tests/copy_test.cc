@@ -1,0 +1,177 @@
+// A server that follows another one: what it does not have itself it gets from the primary.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "base/clock.h"
+#include "server/websocket_testing.h"
+#include "tests/lag_proxy.h"
+#include "tests/server_process.h"
+
+namespace offprint::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class CopyTest : public ::testing::Test {
+ protected:
+  void start(std::vector<std::string> primary_options = {},
+             std::vector<std::string> copy_options = {}) {
+    primary_.set_options(with({"--node-name", "primary"}, std::move(primary_options)));
+    ASSERT_TRUE(primary_.start());
+    way_ = std::make_unique<LagProxy>(primary_.port());
+    copy_.set_options(
+        with({"--node-name", "copy", "--follow", way_->url()}, std::move(copy_options)));
+    ASSERT_TRUE(copy_.start());
+  }
+  static std::vector<std::string> with(std::vector<std::string> list,
+                                       std::vector<std::string> more) {
+    list.insert(list.end(), more.begin(), more.end());
+    return list;
+  }
+  template <class Condition>
+  static bool comes(Condition condition) {
+    for (Deadline until = in_seconds(20); SteadyClock::now() < until;) {
+      if (condition()) return true;
+      std::this_thread::sleep_for(10ms);
+    }
+    return false;
+  }
+  bool has_copy(const std::string& name) {
+    return comes([&] {
+      auto here = copy_.request("GET", "/v1/databases/" + name);
+      return here && here->status == 200;
+    });
+  }
+
+  TemporaryFolder primary_folder_, copy_folder_;
+  ServerProcess primary_{primary_folder_}, copy_{copy_folder_};
+  std::unique_ptr<LagProxy> way_;
+};
+
+TEST_F(CopyTest, WhatItDoesNotHaveYetIsAskedOfThePrimary) {
+  start();
+  for (int i = 0; i < 20; ++i) {
+    std::string name = fmt::format("new{}", i);
+    primary_.create(name);
+    EXPECT_EQ(copy_.query(name, "CREATE TABLE t(a)"), "[]");
+    EXPECT_EQ(copy_.query(name, "INSERT INTO t VALUES(1) RETURNING a"), "[[1]]");
+  }
+  HttpConnection client(copy_.port());
+  EXPECT_EQ(client.request("POST", "/db/nowhere/query", R"("SELECT 1")")->status, 404);
+  EXPECT_EQ(client.request("GET", "/v1/databases/nowhere")->status, 404);
+  EXPECT_EQ(client.request("GET", "/v1/jobs/nowhere")->status, 404);
+}
+
+TEST_F(CopyTest, NewDatabasesComeAtOnce) {
+  start();
+  primary_.create("first");
+  ASSERT_TRUE(has_copy("first"));
+  for (int i = 0; i < 5; ++i) {
+    std::string name = fmt::format("next{}", i);
+    Deadline begin = SteadyClock::now();
+    primary_.create(name);
+    ASSERT_TRUE(has_copy(name));
+    EXPECT_LT(SteadyClock::now() - begin, 800ms) << "as if it had waited for a heartbeat";
+  }
+}
+
+TEST_F(CopyTest, ANodeWithoutDatabasesIsFollowedWithoutEnd) {
+  start();
+  std::this_thread::sleep_for(4500ms);  // longer than the silence after which it connects again
+  EXPECT_THAT(copy_.log(), Not(HasSubstr("trying again")));
+  HttpConnection client(copy_.port());
+  way_->set_cut(true);
+  EXPECT_EQ(client.request("POST", "/db/nowhere/query", R"("SELECT 1")")->status, 503);
+}
+
+TEST_F(CopyTest, WebSocketsGoOnWithThePrimary) {
+  start();
+  primary_.create("d");
+  ASSERT_TRUE(has_copy("d"));
+  auto run = [](server::testing::TestWebSocket& socket, int id, const std::string& sql) {
+    socket.send(fmt::format(
+        R"({{"type":"request","request_id":{},"request":{{"type":"execute","stream_id":1,"stmt":{{"sql":"{}"}}}}}})",
+        id, sql));
+    return socket.read();
+  };
+  auto greet = [](server::testing::TestWebSocket& socket) {
+    socket.send(R"({"type":"hello","jwt":null})");
+    EXPECT_THAT(socket.read(), HasSubstr("hello_ok"));
+    socket.send(
+        R"({"type":"request","request_id":1,"request":{"type":"open_stream","stream_id":1}})");
+    EXPECT_THAT(socket.read(), HasSubstr("response_ok"));
+  };
+  server::testing::TestWebSocket socket(copy_.port());
+  ASSERT_EQ(socket.open("/db/d", "hrana3"), 101);
+  EXPECT_EQ(socket.protocol, "hrana3");
+  greet(socket);
+  EXPECT_THAT(run(socket, 2, "CREATE TABLE t(a)"), HasSubstr("response_ok"));
+  EXPECT_THAT(run(socket, 3, "BEGIN"), HasSubstr("response_ok"));
+  EXPECT_THAT(run(socket, 4, "INSERT INTO t VALUES(zeroblob(3000000))"), HasSubstr("response_ok"));
+  EXPECT_GT(run(socket, 5, "SELECT a FROM t").size(), 3'000'000u);
+  EXPECT_THAT(run(socket, 6, "COMMIT"), HasSubstr("response_ok"));
+  EXPECT_EQ(primary_.query("d", "SELECT length(a) FROM t"), "[[3000000]]");
+
+  server::testing::TestWebSocket nowhere(copy_.port());
+  EXPECT_EQ(nowhere.open("/db/nowhere", "hrana3"), 404);
+
+  // The primary goes: so does the connection. New ones read what is here.
+  primary_.kill();
+  way_->set_cut(true);
+  EXPECT_EQ(socket.read(), "");
+  server::testing::TestWebSocket alone(copy_.port());
+  ASSERT_EQ(alone.open("/db/d", "hrana3"), 101);
+  greet(alone);
+  EXPECT_THAT(run(alone, 2, "SELECT 7"), HasSubstr("\"7\""));
+  EXPECT_THAT(run(alone, 3, "DELETE FROM t"), HasSubstr("NOT_PRIMARY"));
+  EXPECT_EQ(copy_.terminate(), 0);
+}
+
+TEST_F(CopyTest, RevocationsReachCopies) {
+  const std::string key = primary_folder_ / "key";
+  ASSERT_EQ(primary_.run({"token", "keygen", key}).exit_code, 0);
+  auto make_token = [&](std::vector<std::string> options) {
+    Finished made = primary_.run(with({"token", "create", "--key", key}, std::move(options)));
+    EXPECT_EQ(made.exit_code, 0) << made.err;
+    return made.out.substr(0, made.out.find('\n'));
+  };
+  const std::string admin = make_token(
+      {"--db", "*", "--admin", "--read", "--write", "--schema", "--subscribe", "--snapshot"});
+  const std::string reader = make_token({"--db", "*", "--read", "--id", "r-1"});
+  start({"--auth-keys", key + ".pub"}, {"--auth-keys", key + ".pub", "--follow-token", admin});
+  HttpConnection primary(primary_.port());
+  const std::string by_admin = "Authorization: Bearer " + admin + "\r\n";
+  ASSERT_EQ(primary.request("POST", "/v1/databases", R"({"name":"d"})", by_admin)->status, 201);
+  HttpConnection copy(copy_.port());
+  auto status_of = [&](const std::string& token) {
+    HttpConnection client(copy_.port());
+    auto answer = client.request("POST", "/db/d/query", R"("SELECT 1")",
+                                 "Authorization: Bearer " + token + "\r\n");
+    return answer ? answer->status : 0;
+  };
+  ASSERT_TRUE(comes([&] {
+    auto here = copy.request("GET", "/v1/databases/d", {}, by_admin);
+    return here && here->status == 200;
+  }));
+  EXPECT_EQ(status_of(reader), 200);
+  auto revoked = copy.request("POST", "/v1/tokens/revoke", R"({"jti":"r-1"})", by_admin);
+  ASSERT_TRUE(revoked);
+  EXPECT_EQ(revoked->status, 200) << revoked->body;
+  EXPECT_THAT(primary.request("GET", "/v1/tokens/revoked", {}, by_admin)->body, HasSubstr("r-1"));
+  EXPECT_TRUE(comes([&] { return status_of(reader) == 401; }));
+  EXPECT_EQ(status_of(admin), 200);
+  // It knows so by itself.
+  way_->set_cut(true);
+  EXPECT_EQ(copy_.terminate(), 0);
+  ASSERT_TRUE(copy_.start());
+  EXPECT_EQ(status_of(reader), 401);
+}
+
+}  // namespace
+}  // namespace offprint::testing
