@@ -17,10 +17,12 @@ namespace {
 using database::Cell;
 using database::FileRow;
 
-// x'00ff'; nothing for everything else.
+// x'00ff' (upper case, too); nothing for everything else.
 std::optional<Bytes> bare_blob(std::string_view text) {
   if (text.size() < 3 || !text.starts_with("x'") || !text.ends_with('\'')) return std::nullopt;
-  return from_hex(text.substr(2, text.size() - 3));
+  std::string digits(text.substr(2, text.size() - 3));
+  for (char& c : digits) c = c >= 'A' && c <= 'F' ? static_cast<char>(c - 'A' + 'a') : c;
+  return from_hex(digits);
 }
 
 class CsvFormat final : public database::RowFormat {

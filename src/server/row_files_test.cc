@@ -127,14 +127,14 @@ TEST_F(RowFilesTest, ExportsCsv) {
   sql("CREATE TABLE t(id INTEGER PRIMARY KEY, \"a,b\" TEXT, r REAL, any, twice AS (id * 2))");
   sql("INSERT INTO t VALUES (9223372036854775807, '', 0.1, NULL), (1, 'x', 2.0, x'00ff'), "
       "(2, 'a\"b,c' || char(13, 10) || 'd', 1e300, ''), (3, '7', NULL, '7'), (4, NULL, -9e999, 7), "
-      "(5, ' x', 5, 'x''00''')");
+      "(5, ' x', 5, 'x''0A''')");
   auto client = send("GET", "/db/q/export?format=csv&table=t");
   Response response = client->wait();
   EXPECT_EQ(response.content_type, "text/csv; charset=utf-8");
   EXPECT_THAT(response.headers, HasSubstr("Offprint-Bookmark: "));
   const std::string rows_text =
       "1,x,2.0,x'00ff'\r\n2,\"a\"\"b,c\r\nd\",1e+300,\"\"\r\n3,\"7\",,\"7\"\r\n4,,-9e999,7\r\n"
-      "5,\" x\",5.0,\"x'00'\"\r\n9223372036854775807,\"\",0.1,\r\n";
+      "5,\" x\",5.0,\"x'0A'\"\r\n9223372036854775807,\"\",0.1,\r\n";
   EXPECT_EQ(read_all(response, client), "id,\"a,b\",r,any\r\n" + rows_text);
   EXPECT_EQ(get("format=csv&table=T&header=0"), rows_text);
   EXPECT_EQ(get("format=csv&query=" +
@@ -222,7 +222,7 @@ TEST_F(RowFilesTest, ImportsCsvByNameAndByPosition) {
   sql("CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT DEFAULT 'none', n NUMERIC, any)");
   EXPECT_EQ(put("format=csv&table=t",
                 "\xEF\xBB\xBFNAME,id,any\r\n007,1,007\r\n\"\",2,\"7\"\r\n,3,7\r\n\r\n"
-                "\"two\nlines\",4,x'00ff'\r\n1.50,5,1.50\r\n"),
+                "\"two\nlines\",4,x'00fF'\r\n1.50,5,1.50\r\n"),
             "rows 5");
   EXPECT_EQ(rows("SELECT id, name, typeof(any), any FROM t"),
             R"([[1,"007","text","007"],[2,"","text","7"],[3,null,"integer",7],)"
