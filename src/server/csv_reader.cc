@@ -14,17 +14,18 @@ constexpr std::string_view kMark = "\xEF\xBB\xBF";  // UTF-8's byte order mark
 Result<bool> CsvReader::take(std::string_view& input) {
   if (row_is_complete_) begin_row();
   while (!input.empty()) {
+    bool complete = false;
+    if (std::size_t run = take_run(input); run > 0) {
+      input.remove_prefix(run);
+    } else {
+      char c = input.front();
+      input.remove_prefix(1);
+      OFFPRINT_TRY_ASSIGN(complete, take_byte(c));
+    }
     if (text_.size() + fields_.size() > row_bytes_max_) {
       return fail(Code::kTooLarge, fmt::format("line {}: the row is longer than {} bytes",
                                                row_line_, row_bytes_max_));
     }
-    if (std::size_t run = take_run(input); run > 0) {
-      input.remove_prefix(run);
-      continue;
-    }
-    char c = input.front();
-    input.remove_prefix(1);
-    OFFPRINT_TRY_ASSIGN(bool complete, take_byte(c));
     if (complete) return true;
   }
   return false;
