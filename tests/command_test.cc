@@ -132,6 +132,38 @@ TEST_F(CommandTest, AScriptComesBackAsItWas) {
               HasSubstr("  INSERT INTO keyed VALUES (?)\n"));
 }
 
+TEST_F(CommandTest, RowsGoInAndOutOfTables) {
+  server_.create("a");
+  std::string csv = write("in.csv", "id,name\r\n1,\"x,\n\"\"y\"\"\"\r\n2,\r\n");
+  EXPECT_THAT(refusal({"db", "import", "a", csv}, kFailed), HasSubstr("--table"));
+  EXPECT_THAT(refusal({"db", "import", "a", csv, "--table", "t"}, kFailed), HasSubstr("create=1"));
+  expect({"db", "import", "a", csv, "--table", "t", "--create"}, kDone,
+         "imported " + csv + " (2 rows) into a\n");
+  for (const char* file : {"t.tsv", "t.jsonl", "t.ndjson", "t.csv"}) {
+    std::string path = folder_ / file;
+    ASSERT_EQ(server_.run({"db", "export", "a", path, "--table", "t"}).exit_code, kDone);
+    server_.query("a", "DELETE FROM t");
+    expect({"db", "import", "a", path, "--table", "t"}, kDone,
+           "imported " + path + " (2 rows) into a\n");
+    EXPECT_EQ(server_.query("a", "SELECT * FROM t"), "[[1,\"x,\\n\\\"y\\\"\"],[2,null]]");
+  }
+  std::string text = folder_ / "rows.txt";
+  std::vector<std::string> query = {"db",          "export",      "a",       text,
+                                    "--format",    "csv",         "--query", "SELECT id + 1 FROM t",
+                                    "--no-header", "--delimiter", ";"};
+  EXPECT_EQ(server_.run(query).exit_code, kDone);
+  expect({"db", "import", "a", text, "--format", "csv", "--table", "u", "--create", "--no-header"},
+         kDone, "imported " + text + " (2 rows) into a\n");
+  EXPECT_EQ(server_.query("a", "SELECT c1 FROM u"), "[[2],[3]]");
+  EXPECT_THAT(refusal({"db", "export", "a", folder_ / "no.csv"}, kFailed), HasSubstr("--query"));
+  EXPECT_THAT(refusal({"db", "export", "a", folder_ / "no.csv", "--table", "none"}, kFailed),
+              HasSubstr("there is no table 'none'"));
+  EXPECT_THAT(refusal({"db", "import", "a", write("bad.jsonl", "{\"id\":1}\n{\n"), "--table", "t"},
+                      kFailed),
+              HasSubstr("bad.jsonl: line 2: the row is no JSON"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "no.csv"));
+}
+
 // A live file: part of its content stands in its -wal only, and a program holds it.
 TEST_F(CommandTest, AnOpenFileIsImportedWhole) {
   std::string file = folder_ / "live.db";

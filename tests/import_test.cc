@@ -1,5 +1,5 @@
-// Large scripts into a database with content: all or nothing over kill -9, in little memory, while
-// others read and write elsewhere.
+// Large scripts and files of rows into a database with content: all or nothing over kill -9, in
+// little memory, while others read and write elsewhere.
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -28,8 +28,8 @@ class ImportTest : public ::testing::Test {
     script_ += "COMMIT;\n";
     ASSERT_GT(script_.size(), 100U << 20);
   }
-  std::string start_import() {
-    auto answer = server_.request("POST", "/db/shop/import?format=sql&async=1", script_);
+  std::string start_import(const std::string& parameters = "format=sql") {
+    auto answer = server_.request("POST", "/db/shop/import?async=1&" + parameters, script_);
     EXPECT_TRUE(answer && answer->status == 202) << (answer ? answer->body : "no answer");
     return answer ? json_field(answer->body, "job") : "";
   }
@@ -97,6 +97,31 @@ TEST_F(ImportTest, OthersGoOnAndMemoryIsBounded) {
   server_.kill();  // what was answered stays
   ASSERT_TRUE(server_.restart());
   EXPECT_EQ(server_.query("shop", "SELECT count(*) FROM t"), fmt::format("[[{}]]", kRows + 1));
+}
+
+TEST_F(ImportTest, RowsAreAllThereOrNoneInLittleMemory) {
+  script_ = "v,id\r\n";
+  std::string filler(960, 'x');
+  for (int i = 0; i < kRows; ++i) script_ += fmt::format("\"{}\n{}\",{}\r\n", i, filler, i);
+  ASSERT_GT(script_.size(), 100U << 20);
+  const std::string before = bookmark();
+  std::string job = start_import("format=csv&table=t");
+  EXPECT_EQ(wait_for(job, script_.size() / 2), "running");
+  auto refused = server_.request("POST", "/db/shop/query", sql_body("DELETE FROM t"));
+  EXPECT_TRUE(refused && refused->body.find("IMPORT_RUNNING") != std::string::npos);
+  server_.kill();
+  ASSERT_TRUE(server_.restart());
+  EXPECT_EQ(server_.query("shop", "SELECT count(*), min(v) FROM t"), "[[1,\"kept\"]]");
+  EXPECT_EQ(bookmark(), before);
+  job = start_import("format=csv&table=t");
+  EXPECT_EQ(wait_for(job, ~std::uint64_t{0}), "done");
+  for (const char* format : {"csv", "jsonl"}) {
+    auto rows = server_.request("GET", std::string("/db/shop/export?table=t&format=") + format);
+    ASSERT_TRUE(rows);
+    EXPECT_EQ(rows->status, 200);
+    EXPECT_GT(rows->body.size(), 100U << 20);
+  }
+  EXPECT_LT(peak_mib(), 128U);
 }
 
 }  // namespace

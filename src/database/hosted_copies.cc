@@ -1,10 +1,13 @@
 // Copies of a hosted database: snapshots out of it, imports into it.
+#include <climits>
 #include <filesystem>
 
 #include <fmt/format.h>
 
 #include "database/hosted_database.h"
 #include "database/recovery.h"
+#include "database/statement_rights.h"
+#include "database/user_connection.h"
 #include "ltx/checksum.h"
 
 namespace offprint::database {
@@ -68,34 +71,46 @@ namespace {
 
 class HostedSqlSnapshot final : public SqlSnapshot {
  public:
-  HostedSqlSnapshot(std::shared_ptr<OpenFiles> files, sqlite::Connection connection,
+  HostedSqlSnapshot(std::shared_ptr<OpenFiles> files, std::unique_ptr<UserConnection> connection,
                     const Bookmark& bookmark)
       : files_(std::move(files)), connection_(std::move(connection)), bookmark_(bookmark) {}
 
   Bookmark bookmark() const override { return bookmark_; }
   Result<> with(const std::function<Result<>(sqlite::Connection&)>& work) override {
+    return with_user([&](UserConnection& connection) {
+      connection.policy().set_internal(true);
+      // Values that SQLite's own limit let in are read, too.
+      int length_max = sqlite3_limit(connection.handle(), SQLITE_LIMIT_LENGTH, INT_MAX);
+      Result<> done = work(connection.connection());
+      sqlite3_limit(connection.handle(), SQLITE_LIMIT_LENGTH, length_max);
+      connection.policy().set_internal(false);
+      return done;
+    });
+  }
+  Result<> with_user(const std::function<Result<>(UserConnection&)>& work) override {
     std::lock_guard lock(mutex_);
     if (ended_) {
       return fail(Code::kTimeout,
                   "COPY_TIMEOUT: the copy was not taken within its time limit, and has ended");
     }
-    return work(connection_);
+    return work(*connection_);
   }
   // Statements that are still held must not keep the read transaction open.
   void end() {
     std::lock_guard lock(mutex_);
     ended_ = true;
-    for (sqlite3_stmt* each = sqlite3_next_stmt(connection_.handle(), nullptr); each != nullptr;
-         each = sqlite3_next_stmt(connection_.handle(), each))
+    sqlite3* db = connection_->handle();
+    for (sqlite3_stmt* each = sqlite3_next_stmt(db, nullptr); each != nullptr;
+         each = sqlite3_next_stmt(db, each))
       sqlite3_reset(each);
-    if (!connection_.autocommit()) (void)connection_.execute("ROLLBACK");
+    if (!connection_->autocommit()) (void)connection_->run_internal("ROLLBACK");
   }
 
  private:
   std::shared_ptr<OpenFiles> files_;
   std::mutex mutex_;
-  sqlite::Connection connection_;  // guarded by mutex_
-  bool ended_ = false;             // guarded by mutex_
+  std::unique_ptr<UserConnection> connection_;  // guarded by mutex_
+  bool ended_ = false;                          // guarded by mutex_
   const Bookmark bookmark_;
 };
 
@@ -108,17 +123,16 @@ Result<std::shared_ptr<SqlSnapshot>> HostedDatabase::sql_snapshot() {
   run_task_and_wait([&] {
     result = [&]() -> Result<std::shared_ptr<HostedSqlSnapshot>> {
       OFFPRINT_TRY_ASSIGN(auto files, open_files());
-      sqlite::Connection::Options options;
+      UserConnection::Options options;
       options.vfs = environment_.vfs.c_str();
-      options.busy_timeout_ms = 5'000;
-      OFFPRINT_TRY_ASSIGN(auto connection, sqlite::Connection::open(identity_.path, options));
-      // Before there are tables it is known to the connection only.
-      OFFPRINT_TRY(connection.execute(
-          fmt::format("PRAGMA encoding='{}'; PRAGMA query_only=ON; PRAGMA cache_size=-2000; BEGIN",
-                      identity_.options.encoding)
-              .c_str()));
+      options.foreign_keys = identity_.options.foreign_keys;
+      options.encoding = identity_.options.encoding;
+      options.reads_only = true;
+      options.watchdog = &environment_.watchdog;
+      OFFPRINT_TRY_ASSIGN(auto connection, UserConnection::open(identity_.path, options));
+      OFFPRINT_TRY(connection->run_internal("BEGIN"));
       // The read transaction begins here.
-      OFFPRINT_TRY(connection.query_int("SELECT count(*) FROM sqlite_schema"));
+      OFFPRINT_TRY(load_schema(*connection));
       std::lock_guard lock(mutex_);
       last_used_ = SteadyClock::now();
       return std::make_shared<HostedSqlSnapshot>(std::move(files), std::move(connection),

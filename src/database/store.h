@@ -19,6 +19,8 @@
 // and replica/.
 namespace offprint::database {
 
+class UserConnection;
+
 struct StoreOptions {
   std::string directory;  // made when absent
   std::string node_name = "local";
@@ -101,7 +103,7 @@ class Snapshot {
   virtual Result<ByteView> page(PageNo page) = 0;
 };
 
-// A consistent state of a database for SQL of ours, for as long as it lives; it keeps the -wal from
+// A consistent state of a database for SQL, for as long as it lives; it keeps the -wal from
 // starting again. Thread: one at a time. Blocks on the disk.
 class SqlSnapshot {
  public:
@@ -111,6 +113,8 @@ class SqlSnapshot {
   // there may be kept until a later call. kTimeout: it lived longer than
   // StoreOptions::copy_timeout_ms, and has let go of the state.
   virtual Result<> with(const std::function<Result<>(sqlite::Connection&)>& work) = 0;
+  // The same for SQL of users, which the policy of docs/sql.md looks at.
+  virtual Result<> with_user(const std::function<Result<>(UserConnection&)>& work) = 0;
 };
 
 // Ends when destroyed; after that the callback is not running and will not be called.

@@ -90,7 +90,17 @@ Result<> fill_from_database(const std::string& path, Upload& upload) {
 
 }  // namespace
 
-bool is_script(const std::string& path) { return path.ends_with(".sql"); }
+FileKind kind_of(const std::string& path) {
+  constexpr std::pair<std::string_view, FileKind> endings[] = {{".sql", FileKind::kScript},
+                                                               {".csv", FileKind::kCsv},
+                                                               {".tsv", FileKind::kTsv},
+                                                               {".jsonl", FileKind::kJsonLines},
+                                                               {".ndjson", FileKind::kJsonLines}};
+  for (const auto& [ending, kind] : endings) {
+    if (path.ends_with(ending)) return kind;
+  }
+  return FileKind::kDatabase;
+}
 
 Result<std::unique_ptr<TemporaryFile>> TemporaryFile::create() {
   const char* directory = std::getenv("TMPDIR");
@@ -107,9 +117,9 @@ TemporaryFile::~TemporaryFile() {
     ::unlink((path + companion).c_str());
 }
 
-Result<std::unique_ptr<Upload>> open_for_upload(const std::string& path) {
+Result<std::unique_ptr<Upload>> open_for_upload(const std::string& path, FileKind kind) {
   auto upload = std::make_unique<Upload>();
-  if (is_script(path)) {
+  if (kind != FileKind::kDatabase) {
     OFFPRINT_TRY_ASSIGN(upload->content, open_file(path, "rb"));
   } else {
     OFFPRINT_TRY(fill_from_database(path, *upload));

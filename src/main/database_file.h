@@ -27,19 +27,21 @@ struct TemporaryFile {
   ~TemporaryFile();  // removes it, and SQLite's companions
 };
 
-// One consistent state of an SQLite file, or a script, as bytes, for as long as this lives.
+// One consistent state of an SQLite file, or another file, as bytes, for as long as this lives.
 struct Upload {
   std::unique_ptr<TemporaryFile> temporary;  // when the bytes had to be made first
   std::optional<sqlite::Connection> reader;  // otherwise: keeps other programs from changing them
   FileHandle content;
   std::uint64_t size = 0;
 };
-// `path`: a script when it ends with .sql, sent as it is, else an SQLite file. Errors: kInvalid
-// with the path.
-Result<std::unique_ptr<Upload>> open_for_upload(const std::string& path);
+enum class FileKind { kDatabase, kScript, kCsv, kTsv, kJsonLines };
 
-// Its name says that it is a script of SQL, not an SQLite file.
-bool is_script(const std::string& path);
+// What a file is by the ending of its name: .sql, .csv, .tsv, .jsonl or .ndjson, else an SQLite
+// file.
+FileKind kind_of(const std::string& path);
+
+// An SQLite file as it stands, everything else sent as it is. Errors: kInvalid with the path.
+Result<std::unique_ptr<Upload>> open_for_upload(const std::string& path, FileKind kind);
 
 // Makes FILE of the bytes that it is given. FILE appears whole or not at all.
 class ExportTarget {

@@ -27,6 +27,8 @@ constexpr auto kJobLookEvery = std::chrono::milliseconds(100);
 struct DbOptions {
   RemoteOptions remote;
   std::string name, file, prefix;
+  std::string format, table, query, delimiter, on_conflict = "abort";
+  bool no_header = false, create_table = false;
   bool json = false, force = false;
   std::uint32_t page_size = 4096;
   std::string auto_vacuum = "none", encoding = "UTF-8";
@@ -42,6 +44,7 @@ Error about(const DbOptions& options, const Error& error) {
   const std::string& name = options.name;
   switch (error.code()) {
     case Code::kNotFound:
+      if (!options.table.empty()) return error.with_context(name);  // a table, perhaps
       return Error(error.code(),
                    fmt::format("there is no database '{}' at {}\n`offprint db list` shows what is "
                                "there; `offprint db create {}` makes it.",
@@ -199,9 +202,15 @@ Result<std::string> wait_for_job(const DbOptions& options, Remote& remote, const
   }
 }
 
-// The server runs the script, as a job.
-Result<> finish_script(const DbOptions& options, Remote& remote, std::string answer,
-                       StatusLine& line) {
+FileKind file_kind(const DbOptions& options) {
+  return kind_of(options.format.empty() ? options.file : "." + options.format);
+}
+
+bool is_rows(FileKind kind) { return kind != FileKind::kDatabase && kind != FileKind::kScript; }
+
+// The server runs the script or takes the rows, as a job.
+Result<> finish_job(const DbOptions& options, Remote& remote, std::string answer,
+                    StatusLine& line) {
   server::JsonReader reader;
   OFFPRINT_TRY_ASSIGN(auto accepted, reader.parse(answer));
   OFFPRINT_TRY_ASSIGN(std::string server, parse_url(options.remote.server));
@@ -222,30 +231,54 @@ Result<> finish_script(const DbOptions& options, Remote& remote, std::string ans
                  "offprint: note: %s rows refer by a foreign key to rows that are not there\n",
                  broken.c_str());
   }
-  if (!options.json) {
-    std::printf("imported %s (%s statements, %s rows) into %s\n", options.file.c_str(),
-                json_text(job, "statements").c_str(), json_text(job, "rows").c_str(),
-                options.name.c_str());
-  }
+  if (options.json) return {};
+  std::string counts = json_text(job, "rows") + " rows";
+  if (!is_rows(file_kind(options)))
+    counts = json_text(job, "statements") + " statements, " + counts;
+  std::printf("imported %s (%s) into %s\n", options.file.c_str(), counts.c_str(),
+              options.name.c_str());
   return {};
+}
+
+// "format=csv&table=…": how the server is told what the file's rows are.
+std::string row_parameters(const DbOptions& options, FileKind kind) {
+  std::string text = kind == FileKind::kJsonLines ? "format=jsonl" : "format=csv";
+  std::string delimiter =
+      kind == FileKind::kTsv && options.delimiter.empty() ? "tab" : options.delimiter;
+  if (!delimiter.empty()) text += "&delimiter=" + url_encoded(delimiter);
+  if (options.no_header) text += "&header=0";
+  if (!options.table.empty()) text += "&table=" + url_encoded(options.table);
+  return text;
+}
+
+Result<std::string> import_address(const DbOptions& options, FileKind kind) {
+  OFFPRINT_TRY_ASSIGN(std::string url, database_url(options.remote, options.name));
+  if (kind == FileKind::kDatabase) return url + "/import";
+  if (kind == FileKind::kScript) return url + "/import?format=sql&async=1";
+  if (options.table.empty())
+    return fail(Code::kInvalid, options.file + ": which table its rows go into says --table");
+  return fmt::format("{}/import?{}&async=1&on_conflict={}{}", url, row_parameters(options, kind),
+                     options.on_conflict, options.create_table ? "&create=1" : "");
 }
 
 Result<> import_file(const DbOptions& options) {
   Remote remote(options.remote);
-  OFFPRINT_TRY_ASSIGN(std::string url, database_url(options.remote, options.name));
-  OFFPRINT_TRY_ASSIGN(auto file, open_for_upload(options.file));
+  FileKind kind = file_kind(options);
+  OFFPRINT_TRY_ASSIGN(std::string url, import_address(options, kind));
+  OFFPRINT_TRY_ASSIGN(auto file, open_for_upload(options.file, kind));
   StatusLine line;
   ProgressBar bar(line, "sending " + options.file);
   HttpCall call;
   call.method = "POST";
-  call.url = url + (is_script(options.file) ? "/import?format=sql&async=1" : "/import");
+  call.url = url;
   call.body_file = file->content.get();
   call.body_file_size = file->size;
   call.sent = [&](std::uint64_t sent) { bar.update(sent, file->size); };
   Result<HttpAnswer> answer = remote.request(call);
   line.clear();
   if (!answer) return fail(std::move(answer).error());
-  if (is_script(options.file)) return finish_script(options, remote, std::move(answer->body), line);
+  if (kind != FileKind::kDatabase)
+    return finish_job(options, remote, std::move(answer->body), line);
   if (options.json) {
     std::fputs(answer->body.c_str(), stdout);
   } else {
@@ -255,14 +288,24 @@ Result<> import_file(const DbOptions& options) {
   return {};
 }
 
-Result<> export_file(const DbOptions& options) {
+Result<std::string> export_address(const DbOptions& options, FileKind kind) {
   OFFPRINT_TRY_ASSIGN(std::string url, database_url(options.remote, options.name));
+  if (kind == FileKind::kDatabase) return url + "/snapshot";
+  if (kind == FileKind::kScript) return url + "/dump";
+  if (options.table.empty() == options.query.empty())
+    return fail(Code::kInvalid, "such a file holds the rows of one --table or one --query");
+  std::string query = options.query.empty() ? "" : "&query=" + url_encoded(options.query);
+  return url + "/export?" + row_parameters(options, kind) + query;
+}
+
+Result<> export_file(const DbOptions& options) {
+  OFFPRINT_TRY_ASSIGN(std::string url, export_address(options, file_kind(options)));
   OFFPRINT_TRY_ASSIGN(auto target, ExportTarget::create(options.file, options.force));
   Remote remote(options.remote);
   StatusLine line;
   ProgressBar bar(line, "exporting " + options.name);
   HttpCall call;
-  call.url = url + (is_script(options.file) ? "/dump" : "/snapshot");
+  call.url = url;
   std::uint64_t size = 0;
   call.sink = [&](ByteView piece) {
     size += piece.size();
@@ -297,6 +340,34 @@ struct Action {
   Result<> (*run)(const DbOptions&);
 };
 
+// Of import and export.
+void add_file_options(CLI::App& sub, DbOptions& options, bool is_import) {
+  sub.add_option("FILE", options.file,
+                 "the ending says what it is: .sql, .csv, .tsv, .jsonl or .ndjson, else an SQLite "
+                 "file")
+      ->required();
+  sub.add_option("--format", options.format, "what FILE is, whatever its ending")
+      ->check(CLI::IsMember({"db", "sql", "csv", "tsv", "jsonl"}));
+  sub.add_option(
+      "--table", options.table,
+      is_import ? "the table that the rows go into" : "the table whose rows are written");
+  sub.add_flag("--no-header", options.no_header,
+               "a CSV file does not begin with the columns' names");
+  sub.add_option("--delimiter", options.delimiter,
+                 "between the fields of a CSV file: , ; | : or tab");
+  if (is_import) {
+    sub.add_flag("--create", options.create_table,
+                 "make the table when it is absent, with columns without a type");
+    sub.add_option("--on-conflict", options.on_conflict,
+                   "what becomes of a row that a constraint refuses: abort, ignore or replace")
+        ->check(CLI::IsMember({"abort", "ignore", "replace"}))
+        ->capture_default_str();
+  } else {
+    sub.add_option("--query", options.query, "the SELECT whose rows are written");
+    sub.add_flag("--force", options.force, "replace FILE if it exists");
+  }
+}
+
 }  // namespace
 
 void add_db(CLI::App& app, int& exit_code) {
@@ -310,11 +381,13 @@ void add_db(CLI::App& app, int& exit_code) {
       {"insights", "what its statements cost in the last 24 hours", insights},
       {"drop", "removes a database and its content; its followers end with exit code 5", drop},
       {"import",
-       "fills a new database with an SQLite file (.db), or runs a script (.sql) on a new or "
-       "existing "
-       "one, all or nothing",
+       "fills a new database with an SQLite file (.db), runs a script (.sql) on a new or existing "
+       "one, or puts rows (.csv, .tsv, .jsonl) into a table; all or nothing",
        import_file},
-      {"export", "writes a consistent copy as an SQLite file (.db) or a script (.sql)",
+      {"export",
+       "writes a consistent copy as an SQLite file (.db) or a script (.sql), or the rows of a "
+       "table "
+       "or query (.csv, .tsv, .jsonl)",
        export_file},
   };
   for (const Action& action : kActions) {
@@ -343,12 +416,7 @@ void add_db(CLI::App& app, int& exit_code) {
           ->capture_default_str();
       sub->add_flag("--no-foreign-keys", options->no_foreign_keys, "do not enforce foreign keys");
     }
-    if (name == "import" || name == "export") {
-      sub->add_option("FILE", options->file,
-                      "the ending says what it is: .sql, else an SQLite file")
-          ->required();
-    }
-    if (name == "export") sub->add_flag("--force", options->force, "replace FILE if it exists");
+    if (name == "import" || name == "export") add_file_options(*sub, *options, name == "import");
     sub->callback(
         [options, run_action = action.run, &exit_code] { exit_code = run(run_action, *options); });
   }

@@ -119,6 +119,16 @@ Result<std::string> database_url(const RemoteOptions& options, const std::string
   return server + "/db/" + name.text();
 }
 
+std::string url_encoded(std::string_view text) {
+  std::string encoded;
+  for (char c : text) {
+    bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                    c == '-' || c == '_' || c == '.' || c == '~';
+    encoded += is_plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
+  }
+  return encoded;
+}
+
 std::string json_text(simdjson::dom::element object, std::string_view name) {
   simdjson::dom::element value;
   if (!object.is_object() || object[name].get(value) != simdjson::SUCCESS || value.is_null())
@@ -138,7 +148,7 @@ Result<> Remote::start(const HttpCall& call) {
   if (call.method != "GET" && call.method != "POST") request.method = call.method;
   if (!token_.empty()) request.headers.push_back("Authorization: Bearer " + token_);
   if (call.body_file != nullptr) {
-    request.headers.emplace_back("Content-Type: application/vnd.sqlite3");
+    request.headers.emplace_back("Content-Type: application/octet-stream");
     request.body_file = call.body_file;
     request.body_file_size = call.body_file_size;
   } else if (call.method == "POST") {

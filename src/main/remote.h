@@ -38,6 +38,9 @@ Result<std::string> parse_url(std::string_view text);
 // neither.
 Result<std::string> database_url(const RemoteOptions& options, const std::string& name_or_url);
 
+// A value of a parameter, percent-encoded.
+std::string url_encoded(std::string_view text);
+
 // "name" of a JSON object as text; numbers and flags as they are written; empty when it is absent.
 std::string json_text(simdjson::dom::element object, std::string_view name);
 
@@ -45,7 +48,7 @@ struct HttpCall {
   std::string method = "GET";
   std::string url;
   std::string body;                // JSON
-  std::FILE* body_file = nullptr;  // instead: an SQLite file of body_file_size bytes
+  std::FILE* body_file = nullptr;  // instead: a file of body_file_size bytes
   std::uint64_t body_file_size = 0;
   // Takes the body of an answer of success piece by piece; an error ends the request with it.
   std::function<Result<>(ByteView)> sink;

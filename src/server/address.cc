@@ -42,6 +42,14 @@ std::optional<std::string_view> Address::parameter(std::string_view name) const 
   return std::nullopt;
 }
 
+Result<bool> Address::flag(std::string_view name, bool otherwise) const {
+  auto text = parameter(name);
+  if (!text) return otherwise;
+  if (*text == "1" || *text == "true" || text->empty()) return true;
+  if (*text == "0" || *text == "false") return false;
+  return fail(Code::kInvalid, "'" + std::string(name) + "' must be 0 or 1");
+}
+
 std::string Address::path_from(std::size_t first) const {
   std::string path;
   for (std::size_t i = first; i < segments.size(); ++i) {

@@ -18,6 +18,8 @@ struct Address {
 
   // The first parameter of this name; nothing when there is none.
   std::optional<std::string_view> parameter(std::string_view name) const;
+  // The parameter as a flag, 1 or 0 (also true, false; alone it is 1). kInvalid: something else.
+  Result<bool> flag(std::string_view name, bool otherwise) const;
   // The path again, from a segment on: "v2/pipeline".
   std::string path_from(std::size_t first) const;
 };

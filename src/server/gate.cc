@@ -37,7 +37,8 @@ struct Guard {
   std::optional<database::DatabaseName> name;
   database::Verbs verb;
   bool holds() const {
-    return access->counts(unix_time_ms() / 1000) && (!name || access->allows(*name, verb));
+    if (!access->counts(unix_time_ms() / 1000)) return false;
+    return !name || (verb.empty() ? access->allows_sql(*name) : access->allows(*name, verb));
   }
 };
 

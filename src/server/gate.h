@@ -25,7 +25,7 @@ Admission admit(const Service& service, const HttpRequest& request,
 const Access& access_of(const Service& service, const HttpRequest& request);
 
 // A stream that answers is cut soon after `access` has ceased to count for the database (empty: at
-// all). `access` may be null: never.
+// all); without a verb, to allow SQL on it. `access` may be null: never.
 Responder while_allowed(Responder responder, std::shared_ptr<const Access> access,
                         std::optional<database::DatabaseName> name, database::Verbs verb);
 

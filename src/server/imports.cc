@@ -2,9 +2,11 @@
 
 #include <sys/stat.h>
 
+#include "database/row_import.h"
 #include "database/sql_import.h"
 #include "server/errors.h"
 #include "server/gate.h"
+#include "server/row_file.h"
 #include "server/upload.h"
 
 namespace offprint::server {
@@ -15,14 +17,15 @@ std::uint64_t size_of(const std::string& path) {
   return ::stat(path.c_str(), &status) == 0 ? static_cast<std::uint64_t>(status.st_size) : 0;
 }
 
-Jobs::Work import_work(Service& service, const database::DatabaseName& name,
-                       std::shared_ptr<SpooledUpload> upload) {
-  return [&service, name, upload](Jobs::Job& job) -> Result<> {
+// Imports the file at `path`.
+using Import = std::function<Result<database::ImportResult>(const std::string& path,
+                                                            database::LoadWatcher watcher)>;
+
+Jobs::Work import_work(std::shared_ptr<SpooledUpload> upload, Import import) {
+  return [upload = std::move(upload), import = std::move(import)](Jobs::Job& job) -> Result<> {
     OFFPRINT_TRY_ASSIGN(std::string path, upload->path());
     std::uint64_t total = size_of(path);
-    database::ImportOptions options;
-    options.scratch_directory = service.options.spool_directory;
-    options.watcher = [&](const database::LoadProgress& progress) {
+    auto watcher = [&](const database::LoadProgress& progress) {
       return job.update([&](Jobs::Status& status) {
         status.bytes_done = progress.bytes_done;
         status.bytes_total = total;
@@ -30,7 +33,7 @@ Jobs::Work import_work(Service& service, const database::DatabaseName& name,
         status.rows = progress.rows;
       });
     };
-    OFFPRINT_TRY_ASSIGN(auto done, database::import_sql(service.store, name, path, options));
+    OFFPRINT_TRY_ASSIGN(auto done, import(path, watcher));
     job.update([&](Jobs::Status& status) {
       status.bytes_total = total;
       status.statements = done.statements;
@@ -52,10 +55,8 @@ Response job_answer(const Service& service, const database::DatabaseName& name,
   return response;
 }
 
-}  // namespace
-
-void handle_import_sql(Service& service, const database::DatabaseName& name, const Address& address,
-                       std::shared_ptr<BodyReceiver> receiver, Responder responder) {
+void start_import(Service& service, const database::DatabaseName& name, const Address& address,
+                  std::shared_ptr<BodyReceiver> receiver, Responder responder, Import import) {
   auto upload = std::static_pointer_cast<SpooledUpload>(std::move(receiver));
   Jobs::Status about;
   about.kind = "import";
@@ -69,7 +70,7 @@ void handle_import_sql(Service& service, const database::DatabaseName& name, con
     };
   }
   Result<std::string> id =
-      service.jobs.start(about, import_work(service, name, std::move(upload)), ended);
+      service.jobs.start(about, import_work(std::move(upload), std::move(import)), ended);
   if (!id) return later->respond(structured_error(id.error()));
   if (!at_once) return;
   Response response;
@@ -77,6 +78,52 @@ void handle_import_sql(Service& service, const database::DatabaseName& name, con
   response.headers = "Location: /v1/jobs/" + *id + "\r\n";
   response.body = "{\"job\":\"" + *id + "\"}\n";
   later->respond(std::move(response));
+}
+
+Result<database::RowImportOptions> row_import_options(const Address& address) {
+  using OnConflict = database::RowImportOptions::OnConflict;
+  database::RowImportOptions options;
+  OFFPRINT_TRY_ASSIGN(RowFile file, RowFile::parse(address));
+  options.reader = [file](std::FILE* from) { return file.open(from); };
+  options.table = address.parameter("table").value_or("");
+  if (options.table.empty()) return fail(Code::kInvalid, "'table' is missing");
+  OFFPRINT_TRY_ASSIGN(options.create, address.flag("create", false));
+  std::string_view on_conflict = address.parameter("on_conflict").value_or("abort");
+  if (on_conflict == "ignore") {
+    options.on_conflict = OnConflict::kIgnore;
+  } else if (on_conflict == "replace") {
+    options.on_conflict = OnConflict::kReplace;
+  } else if (on_conflict != "abort") {
+    return fail(Code::kInvalid, "'on_conflict' must be abort, ignore or replace");
+  }
+  return options;
+}
+
+}  // namespace
+
+void handle_import_sql(Service& service, const database::DatabaseName& name, const Address& address,
+                       std::shared_ptr<BodyReceiver> receiver, Responder responder) {
+  auto import = [&service, name](const std::string& path, database::LoadWatcher watcher) {
+    database::ImportOptions options;
+    options.scratch_directory = service.options.spool_directory;
+    options.watcher = std::move(watcher);
+    return database::import_sql(service.store, name, path, options);
+  };
+  start_import(service, name, address, std::move(receiver), std::move(responder), import);
+}
+
+void handle_import_rows(Service& service, const database::DatabaseName& name,
+                        const Address& address, std::shared_ptr<BodyReceiver> receiver,
+                        Responder responder) {
+  Result<database::RowImportOptions> parsed = row_import_options(address);
+  if (!parsed) return responder.respond(structured_error(parsed.error()));
+  auto import = [&service, name, parsed = *std::move(parsed)](const std::string& path,
+                                                              database::LoadWatcher watcher) {
+    database::RowImportOptions options = parsed;
+    options.watcher = std::move(watcher);
+    return database::import_rows(service.store, name, path, options);
+  };
+  start_import(service, name, address, std::move(receiver), std::move(responder), import);
 }
 
 namespace {

@@ -63,7 +63,7 @@ Result<std::optional<T>> typed_field(simdjson::dom::object object, std::string_v
 
 }  // namespace
 
-Result<simdjson::dom::element> JsonReader::parse(std::string& text) {
+Result<simdjson::dom::element> JsonReader::parse(std::string& text, std::string_view what) {
   thread_local std::unique_ptr<simdjson::dom::parser> shared;
   std::unique_ptr<simdjson::dom::parser>& parser =
       text.size() <= kSharedParserTextMax ? shared : own_;
@@ -82,7 +82,7 @@ Result<simdjson::dom::element> JsonReader::parse(std::string& text) {
     error = parser->parse(text.data(), text.size(), false).get(root);
   }
   if (error != simdjson::SUCCESS) {
-    return fail(Code::kInvalid, std::string("the body is no JSON that can be read here: ") +
+    return fail(Code::kInvalid, std::string(what) + " is no JSON that can be read here: " +
                                     simdjson::error_message(error));
   }
   return root;

@@ -18,8 +18,8 @@ inline constexpr std::size_t kJsonDepthMax = 128;
 // reader at a time on a thread: small texts use the thread's own parser.
 class JsonReader {
  public:
-  // kInvalid with simdjson's reason.
-  Result<simdjson::dom::element> parse(std::string& text);
+  // kInvalid with simdjson's reason; `what` is the text, in the message.
+  Result<simdjson::dom::element> parse(std::string& text, std::string_view what = "the body");
   // The same of a request's body that must be an object.
   Result<simdjson::dom::object> parse_object(std::string& body);
 

@@ -38,6 +38,7 @@ constexpr std::array kDatabaseRules = {
     Rule{"v3/pipeline", kAny, Need::kSql, {}, true},
     Rule{"v3/cursor", kAny, Need::kSql, {}, true},
     Rule{"dump", kAny, Need::kVerb, Verb::kSnapshot},
+    Rule{"export", kAny, Need::kSql},
     Rule{"stream", kAny, Need::kVerb, Verb::kSubscribe},
     Rule{"pages", kAny, Need::kVerb, Verb::kSubscribe},
     Rule{"snapshot", kAny, Need::kVerb, Verb::kSnapshot},

@@ -18,6 +18,7 @@
 #include "server/query.h"
 #include "server/root_database.h"
 #include "server/route_rights.h"
+#include "server/row_file.h"
 #include "server/snapshot_download.h"
 #include "server/streams.h"
 #include "server/text_download.h"
@@ -199,25 +200,21 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
   }
   if (action == "import") {
     if (!is_post) return responder.respond(method_not_allowed("POST"));
-    // plan_body() looks at the address as it was sent.
-    if (!receiver)
-      return responder.respond(not_found("an address with escapes; write /db/NAME/import"));
-    std::string_view format = address.parameter("format").value_or("sqlite");
-    if (format == "sql")
-      return handle_import_sql(service_, target.name, address, std::move(receiver),
-                               std::move(responder));
-    if (format != "sqlite") {
-      return responder.respond(
-          structured_error(Error(Code::kInvalid, "'format' must be sqlite or sql")));
-    }
-    return handle_import(service_, target.name, std::move(receiver), std::move(responder));
+    return route_import(target.name, address, std::move(receiver), std::move(responder));
   }
   if (action == "execute") return responder.respond(method_not_allowed("POST"));
   if (action == "dump") {
     if (is_post)  // of a D1 binding
       return handle_snapshot(service_, target.name, std::move(responder));
     if (!request.is_get()) return responder.respond(method_not_allowed("GET, POST"));
-    return handle_dump(service_, target.name, address, std::move(responder));
+    return handle_dump(
+        service_, target.name, address,
+        while_allowed(std::move(responder), request.access, target.name, Verb::kSnapshot));
+  }
+  if (action == "export") {
+    if (!request.is_get()) return responder.respond(method_not_allowed("GET"));
+    return handle_export(service_, target.name, request, address,
+                         while_allowed(std::move(responder), request.access, target.name, {}));
   }
   if (action == "stream") {
     if (!request.is_get()) return responder.respond(method_not_allowed("GET"));
@@ -244,6 +241,24 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
         text_response("", "text/plain"));  // a client asks which versions are spoken
   }
   responder.respond(not_found(std::string(request.target)));
+}
+
+void Router::route_import(const database::DatabaseName& name, const Address& address,
+                          std::shared_ptr<BodyReceiver> receiver, Responder responder) {
+  // plan_body() looks at the address as it was sent.
+  if (!receiver)
+    return responder.respond(not_found("an address with escapes; write /db/NAME/import"));
+  std::string_view format = address.parameter("format").value_or("sqlite");
+  if (format == "sqlite")
+    return handle_import(service_, name, std::move(receiver), std::move(responder));
+  if (format == "sql") {
+    return handle_import_sql(service_, name, address, std::move(receiver), std::move(responder));
+  }
+  if (RowFile::is_format(format)) {
+    return handle_import_rows(service_, name, address, std::move(receiver), std::move(responder));
+  }
+  responder.respond(
+      structured_error(Error(Code::kInvalid, "'format' must be sqlite, sql, csv or jsonl")));
 }
 
 void Router::route_root(HttpRequest& request, const Address& address, Responder responder) {

@@ -21,6 +21,8 @@ class Router final : public HttpHandler {
   void route(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver, Responder responder);
   void route_database(HttpRequest& request, const DatabaseAddress& target, const Address& address,
                       std::shared_ptr<BodyReceiver> receiver, Responder responder);
+  void route_import(const database::DatabaseName& name, const Address& address,
+                    std::shared_ptr<BodyReceiver> receiver, Responder responder);
   void route_root(HttpRequest& request, const Address& address, Responder responder);
   void route_alias(HttpRequest& request, const std::string& action, Responder responder);
   void route_management(HttpRequest& request, const Address& address, Responder responder);

@@ -1,27 +1,20 @@
 #include "server/text_download.h"
 
-#include <fmt/format.h>
-
+#include "database/row_export.h"
 #include "database/text_export.h"
 #include "server/errors.h"
+#include "server/gate.h"
 #include "server/piece_stream.h"
+#include "server/row_file.h"
 
 namespace offprint::server {
 namespace {
 
-Result<bool> flag_parameter(const Address& address, std::string_view name, bool otherwise) {
-  auto text = address.parameter(name);
-  if (!text) return otherwise;
-  if (*text == "1" || *text == "true" || text->empty()) return true;
-  if (*text == "0" || *text == "false") return false;
-  return fail(Code::kInvalid, fmt::format("'{}' must be 0 or 1", name));
-}
-
 Result<database::SqlDumpOptions> dump_options(const Address& address) {
   database::SqlDumpOptions options;
-  OFFPRINT_TRY_ASSIGN(options.schema, flag_parameter(address, "schema", true));
-  OFFPRINT_TRY_ASSIGN(options.data, flag_parameter(address, "data", true));
-  OFFPRINT_TRY_ASSIGN(options.transaction, flag_parameter(address, "transaction", true));
+  OFFPRINT_TRY_ASSIGN(options.schema, address.flag("schema", true));
+  OFFPRINT_TRY_ASSIGN(options.data, address.flag("data", true));
+  OFFPRINT_TRY_ASSIGN(options.transaction, address.flag("transaction", true));
   for (const auto& [name, value] : address.parameters) {
     if (name == "table") options.tables.push_back(value);
   }
@@ -42,6 +35,24 @@ Response stream_text(Service& service, const database::DatabaseName& name,
   return response;
 }
 
+struct Rows {
+  database::RowExportOptions options;
+  std::unique_ptr<database::RowFormat> format;
+  std::string_view content_type;
+};
+
+Result<Rows> rows_of(const Address& address) {
+  Rows rows;
+  OFFPRINT_TRY_ASSIGN(RowFile file, RowFile::parse(address));
+  rows.options.table = address.parameter("table").value_or("");
+  rows.options.query = address.parameter("query").value_or("");
+  if (rows.options.table.empty() == rows.options.query.empty())
+    return fail(Code::kInvalid, "an export is of one table=T or one query=SELECT …");
+  rows.format = file.is_csv ? make_csv_format(file.csv) : make_json_lines_format();
+  rows.content_type = file.is_csv ? "text/csv; charset=utf-8" : "application/x-ndjson";
+  return rows;
+}
+
 }  // namespace
 
 void handle_dump(Service& service, const database::DatabaseName& name, const Address& address,
@@ -53,6 +64,20 @@ void handle_dump(Service& service, const database::DatabaseName& name, const Add
                         return stream_text(service, name, "application/sql",
                                            database::export_sql(service.store, name, options));
                       });
+}
+
+void handle_export(Service& service, const database::DatabaseName& name, const HttpRequest& request,
+                   const Address& address, Responder responder) {
+  Result<Rows> parsed = rows_of(address);
+  if (!parsed) return responder.respond(structured_error(parsed.error()));
+  auto rows = std::make_shared<Rows>(*std::move(parsed));
+  rows->options.rights = access_of(service, request).sql_rights(name);
+  rows->options.piece_time_max = std::chrono::milliseconds(service.options.request_timeout_ms);
+  respond_from_helper(service, std::move(responder), [&service, name, rows] {
+    return stream_text(
+        service, name, rows->content_type,
+        database::export_rows(service.store, name, rows->options, std::move(rows->format)));
+  });
 }
 
 }  // namespace offprint::server

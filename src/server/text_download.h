@@ -11,4 +11,9 @@ namespace offprint::server {
 void handle_dump(Service& service, const database::DatabaseName& name, const Address& address,
                  Responder responder);
 
+// GET …/export?format=csv|jsonl&table=T or &query=SELECT …: rows, out of one state, streamed, with
+// the rights of who asks. docs/protocol/http.md, "Export of rows".
+void handle_export(Service& service, const database::DatabaseName& name, const HttpRequest& request,
+                   const Address& address, Responder responder);
+
 }  // namespace offprint::server
