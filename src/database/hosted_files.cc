@@ -432,6 +432,23 @@ void HostedDatabase::let_go_of(journal::Lsn lsn) {
   });
 }
 
+Result<> HostedDatabase::checkpoint_now() {
+  if (auto busy = exclusive()) return fail(*std::move(busy));
+  Result<> result;
+  run_task_and_wait([&] {
+    {
+      std::lock_guard lock(mutex_);
+      if (unapplied_.empty()) return;  // all is in the file
+    }
+    if (auto files = open_files(); !files) {
+      result = fail(std::move(files).error());
+    } else {
+      checkpoint({.durable = true});
+    }
+  });
+  return result;
+}
+
 // A reader keeps the -wal from being checkpointed: the newest images of all pages above the last
 // checkpoint become one new record, so that the older ones are not needed any more. At this
 // database's turn.

@@ -30,7 +30,8 @@ struct StatementSample {
 struct StatementInsight {
   std::string sql;
   std::uint64_t count = 0, errors = 0, rows_read = 0, rows_written = 0;
-  std::uint64_t time_us_total = 0, time_us_p50 = 0, time_us_p99 = 0;  // p: within a fifth
+  std::uint64_t time_us_total = 0, time_us_max = 0;
+  std::uint64_t time_us_p50 = 0, time_us_p99 = 0;  // within a fifth
 };
 
 // The statements of one database in windows of an hour, the newest 24 of them. Bounded: 100 texts a
@@ -53,7 +54,8 @@ class StatementInsights {
 
   struct Entry {
     std::string sql;
-    std::uint64_t count = 0, errors = 0, rows_read = 0, rows_written = 0, time_ns = 0;
+    std::uint64_t count = 0, errors = 0, rows_read = 0, rows_written = 0;
+    std::uint64_t time_ns = 0, time_ns_max = 0;
     std::array<std::uint32_t, kBuckets> times{};
   };
   struct Window {

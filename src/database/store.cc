@@ -16,6 +16,7 @@
 #include "database/hosted_database.h"
 #include "database/journal_upkeep.h"
 #include "database/replay.h"
+#include "database/store_folder.h"
 #include "ltx/checksum.h"
 
 namespace offprint::database {
@@ -23,33 +24,11 @@ namespace {
 
 constexpr std::uint64_t kCatalogId = 0;
 
-std::string file_of(const std::string& directory, std::uint64_t id) {
-  return fmt::format("{}/databases/{:016x}.db", directory, id);
-}
-
 DatabaseState never_written(Lineage lineage, Epoch epoch, std::uint32_t page_size) {
   DatabaseState state;
   state.position = {lineage, epoch, TxId{0}, ltx::kEmptyDatabase};
   state.page_size = page_size;
   return state;
-}
-
-// Databases without their journal would be taken for empty ones, and their followers would follow.
-Result<> check_journal_is_there(const StoreOptions& options) {
-  auto has = [&](const char* folder, const char* suffix) -> Result<bool> {
-    OFFPRINT_TRY_ASSIGN(bool there, options.files->exists(options.directory + folder));
-    if (!there) return false;
-    OFFPRINT_TRY_ASSIGN(auto names, options.files->list(options.directory + folder));
-    return std::any_of(names.begin(), names.end(),
-                       [&](const std::string& name) { return name.ends_with(suffix); });
-  };
-  OFFPRINT_TRY_ASSIGN(bool journal, has("/journal", ".seg"));
-  OFFPRINT_TRY_ASSIGN(bool databases, has("/databases", ".db"));
-  if (journal || !databases) return {};
-  return fail(Code::kCorrupt,
-              fmt::format("{0}/databases has databases, but {0}/journal is missing or empty: it "
-                          "belongs to them, and holds their newest transactions",
-                          options.directory));
 }
 
 Result<> check_is_primary(const StoreOptions& options) {
@@ -74,6 +53,7 @@ class StoreImpl final : public Store {
   std::vector<DatabaseInfo> list(const std::string& prefix, const std::string& after,
                                  std::size_t limit, const std::string& contains) override;
   Result<> set_limits(const DatabaseName& name, const DatabaseLimits& limits) override;
+  Result<> checkpoint(const DatabaseName& name) override;
 
   void submit(const DatabaseName& name, std::unique_ptr<Request> request) override;
   void submit(const std::shared_ptr<HeldTransaction>& held,
@@ -110,6 +90,9 @@ class StoreImpl final : public Store {
   Result<std::shared_ptr<HostedDatabase>> get(const DatabaseName& name);
   std::shared_ptr<HostedDatabase> host(const Catalog::Row& row, Replayed replayed);
   Result<> load_catalog(Replay& replay);
+  std::string file_of(std::uint64_t id) const {
+    return database_file(environment_->options.directory, id);
+  }
   Result<> sweep_orphans();
   Result<std::shared_ptr<HostedDatabase>> add(const DatabaseName& name,
                                               const CreateOptions& options,
@@ -156,7 +139,7 @@ Result<> StoreImpl::start() {
   std::string parent =
       std::filesystem::path(options.directory).lexically_normal().parent_path().string();
   OFFPRINT_TRY(options.files->sync_directory(parent.empty() ? "." : parent));
-  OFFPRINT_TRY(check_journal_is_there(options));
+  OFFPRINT_TRY(check_journal_is_there(*options.files, options.directory));
   Replay replay;
   OFFPRINT_TRY_ASSIGN(
       environment_->journal,
@@ -169,11 +152,10 @@ Result<> StoreImpl::start() {
 }
 
 Result<> StoreImpl::load_catalog(Replay& replay) {
-  const std::string& directory = environment_->options.directory;
   HostedDatabase::Identity identity;
   identity.id = kCatalogId;
   identity.name = "_catalog";
-  identity.path = file_of(directory, kCatalogId);
+  identity.path = file_of(kCatalogId);
   catalog_database_ = std::make_shared<HostedDatabase>(
       *environment_, identity,
       replay.take(kCatalogId, never_written(Lineage::random(), Epoch{}, 4096)));
@@ -200,7 +182,7 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
   identity.name = row.name;
   identity.options = row.options;
   identity.created_at_ms = row.created_at_ms;
-  identity.path = file_of(environment_->options.directory, row.id);
+  identity.path = file_of(row.id);
   identity.is_copy = environment_->options.copies;
   auto database =
       std::make_shared<HostedDatabase>(*environment_, std::move(identity), std::move(replayed));
@@ -208,23 +190,12 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
   return database;
 }
 
-// Files of databases that the catalog does not have: left by a drop that was cut short.
 Result<> StoreImpl::sweep_orphans() {
-  const std::string folder = environment_->options.directory + "/databases";
-  std::vector<std::string> known = {file_of(environment_->options.directory, kCatalogId)};
+  std::vector<std::string> known = {file_of(kCatalogId)};
   for (const auto& [name, database] : databases_) known.push_back(database->identity().path);
   for (const auto& [id, dropping] : dropping_) known.push_back(dropping.identity.path);
-  std::sort(known.begin(), known.end());
-  OFFPRINT_TRY_ASSIGN(auto names, environment_->options.files->list(folder));
-  for (const std::string& name : names) {
-    std::string path = folder + "/" + name.substr(0, name.find(".db") + 3);
-    if (name.size() < 19 || name.substr(16, 3) != ".db" ||
-        std::binary_search(known.begin(), known.end(), path))
-      continue;
-    log::info("removing {}/{}: its database was dropped", folder, name);
-    OFFPRINT_TRY(environment_->options.files->remove(folder + "/" + name));
-  }
-  return {};
+  return remove_orphans(*environment_->options.files, environment_->options.directory,
+                        std::move(known));
 }
 
 StoreImpl::~StoreImpl() {
@@ -403,6 +374,11 @@ Result<> StoreImpl::set_limits(const DatabaseName& name, const DatabaseLimits& l
   OFFPRINT_TRY(catalog_->set_limits(database->identity().id, limits));
   database->set_limits(limits);
   return {};
+}
+
+Result<> StoreImpl::checkpoint(const DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->checkpoint_now();
 }
 
 // ---------------------------------------------------------------------------------------------------------

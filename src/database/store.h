@@ -156,6 +156,9 @@ class Store {
                                          std::size_t limit, const std::string& contains = {}) = 0;
   // Blocks. Durable; counts from the next request on. What is larger already stays.
   virtual Result<> set_limits(const DatabaseName& name, const DatabaseLimits& limits) = 0;
+  // Blocks. Brings what is committed into the database's file, as far as readers of older states
+  // leave room.
+  virtual Result<> checkpoint(const DatabaseName& name) = 0;
 
   // Runs a request; its done() is called exactly once, perhaps before this returns (a short read on
   // this very thread). Errors (no such database …) come through done() too.

@@ -87,7 +87,7 @@ Responder with_way_to_primary(Service& service, const HttpRequest& request, bool
   if (service.forwarder == nullptr || spooled) return responder;
   std::string_view method = method_name(request.method);
   std::string_view path = request.target.substr(0, request.target.find('?'));
-  bool is_read = method == "GET" || method == "HEAD";
+  bool is_read = (method == "GET" || method == "HEAD") && !path.starts_with("/v1/namespaces/");
   if (method.empty() || is_read || path.ends_with("/pages") || path == "/v1/stream")
     return responder;
   cluster::ForwardedRequest saved;

@@ -16,7 +16,7 @@ using ::testing::Not;
 
 struct Route {
   const char* method;
-  const char* target;  // %N: a database's name
+  const char* target;  // %N: a database's name; %E: the same with its slash escaped
   const char* body;
   bool open = false;  // without a token
 };
@@ -56,6 +56,15 @@ constexpr Route kRoutes[] = {
     {"POST", "/db/%N/import?format=sql", "SELECT 1"},
     {"GET", "/v1/databases/%N/insights", ""},
     {"PATCH", "/v1/databases/%N", R"({"limits":{"rows":1}})"},
+    {"POST", "/v1/namespaces/%E/create", "{}"},
+    {"POST", "/v1/namespaces/%E/fork/theirs-copy", "{}"},
+    {"POST", "/v1/namespaces/%E/fork/%E", "{}"},
+    {"POST", "/v1/namespaces/%E/checkpoint", ""},
+    {"GET", "/v1/namespaces/%E/config", ""},
+    {"POST", "/v1/namespaces/%E/config", R"({"block_reads":false,"block_writes":false})"},
+    {"GET", "/v1/namespaces/%E/stats", ""},
+    {"DELETE", "/v1/namespaces/%E", ""},
+    {"GET", "/v1/namespaces/%E/unknown", ""},
     {"GET", "/client/v4/accounts/a/d1/database/%N", ""},
     {"DELETE", "/client/v4/accounts/a/d1/database/%N", ""},
     {"PUT", "/client/v4/accounts/a/d1/database/%N", "{}"},
@@ -86,6 +95,10 @@ constexpr Route kRoutes[] = {
 };
 
 std::string named(std::string text, const std::string& name) {
+  std::string escaped = name;
+  if (std::size_t at = escaped.find('/'); at != std::string::npos) escaped.replace(at, 1, "%2F");
+  for (std::size_t at = 0; (at = text.find("%E")) != std::string::npos;)
+    text.replace(at, 2, escaped);
   if (std::size_t at = text.find("%N"); at != std::string::npos) text.replace(at, 2, name);
   return text;
 }
@@ -189,6 +202,9 @@ TEST_F(GateTest, NamesHaveOneSpelling) {
            std::string("/v1/databases/shop/orders/../../bank/accounts"),
            std::string("/v1/databases/bank%2faccounts"),
            std::string("/v1/databases//bank/accounts"),
+           std::string("/v1/namespaces/bank%2faccounts"),
+           std::string("/v1/namespaces/bank/accounts"),
+           std::string("/v1/namespaces/shop%2forders%2f..%2fbank/stats"),
        }) {
     for (const char* method : {"POST", "GET", "DELETE"}) {
       Response response = ask_as(shop, method, target, R"({"sql":"SELECT * FROM money"})");

@@ -37,9 +37,9 @@ Result<std::string> insights_json(Service& service, const database::DatabaseName
     text += "{\"sql\":";
     append_json_string(text, each.sql);
     text += fmt::format(
-        R"(,"count":{},"errors":{},"rows_read":{},"rows_written":{},"time_us":{},"p50_us":{},"p99_us":{}}})",
+        R"(,"count":{},"errors":{},"rows_read":{},"rows_written":{},"time_us":{},"p50_us":{},"p99_us":{},"max_us":{}}})",
         each.count, each.errors, each.rows_read, each.rows_written, each.time_us_total,
-        each.time_us_p50, each.time_us_p99);
+        each.time_us_p50, each.time_us_p99, each.time_us_max);
   }
   return text + "]}\n";
 }

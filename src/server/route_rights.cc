@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "server/hrana_routes.h"
+#include "server/namespaces_api.h"
 #include "server/root_database.h"
 
 namespace offprint::server {
@@ -131,6 +132,22 @@ RouteRight socket_right() {
   return right;
 }
 
+// Of /v1/namespaces/…: that of a fork is the new one, whoever answers looks at its source.
+RouteRight namespace_right(const Address& address, unsigned methods) {
+  static constexpr Rule kShows{"", kAny, Need::kKnows, {}, true};
+  static constexpr Rule kTexts{"", kAny, Need::kVerb, Verb::kDataRead, true};
+  static constexpr Rule kManages{"", kAny, Need::kVerb, Verb::kAdmin, true};
+  Result<NamespaceAddress> asked = parse_namespace_address(address);
+  if (!asked) {
+    RouteRight none = right_of(&kManages, std::nullopt);
+    none.exists = asked.error().code() != Code::kNotFound;
+    return none;
+  }
+  const Rule* rule = asked->action == "stats" ? &kTexts : &kManages;
+  if (asked->action == "config" && methods == kReads) rule = &kShows;
+  return right_of(rule, asked->fork_to ? asked->fork_to : asked->name);
+}
+
 std::string_view verb_text(Verbs verb) {
   std::vector<std::string_view> names = verb.names();
   return names.empty() ? "this" : names.front();
@@ -150,6 +167,7 @@ RouteRight route_right(const Service& service, const HttpRequest& request) {
     if (is_hrana_socket(target->action, request)) return socket_right();
     return right_of(find(kDatabaseRules, target->action, methods), std::move(target->name));
   }
+  if (is_namespace_address(*address)) return namespace_right(*address, methods);
   std::string path = address->path_from(0);
   if (const Rule* rule = find(kAliasRules, path, methods)) {
     Result<database::DatabaseName> name = root_database(service, request);

@@ -15,6 +15,7 @@
 #include "server/insights_api.h"
 #include "server/json_writer.h"
 #include "server/metrics.h"
+#include "server/namespaces_api.h"
 #include "server/query.h"
 #include "server/root_database.h"
 #include "server/route_rights.h"
@@ -174,6 +175,8 @@ void Router::route(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver,
   if (d1::is_rest_request(*address)) {
     return d1::handle_rest(service_, request, *address, std::move(receiver), std::move(responder));
   }
+  if (is_namespace_address(*address))
+    return handle_namespace(service_, request, *address, std::move(responder));
   if (address->segments.empty() || address->segments[0] != "db") {
     return route_root(request, *address, std::move(responder));
   }
