@@ -21,4 +21,9 @@ void Environment::fatal(const Error& error) {
   std::_Exit(1);
 }
 
+std::shared_ptr<StatementMeter> Environment::meter_of(std::uint64_t database_id,
+                                                      const std::string& name) {
+  return std::make_shared<StatementMeter>(insights.of(database_id), usage.of(database_id, name));
+}
+
 }  // namespace offprint::database

@@ -6,7 +6,9 @@
 
 #include "database/executor.h"
 #include "database/insights.h"
+#include "database/statement_meter.h"
 #include "database/store.h"
+#include "database/usage.h"
 #include "database/watchdog.h"
 #include "journal/journal.h"
 
@@ -30,12 +32,15 @@ struct Environment {
 
   // Ends the process, or whatever the options say instead: nothing may be answered any more.
   void fatal(const Error& error);
+  // For statements of that database.
+  std::shared_ptr<StatementMeter> meter_of(std::uint64_t database_id, const std::string& name);
 
   StoreOptions options;
   std::string vfs;  // name of the capture VFS
   std::unique_ptr<journal::Journal> journal;
   Counters counters;
   InsightsOfAll insights;
+  UsageOfAll usage;
   // Called (on a writer thread, must be quick) after transactions: frees journal segments when it
   // is time.
   std::function<void()> upkeep;

@@ -25,6 +25,7 @@ struct StatementSample {
   std::uint64_t rows_read = 0;  // an estimate
   std::uint64_t rows_written = 0;
   bool failed = false;
+  bool is_control = false;  // of transactions: BEGIN and its like
 };
 
 struct StatementInsight {

@@ -17,6 +17,7 @@
 #include "database/journal_upkeep.h"
 #include "database/replay.h"
 #include "database/store_folder.h"
+#include "database/usage_keeper.h"
 #include "ltx/checksum.h"
 
 namespace offprint::database {
@@ -80,6 +81,8 @@ class StoreImpl final : public Store {
   Result<std::vector<Revocation>> revocations() override { return catalog_->revocations(); }
   Result<std::vector<StatementInsight>> insights(const DatabaseName& name, std::int64_t since_ms,
                                                  std::size_t limit) override;
+  Result<std::vector<UsageRecord>> usage(const UsageQuery& query) override;
+  Result<std::vector<UsageRecord>> usage(const DatabaseName& name) override;
   void post_blocking(std::function<void()> work) override {
     environment_->helpers.post(std::move(work));
   }
@@ -106,10 +109,14 @@ class StoreImpl final : public Store {
   void finish_drops();
   std::vector<std::shared_ptr<HostedDatabase>> all();
   JournalUpkeep::Holders holders_of_records(journal::Lsn at_least);
+  std::optional<std::uint64_t> size_of(const std::string& name, std::uint64_t id);
 
   std::unique_ptr<Environment> environment_;
   JournalUpkeep upkeep_{*environment_,
                         [this](journal::Lsn at_least) { return holders_of_records(at_least); }};
+  UsageKeeper usage_keeper_{*environment_, [this](const std::string& name, std::uint64_t id) {
+                              return size_of(name, id);
+                            }};
   std::shared_ptr<HostedDatabase> catalog_database_;
   std::unique_ptr<Catalog> catalog_;
   std::shared_mutex mutex_;
@@ -148,6 +155,7 @@ Result<> StoreImpl::start() {
   journal_begin_ = environment_->journal->end_lsn();
   OFFPRINT_TRY(load_catalog(replay));
   upkeep_.start();
+  usage_keeper_.start(*catalog_);
   return {};
 }
 
@@ -202,6 +210,7 @@ StoreImpl::~StoreImpl() {
   upkeep_.stop();
   Error reason(Code::kUnavailable, "the server is stopping");
   for (const auto& database : all()) database->shut_down(reason, false);
+  usage_keeper_.stop();
   if (catalog_database_) catalog_database_->shut_down(reason, false);
   // Work that is still under way uses this object; helpers give work to writers and the reverse.
   environment_->timers.stop();
@@ -516,6 +525,26 @@ Result<std::vector<StatementInsight>> StoreImpl::insights(const DatabaseName& na
   auto known = environment_->insights.find(database->identity().id);
   if (!known) return std::vector<StatementInsight>();
   return known->read(since_ms, limit);
+}
+
+std::optional<std::uint64_t> StoreImpl::size_of(const std::string& name, std::uint64_t id) {
+  auto database = find(name);
+  if (!database || database->identity().id != id) return std::nullopt;
+  DatabaseInfo info = database->info();
+  return std::uint64_t{info.page_size} * info.page_count;
+}
+
+Result<std::vector<UsageRecord>> StoreImpl::usage(const UsageQuery& query) {
+  OFFPRINT_TRY(usage_keeper_.flush());
+  OFFPRINT_TRY_ASSIGN(auto records, catalog_->usage(query));
+  for (UsageRecord& each : records) each.dropped = !size_of(each.name, each.database_id);
+  return records;
+}
+
+Result<std::vector<UsageRecord>> StoreImpl::usage(const DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY(usage_keeper_.flush());
+  return catalog_->usage_of(database->identity().id, name.text(), usage_keeper_.months_kept());
 }
 
 StoreMetrics StoreImpl::metrics() {

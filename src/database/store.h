@@ -6,12 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/file_system.h"
 #include "base/result.h"
 #include "database/insights.h"
 #include "database/name.h"
 #include "database/replication.h"
 #include "database/request.h"
+#include "database/usage.h"
 #include "journal/journal.h"
 #include "ltx/types.h"
 
@@ -35,6 +37,8 @@ struct StoreOptions {
       256 << 20;  // recent transactions kept for followers, all databases together …
   std::int64_t log_age_max_ms = 3'600'000;  // … and for how long
   std::uint32_t checkpoint_frames = 4'000;  // -wal frames that start a checkpoint
+  int usage_flush_ms = 60'000;              // usage is kept on the disk so often …
+  std::function<std::int64_t()> wall_clock_ms = unix_time_ms;  // … in the months of this clock
   // All databases are copies of another node's: they are written by apply() and replace() alone,
   // and requests that only the primary can answer get kNotPrimary.
   bool copies = false;
@@ -218,6 +222,12 @@ class Store {
   virtual Result<std::vector<StatementInsight>> insights(const DatabaseName& name,
                                                          std::int64_t since_ms,
                                                          std::size_t limit) = 0;
+
+  // What databases were used for in a month, by name and number; dropped ones too. Up to the last
+  // statement that has ended. Blocks.
+  virtual Result<std::vector<UsageRecord>> usage(const UsageQuery& query) = 0;
+  // The months in which this one was used, newest first: this month and twelve before it. Blocks.
+  virtual Result<std::vector<UsageRecord>> usage(const DatabaseName& name) = 0;
 
   // Runs `work` on a helper thread.
   virtual void post_blocking(std::function<void()> work) = 0;

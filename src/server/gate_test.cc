@@ -55,6 +55,8 @@ constexpr Route kRoutes[] = {
     {"POST", "/db/%N/d1-proxy", ""},
     {"POST", "/db/%N/import?format=sql", "SELECT 1"},
     {"GET", "/v1/databases/%N/insights", ""},
+    {"GET", "/v1/databases/%N/usage", ""},
+    {"GET", "/v1/usage", ""},
     {"PATCH", "/v1/databases/%N", R"({"limits":{"rows":1}})"},
     {"POST", "/v1/namespaces/%E/create", "{}"},
     {"POST", "/v1/namespaces/%E/fork/theirs-copy", "{}"},
@@ -148,7 +150,8 @@ TEST_F(GateTest, AnotherTenantsTokenOpensNothing) {
     Response response = ask_as(shop, route.method, named(route.target, "bank/accounts"),
                                named(route.body, "bank/accounts"));
     std::string what = std::string(route.method) + " " + route.target;
-    bool lists = std::string_view(route.target) == "/v1/databases" && *route.body == 0;
+    bool lists = (std::string_view(route.target) == "/v1/databases" && *route.body == 0) ||
+                 std::string_view(route.target) == "/v1/usage";
     EXPECT_EQ(response.status, lists ? 200 : response.status == 404 ? 404 : 403) << what;
     EXPECT_THAT(response.body, Not(HasSubstr("123454321"))) << what;
     EXPECT_THAT(response.body, Not(HasSubstr("\"bank/accounts\""))) << what;

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "server/errors.h"
 #include "server/json_writer.h"
+#include "server/usage_api.h"
 
 namespace offprint::server {
 namespace {
@@ -45,6 +46,24 @@ Result<std::string> insights_json(Service& service, const database::DatabaseName
 }
 
 }  // namespace
+
+std::optional<ReportAddress> parse_report_address(const Address& address) {
+  const auto& segments = address.segments;
+  if (segments.size() < 4 || segments[0] != "v1" || segments[1] != "databases") return std::nullopt;
+  const std::string& report = segments.back();
+  if (report != "insights" && report != "usage") return std::nullopt;
+  std::string name = address.path_from(2);
+  name.resize(name.size() - report.size() - 1);
+  return ReportAddress{std::move(name), report};
+}
+
+void handle_report(Service& service, const ReportAddress& asked, const Address& address,
+                   Responder responder) {
+  Result<database::DatabaseName> name = database::DatabaseName::parse(asked.name);
+  if (!name) return responder.respond(structured_error(name.error()));
+  if (asked.report == "usage") return handle_usage_of(service, *name, std::move(responder));
+  handle_insights(service, *name, address, std::move(responder));
+}
 
 void handle_insights(Service& service, const database::DatabaseName& name, const Address& address,
                      Responder responder) {

@@ -1,10 +1,23 @@
 #pragma once
 
+#include <optional>
+#include <string>
+
 #include "server/address.h"
 #include "server/http_message.h"
 #include "server/service.h"
 
 namespace offprint::server {
+
+// What an address below a database's in /v1/databases tells of it.
+struct ReportAddress {
+  std::string name;    // as it was sent
+  std::string report;  // "insights" or "usage"
+};
+// Nothing: the address is another one.
+std::optional<ReportAddress> parse_report_address(const Address& address);
+void handle_report(Service& service, const ReportAddress& asked, const Address& address,
+                   Responder responder);
 
 // GET /v1/databases/NAME/insights?since=&limit=: what statements cost. docs/protocol/http.md,
 // "Insights".

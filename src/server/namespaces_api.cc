@@ -167,11 +167,14 @@ void keep_top(std::vector<database::StatementInsight>& list, Weight weight) {
 Result<std::string> stats_json(Service& service, const database::DatabaseName& name) {
   OFFPRINT_TRY_ASSIGN(auto info, service.store.info(name));
   OFFPRINT_TRY_ASSIGN(auto statements, service.store.insights(name, 0, SIZE_MAX));
+  OFFPRINT_TRY_ASSIGN(auto months, service.store.usage(name));
   database::StatementInsight sum;
+  for (const database::UsageRecord& each : months) {
+    sum.rows_read += each.count.rows_read;
+    sum.rows_written += each.count.rows_written;
+  }
   for (const auto& each : statements) {
     sum.count += each.count;
-    sum.rows_read += each.rows_read;
-    sum.rows_written += each.rows_written;
     sum.time_us_total += each.time_us_total;
   }
   std::string text = fmt::format(
@@ -199,8 +202,10 @@ Result<std::string> stats_json(Service& service, const database::DatabaseName& n
 }
 
 void stats(Service& service, const database::DatabaseName& name, Responder responder) {
-  Result<std::string> text = stats_json(service, name);
-  responder.respond(text ? json(*std::move(text)) : namespace_error(text.error(), name));
+  respond_from_helper(service, std::move(responder), [&service, name] {
+    Result<std::string> text = stats_json(service, name);
+    return text ? json(*std::move(text)) : namespace_error(text.error(), name);
+  });
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "server/hrana_routes.h"
+#include "server/insights_api.h"
 #include "server/namespaces_api.h"
 #include "server/root_database.h"
 
@@ -57,6 +58,7 @@ constexpr std::array kRootRules = {
     Rule{"v1/databases", kAny, Need::kSomewhere, Verb::kAdmin},
     Rule{"v1/databases/", kReads, Need::kKnows},
     Rule{"v1/databases/", kPosts | kDeletes, Need::kVerb, Verb::kAdmin},
+    Rule{"v1/usage", kAny, Need::kSomewhere, Verb::kAdmin},
     Rule{"v1/jobs", kAny, Need::kSomewhere, Verb::kAdmin},
     Rule{"v1/jobs/", kAny, Need::kSomewhere, Verb::kAdmin},
     Rule{"v1/tokens/revoke", kAny, Need::kEverywhere, Verb::kAdmin},
@@ -174,14 +176,10 @@ RouteRight route_right(const Service& service, const HttpRequest& request) {
     return right_of(rule, name ? std::optional(*name) : std::nullopt);
   }
   if (is_hrana_socket(path, request)) return socket_right();
-  constexpr std::string_view kDatabases = "v1/databases/";
-  constexpr std::string_view kInsights = "/insights";
-  if (path.starts_with(kDatabases) && path.ends_with(kInsights) &&
-      path.size() > kDatabases.size() + kInsights.size()) {
-    // They show the texts of statements on any table.
+  if (auto report = parse_report_address(*address)) {
+    // They show the texts of statements on any table, and what others do.
     static constexpr Rule kRule{"", kAny, Need::kVerb, Verb::kDataRead};
-    path.resize(path.size() - kInsights.size());
-    return right_of(&kRule, name_of(path.substr(kDatabases.size())));
+    return right_of(&kRule, name_of(report->name));
   }
   const Rule* rule = find(kRootRules, path, methods);
   bool names_database = rule != nullptr && rule->path.ends_with('/');

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/clock.h"
 #include "server/query.h"
 #include "server/store_testing.h"
 
@@ -377,6 +378,40 @@ TEST_F(Routes, DatabasesBeginWithASchemaOrACopy) {
   EXPECT_NE(ask("GET", "/v1/databases?contains=op").body.find("{\"databases\":[{\"name\":\"copy\""),
             std::string::npos);
   EXPECT_EQ(ask("GET", "/v1/databases?contains=op").body.find("\"name\":\"q\""), std::string::npos);
+}
+
+TEST_F(Routes, UsageIsToldByMonthsAndByDatabases) {
+  create("q");
+  create("shop/q");
+  query(R"_(["CREATE TABLE t(v)","INSERT INTO t VALUES (1),(2)"])_");
+  post("/db/shop/q/query", R"_({"sql":"SELECT 1"})_");
+  std::string month = database::month_of(unix_time_ms());
+  std::string of_q = R"_("queries":2,"rows_read":0,"rows_written":2,"size_bytes":8192,)_";
+  for (const std::string& path : {std::string("/v1/usage"), "/v1/usage?month=" + month}) {
+    std::string all = ask("GET", path).body;
+    EXPECT_EQ(between(all, "{\"month\":\"", "\""), month);
+    EXPECT_NE(all.find(R"_("databases":[{"name":"q","number":1,)_" + of_q), std::string::npos)
+        << all;
+    EXPECT_LT(all.find("\"name\":\"q\""), all.find("\"name\":\"shop/q\"")) << all;
+  }
+  std::string page = ask("GET", "/v1/usage?limit=1").body;
+  EXPECT_EQ(between(page, "\"next\":\"", "\""), "q:1");
+  std::string rest = ask("GET", "/v1/usage?after=q:1").body;
+  EXPECT_EQ(rest.find("\"name\":\"q\""), std::string::npos) << rest;
+  EXPECT_EQ(ask("GET", "/v1/usage?prefix=shop/&after=q").body.find("next"), std::string::npos);
+  EXPECT_NE(ask("GET", "/v1/databases/q/usage")
+                .body.find("{\"name\":\"q\",\"months\":[{\"month\":\"" + month + "\"," + of_q),
+            std::string::npos);
+  EXPECT_NE(ask("GET", "/v1/databases/shop%2Fq/usage").body.find("\"queries\":1"),
+            std::string::npos);
+  EXPECT_EQ(ask("DELETE", "/v1/databases/q").status, 204);
+  EXPECT_NE(ask("GET", "/v1/usage").body.find("\"dropped\":true"), std::string::npos);
+  EXPECT_EQ(ask("GET", "/v1/usage?month=2000-01").body,
+            "{\"month\":\"2000-01\",\"databases\":[]}\n");
+  for (const char* bad : {"month=2026-13", "limit=0", "limit=10001", "after=q:x"})
+    EXPECT_EQ(ask("GET", std::string("/v1/usage?") + bad).status, 400) << bad;
+  EXPECT_EQ(ask("GET", "/v1/databases/none/usage").status, 404);
+  EXPECT_EQ(ask("DELETE", "/v1/databases/shop/q/usage").status, 405);
 }
 
 TEST_F(Routes, InsightsTellWhatStatementsCost) {
