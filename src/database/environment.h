@@ -6,7 +6,9 @@
 
 #include "database/executor.h"
 #include "database/insights.h"
+#include "database/slow_log.h"
 #include "database/statement_meter.h"
+#include "database/statement_totals.h"
 #include "database/store.h"
 #include "database/usage.h"
 #include "database/watchdog.h"
@@ -27,11 +29,14 @@ struct Environment {
 
   explicit Environment(StoreOptions store_options)
       : options(std::move(store_options)),
+        slow_log(options.slow_ms),
         writers(options.writer_threads),
         helpers(options.helper_threads) {}
 
   // Ends the process, or whatever the options say instead: nothing may be answered any more.
   void fatal(const Error& error);
+  // What the counters say.
+  StoreMetrics metrics() const;
   // For statements of that database.
   std::shared_ptr<StatementMeter> meter_of(std::uint64_t database_id, const std::string& name);
 
@@ -41,6 +46,8 @@ struct Environment {
   Counters counters;
   InsightsOfAll insights;
   UsageOfAll usage;
+  StatementTotals statement_totals;
+  SlowLog slow_log;
   // Called (on a writer thread, must be quick) after transactions: frees journal segments when it
   // is time.
   std::function<void()> upkeep;

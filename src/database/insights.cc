@@ -97,6 +97,7 @@ void normalise_sql(std::string_view sql, std::string& to) {
 }
 
 StatementInsights::~StatementInsights() {
+  entries_ -= static_cast<std::int64_t>(slow_.size());
   for (const Window& window : windows_)
     entries_ -= static_cast<std::int64_t>(window.entries.size());
 }
@@ -202,6 +203,22 @@ std::vector<StatementInsight> StatementInsights::read(std::int64_t since_ms,
   });
   if (list.size() > limit) list.resize(limit);
   return list;
+}
+
+void StatementInsights::add_slow(SlowStatement statement) {
+  std::lock_guard lock(mutex_);
+  if (slow_.size() == kSlowMax) {
+    slow_.pop_front();
+  } else {
+    ++entries_;
+  }
+  slow_.push_back(std::move(statement));
+}
+
+std::vector<SlowStatement> StatementInsights::slow(std::size_t limit) const {
+  std::lock_guard lock(mutex_);
+  auto count = static_cast<std::ptrdiff_t>(std::min(limit, slow_.size()));
+  return {slow_.rbegin(), slow_.rbegin() + count};
 }
 
 std::shared_ptr<StatementInsights> InsightsOfAll::of(std::uint64_t database_id) {

@@ -81,6 +81,8 @@ class StoreImpl final : public Store {
   Result<std::vector<Revocation>> revocations() override { return catalog_->revocations(); }
   Result<std::vector<StatementInsight>> insights(const DatabaseName& name, std::int64_t since_ms,
                                                  std::size_t limit) override;
+  Result<std::vector<SlowStatement>> slow_statements(const DatabaseName& name,
+                                                     std::size_t limit) override;
   Result<std::vector<UsageRecord>> usage(const UsageQuery& query) override;
   Result<std::vector<UsageRecord>> usage(const DatabaseName& name) override;
   void post_blocking(std::function<void()> work) override {
@@ -527,6 +529,14 @@ Result<std::vector<StatementInsight>> StoreImpl::insights(const DatabaseName& na
   return known->read(since_ms, limit);
 }
 
+Result<std::vector<SlowStatement>> StoreImpl::slow_statements(const DatabaseName& name,
+                                                              std::size_t limit) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  auto known = environment_->insights.find(database->identity().id);
+  if (!known) return std::vector<SlowStatement>();
+  return known->slow(limit);
+}
+
 std::optional<std::uint64_t> StoreImpl::size_of(const std::string& name, std::uint64_t id) {
   auto database = find(name);
   if (!database || database->identity().id != id) return std::nullopt;
@@ -548,26 +558,10 @@ Result<std::vector<UsageRecord>> StoreImpl::usage(const DatabaseName& name) {
 }
 
 StoreMetrics StoreImpl::metrics() {
-  const Environment::Counters& counters = environment_->counters;
-  StoreMetrics metrics;
-  {
-    std::shared_lock lock(mutex_);
-    metrics.databases = databases_.size();
-  }
-  metrics.open_databases = counters.open_databases;
-  metrics.requests_read = counters.requests_read;
-  metrics.requests_write = counters.requests_write;
-  metrics.batches = counters.batches;
-  metrics.transactions = counters.transactions;
-  metrics.rejected = counters.rejected;
-  metrics.offenders = counters.offenders;
-  metrics.checkpoints = counters.checkpoints;
-  metrics.recoveries = counters.recoveries;
-  metrics.queue_length =
-      static_cast<std::uint64_t>(std::max<std::int64_t>(0, counters.queue_length));
-  metrics.journal_syncs = environment_->journal->sync_count();
+  StoreMetrics metrics = environment_->metrics();
   metrics.journal_bytes = environment_->journal->end_lsn().value - journal_begin_.value;
-  metrics.journal_disk_bytes = environment_->journal->disk_bytes();
+  std::shared_lock lock(mutex_);
+  metrics.databases = databases_.size();
   return metrics;
 }
 

@@ -13,6 +13,7 @@
 #include "database/name.h"
 #include "database/replication.h"
 #include "database/request.h"
+#include "database/statement_totals.h"
 #include "database/usage.h"
 #include "journal/journal.h"
 #include "ltx/types.h"
@@ -37,6 +38,7 @@ struct StoreOptions {
       256 << 20;  // recent transactions kept for followers, all databases together …
   std::int64_t log_age_max_ms = 3'600'000;  // … and for how long
   std::uint32_t checkpoint_frames = 4'000;  // -wal frames that start a checkpoint
+  int slow_ms = 1'000;                      // a statement is slow from here on; 0: none is
   int usage_flush_ms = 60'000;              // usage is kept on the disk so often …
   std::function<std::int64_t()> wall_clock_ms = unix_time_ms;  // … in the months of this clock
   // All databases are copies of another node's: they are written by apply() and replace() alone,
@@ -136,6 +138,7 @@ struct StoreMetrics {
                 batches = 0, transactions = 0, rejected = 0, offenders = 0, journal_syncs = 0,
                 journal_bytes = 0, journal_disk_bytes = 0, checkpoints = 0, recoveries = 0,
                 queue_length = 0;
+  StatementSums statements;
 };
 
 // Thread: any. Methods marked "blocks" may wait for the disk: not for I/O threads (use
@@ -223,6 +226,10 @@ class Store {
                                                          std::int64_t since_ms,
                                                          std::size_t limit) = 0;
 
+  // Its last statements that took StoreOptions::slow_ms or longer, newest first; since the process
+  // began at most, and 100. From memory.
+  virtual Result<std::vector<SlowStatement>> slow_statements(const DatabaseName& name,
+                                                             std::size_t limit) = 0;
   // What databases were used for in a month, by name and number; dropped ones too. Up to the last
   // statement that has ended. Blocks.
   virtual Result<std::vector<UsageRecord>> usage(const UsageQuery& query) = 0;

@@ -56,6 +56,7 @@ constexpr Route kRoutes[] = {
     {"POST", "/db/%N/import?format=sql", "SELECT 1"},
     {"GET", "/v1/databases/%N/insights", ""},
     {"GET", "/v1/databases/%N/usage", ""},
+    {"GET", "/v1/databases/%N/slow", ""},
     {"GET", "/v1/usage", ""},
     {"PATCH", "/v1/databases/%N", R"({"limits":{"rows":1}})"},
     {"POST", "/v1/namespaces/%E/create", "{}"},

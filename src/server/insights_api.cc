@@ -45,13 +45,29 @@ Result<std::string> insights_json(Service& service, const database::DatabaseName
   return text + "]}\n";
 }
 
+Result<std::string> slow_json(Service& service, const database::DatabaseName& name,
+                              const Address& address) {
+  OFFPRINT_TRY_ASSIGN(auto limit, number(address, "limit", 100, kLimitMax));
+  OFFPRINT_TRY_ASSIGN(auto list,
+                      service.store.slow_statements(name, static_cast<std::size_t>(limit)));
+  std::string text = "{\"statements\":[";
+  for (const database::SlowStatement& each : list) {
+    if (text.back() == '}') text += ',';
+    text += "{\"at\":\"" + format_rfc3339(each.at_ms) + "\",\"sql\":";
+    append_json_string(text, each.sql);
+    text += fmt::format(R"(,"time_us":{},"rows_read":{},"rows_written":{},"failed":{}}})",
+                        each.time_us, each.rows_read, each.rows_written, each.failed);
+  }
+  return text + "]}\n";
+}
+
 }  // namespace
 
 std::optional<ReportAddress> parse_report_address(const Address& address) {
   const auto& segments = address.segments;
   if (segments.size() < 4 || segments[0] != "v1" || segments[1] != "databases") return std::nullopt;
   const std::string& report = segments.back();
-  if (report != "insights" && report != "usage") return std::nullopt;
+  if (report != "insights" && report != "usage" && report != "slow") return std::nullopt;
   std::string name = address.path_from(2);
   name.resize(name.size() - report.size() - 1);
   return ReportAddress{std::move(name), report};
@@ -62,16 +78,29 @@ void handle_report(Service& service, const ReportAddress& asked, const Address& 
   Result<database::DatabaseName> name = database::DatabaseName::parse(asked.name);
   if (!name) return responder.respond(structured_error(name.error()));
   if (asked.report == "usage") return handle_usage_of(service, *name, std::move(responder));
+  if (asked.report == "slow") return handle_slow(service, *name, address, std::move(responder));
   handle_insights(service, *name, address, std::move(responder));
 }
 
-void handle_insights(Service& service, const database::DatabaseName& name, const Address& address,
-                     Responder responder) {
-  Result<std::string> text = insights_json(service, name, address);
+namespace {
+
+void respond_with(Result<std::string> text, Responder responder) {
   if (!text) return responder.respond(structured_error(text.error()));
   Response response;
   response.body = *std::move(text);
   responder.respond(std::move(response));
+}
+
+}  // namespace
+
+void handle_insights(Service& service, const database::DatabaseName& name, const Address& address,
+                     Responder responder) {
+  respond_with(insights_json(service, name, address), std::move(responder));
+}
+
+void handle_slow(Service& service, const database::DatabaseName& name, const Address& address,
+                 Responder responder) {
+  respond_with(slow_json(service, name, address), std::move(responder));
 }
 
 }  // namespace offprint::server

@@ -414,6 +414,31 @@ TEST_F(Routes, UsageIsToldByMonthsAndByDatabases) {
   EXPECT_EQ(ask("DELETE", "/v1/databases/shop/q/usage").status, 405);
 }
 
+TEST_F(Routes, SlowStatementsAreListedAndCounted) {
+  options.slow_ms = 1;
+  close();
+  open();
+  create("q");
+  query(
+      R"_({"sql":"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT max(i) FROM n"})_");
+  std::string slow = ask("GET", "/v1/databases/q/slow?limit=1").body;
+  EXPECT_EQ(slow.find("{\"statements\":[{\"at\":\"20"), 0u) << slow;
+  for (const char* field : {"\"sql\":\"WITH RECURSIVE", "\"time_us\":", "\"rows_read\":",
+                            "\"rows_written\":0,", "\"failed\":false}"})
+    EXPECT_NE(slow.find(field), std::string::npos) << slow;
+  EXPECT_EQ(ask("GET", "/v1/databases/q/slow?limit=0").status, 400);
+  EXPECT_EQ(ask("GET", "/v1/databases/none/slow").status, 404);
+  std::string metrics = ask("GET", "/metrics").body;
+  for (const char* line :
+       {"\noffprint_statements_total 1\n", "\n# TYPE offprint_statement_seconds histogram\n",
+        "\noffprint_statement_seconds_bucket{le=\"0.0001\"} 0\n",
+        "\noffprint_statement_seconds_bucket{le=\"+Inf\"} 1\n",
+        "\noffprint_statement_seconds_sum 0.", "\noffprint_statement_seconds_count 1\n",
+        "\noffprint_rows_read_total ", "\noffprint_rows_written_total 0\n",
+        "\noffprint_slow_statements_total 1\n"})
+    EXPECT_NE(metrics.find(line), std::string::npos) << line << metrics;
+}
+
 TEST_F(Routes, InsightsTellWhatStatementsCost) {
   post("/v1/databases", R"_({"name":"shop/q"})_", 201);
   post("/db/shop/q/query",
