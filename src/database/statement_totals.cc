@@ -29,7 +29,7 @@ std::size_t StatementTotals::shard_of_thread() {
 void StatementTotals::record(const StatementSample& sample) {
   Shard& shard = shards_[shard_of_thread() % shards_.size()];
   auto add = [](std::atomic<std::uint64_t>& to, std::uint64_t value) {
-    to.fetch_add(value, std::memory_order_relaxed);
+    if (value != 0) to.fetch_add(value, std::memory_order_relaxed);
   };
   add(shard.by_time[bucket_of(sample.time)], 1);
   add(shard.time_ns, static_cast<std::uint64_t>(sample.time.count()));

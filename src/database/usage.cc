@@ -20,8 +20,10 @@ std::chrono::year_month parse_month(std::string_view text) {
 
 void UsageCounters::add(const UsageCount& count) {
   queries_.fetch_add(count.queries, std::memory_order_relaxed);
-  rows_read_.fetch_add(count.rows_read, std::memory_order_relaxed);
-  rows_written_.fetch_add(count.rows_written, std::memory_order_relaxed);
+  // Most statements only read, or only write: a locked addition costs some 20 ns.
+  if (count.rows_read != 0) rows_read_.fetch_add(count.rows_read, std::memory_order_relaxed);
+  if (count.rows_written != 0)
+    rows_written_.fetch_add(count.rows_written, std::memory_order_relaxed);
 }
 
 UsageCount UsageCounters::take() {
