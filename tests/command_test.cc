@@ -130,6 +130,13 @@ TEST_F(CommandTest, AScriptComesBackAsItWas) {
   EXPECT_THAT(json.out, HasSubstr("\"state\":\"done\""));
   EXPECT_THAT(server_.run({"db", "insights", "a"}).out,
               HasSubstr("  INSERT INTO keyed VALUES (?)\n"));
+  EXPECT_THAT(server_.run({"db", "usage"}).out, HasSubstr("a\t"));
+  Finished usage = server_.run({"db", "usage", "a"});
+  EXPECT_EQ(usage.exit_code, kDone) << usage.err;
+  EXPECT_EQ(server_.run({"db", "usage", "a", "--month", "2000-01"}).out.find("20"),
+            std::string::npos);
+  EXPECT_THAT(server_.run({"db", "usage", "--json"}).out, HasSubstr("{\"name\":\"a\","));
+  EXPECT_THAT(refusal({"db", "usage", "--month", "x"}, kFailed), HasSubstr("must be a month"));
 }
 
 TEST_F(CommandTest, RowsGoInAndOutOfTables) {

@@ -1,6 +1,8 @@
 // Yesterday's files: what a server of an earlier version left behind, killed, is recovered and
 // served, and its replicas go on. tests/formats/make made the archives. What is newer
 // is refused: JournalDamage.NewerFormatsAreRefusedUntouched and its like beside the code.
+#include <algorithm>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -63,8 +65,14 @@ TEST_P(CompatibilityTest, AReplicaGoesOnWithoutACopy) {
   EXPECT_EQ(StockReader(replica).query("SELECT count(*) FROM big"), "[[80000]]");
 }
 
-INSTANTIATE_TEST_SUITE_P(Versions, CompatibilityTest, ::testing::Values("0.1"),
-                         [](const auto&) { return std::string("of_0_1"); });
+INSTANTIATE_TEST_SUITE_P(Versions, CompatibilityTest, ::testing::Values("0.1", "0.1-catalog-2"),
+                         [](const auto& archive) {
+                           std::string name = "of_" + archive.param;
+                           std::replace_if(
+                               name.begin(), name.end(),
+                               [](char c) { return c == '.' || c == '-'; }, '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace offprint::testing

@@ -280,6 +280,29 @@ TEST_F(SessionTest, ALostPrimary) {
   ASSERT_TRUE(wait_for_copy(chained_));
 }
 
+// Configuration is asked of and given to the primary, whoever is asked.
+TEST_F(SessionTest, NamespacesAreManagedAtThePrimary) {
+  HttpConnection client(chained_.port());
+  auto ask = [&](const char* method, const char* target, const char* body = "") {
+    auto answer = client.request(method, target, body);
+    EXPECT_TRUE(answer && answer->status == 200) << target << (answer ? answer->body : "");
+    return answer ? answer->body : "";
+  };
+  ask("POST", "/v1/namespaces/made/create", "{}");
+  ask("POST", "/v1/namespaces/log/fork/forked");
+  ask("POST", "/v1/namespaces/log/checkpoint");
+  ask("POST", "/v1/namespaces/made/config",
+      R"({"block_reads":false,"block_writes":true,"block_reason":"moved"})");
+  std::string config = ask("GET", "/v1/namespaces/made/config");
+  EXPECT_NE(config.find("\"block_reason\":\"moved\""), std::string::npos) << config;
+  auto there = primary_.request("GET", "/v1/databases/made");
+  ASSERT_TRUE(there);
+  EXPECT_NE(there->body.find("\"writes_blocked\":true"), std::string::npos) << there->body;
+  ask("DELETE", "/v1/namespaces/forked");
+  EXPECT_EQ(primary_.request("GET", "/v1/databases/forked")->status, 404);
+  EXPECT_NE(ask("GET", "/v1/namespaces/log/stats").find("\"query_count\":"), std::string::npos);
+}
+
 // A transaction with a client of a copy: its statements meet at the primary.
 TEST_F(SessionTest, InteractiveTransactionsGoToThePrimary) {
   HttpConnection client(far_.port());

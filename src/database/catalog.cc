@@ -34,6 +34,11 @@ constexpr const char* kSteps[] = {
     "WITHOUT ROWID;"
     "CREATE TABLE token_watermarks(database TEXT PRIMARY KEY, not_before_s INTEGER NOT NULL) "
     "STRICT, WITHOUT ROWID",
+    // 3: what databases were used for, by month ("2026-11"); also dropped ones
+    "CREATE TABLE usage(month TEXT NOT NULL, name TEXT NOT NULL, database_id INTEGER NOT NULL,"
+    " queries INTEGER NOT NULL, rows_read INTEGER NOT NULL, rows_written INTEGER NOT NULL,"
+    " size_bytes INTEGER NOT NULL, size_bytes_max INTEGER NOT NULL,"
+    " PRIMARY KEY(month, name, database_id)) STRICT, WITHOUT ROWID",
 };
 constexpr std::int64_t kFormatVersion = std::size(kSteps);
 
@@ -108,6 +113,23 @@ Catalog::Row read_row(const sqlite::Statement& row) {
   result.limits.reads_blocked = row.column_int(13) != 0;
   result.limits.block_reason = row.column_text(14);
   return result;
+}
+
+constexpr const char* kUsageColumns =
+    "SELECT month, database_id, name, queries, rows_read, rows_written, size_bytes, "
+    "size_bytes_max FROM usage ";
+
+UsageRecord read_usage(const sqlite::Statement& row) {
+  UsageRecord record;
+  record.month = row.column_text(0);
+  record.database_id = static_cast<std::uint64_t>(row.column_int(1));
+  record.name = row.column_text(2);
+  record.count.queries = static_cast<std::uint64_t>(row.column_int(3));
+  record.count.rows_read = static_cast<std::uint64_t>(row.column_int(4));
+  record.count.rows_written = static_cast<std::uint64_t>(row.column_int(5));
+  record.size_bytes = static_cast<std::uint64_t>(row.column_int(6));
+  record.size_bytes_max = static_cast<std::uint64_t>(row.column_int(7));
+  return record;
 }
 
 }  // namespace
@@ -244,6 +266,69 @@ Result<std::vector<Revocation>> Catalog::revocations() {
     return {};
   }));
   return all;
+}
+
+Result<> Catalog::add_usage(const std::vector<UsageRecord>& records) {
+  return run([&](Session& session) -> Result<> {
+    for (const UsageRecord& each : records) {
+      auto number = [](std::uint64_t value) { return static_cast<std::int64_t>(value); };
+      // A size of 0 is not known.
+      OFFPRINT_TRY(execute(
+          session,
+          "INSERT INTO usage VALUES(?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+          "queries = queries + excluded.queries, rows_read = rows_read + excluded.rows_read, "
+          "rows_written = rows_written + excluded.rows_written, "
+          "size_bytes = iif(excluded.size_bytes = 0, size_bytes, excluded.size_bytes), "
+          "size_bytes_max = max(size_bytes_max, excluded.size_bytes_max)",
+          {each.month, each.name, number(each.database_id), number(each.count.queries),
+           number(each.count.rows_read), number(each.count.rows_written), number(each.size_bytes),
+           number(each.size_bytes_max)}));
+    }
+    return {};
+  });
+}
+
+Result<> Catalog::forget_usage_before(const std::string& month) {
+  return run([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(execute(session, "DELETE FROM usage WHERE month < ?", {month}));
+    return {};
+  });
+}
+
+Result<std::vector<UsageRecord>> Catalog::usage(const UsageQuery& query) {
+  std::vector<UsageRecord> records;
+  // Behind every name that begins with the prefix: no byte of a name is 0x7f.
+  std::string end = query.prefix + '\x7f';
+  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+    records.clear();
+    OFFPRINT_TRY(
+        execute(session,
+                std::string(kUsageColumns) +
+                    "WHERE month = ? AND name >= ? AND name < ? AND (name, database_id) > (?, ?) "
+                    "ORDER BY name, database_id LIMIT ?",
+                {query.month, query.prefix, end, query.after_name,
+                 static_cast<std::int64_t>(std::min<std::uint64_t>(query.after_id, INT64_MAX)),
+                 static_cast<std::int64_t>(query.limit)},
+                [&](const auto& row) { records.push_back(read_usage(row)); }));
+    return {};
+  }));
+  return records;
+}
+
+Result<std::vector<UsageRecord>> Catalog::usage_of(std::uint64_t id, const std::string& name,
+                                                   std::vector<std::string> months) {
+  std::vector<UsageRecord> records;
+  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+    records.clear();
+    for (const std::string& month : months) {
+      OFFPRINT_TRY(execute(
+          session, std::string(kUsageColumns) + "WHERE month = ? AND name = ? AND database_id = ?",
+          {month, name, static_cast<std::int64_t>(id)},
+          [&](const auto& row) { records.push_back(read_usage(row)); }));
+    }
+    return {};
+  }));
+  return records;
 }
 
 }  // namespace offprint::database

@@ -11,6 +11,7 @@
 #include "database/hosted_database.h"
 #include "database/name.h"
 #include "database/store.h"
+#include "database/usage.h"
 
 namespace offprint::database {
 
@@ -40,10 +41,17 @@ class Catalog {
   // Removes it, remembering `epoch` so that a database of the same name starts above it.
   Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch);
 
-  // The first one makes a catalog of format version 2, which programs that would not look at it
-  // refuse. Drops entries of tokens that have expired.
+  // Drops entries of tokens that have expired.
   Result<> revoke(const Revocation& revocation);
   Result<std::vector<Revocation>> revocations();
+
+  // Adds the counts to what is there. A size of 0 is not known.
+  Result<> add_usage(const std::vector<UsageRecord>& records);
+  Result<> forget_usage_before(const std::string& month);
+  Result<std::vector<UsageRecord>> usage(const UsageQuery& query);
+  // Of these months those in which it was used, in their order.
+  Result<std::vector<UsageRecord>> usage_of(std::uint64_t id, const std::string& name,
+                                            std::vector<std::string> months);
 
  private:
   // Runs `work` as one transaction of the catalog and waits until it is durable.

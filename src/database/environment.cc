@@ -1,5 +1,6 @@
 #include "database/environment.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "base/log.h"
@@ -19,6 +20,32 @@ void Environment::fatal(const Error& error) {
   if (options.on_fatal) return options.on_fatal(error);
   log::error("stopping at once, to recover at the next start: {}", error.message());
   std::_Exit(1);
+}
+
+StoreMetrics Environment::metrics() const {
+  StoreMetrics metrics;
+  metrics.open_databases = counters.open_databases;
+  metrics.requests_read = counters.requests_read;
+  metrics.requests_write = counters.requests_write;
+  metrics.batches = counters.batches;
+  metrics.transactions = counters.transactions;
+  metrics.rejected = counters.rejected;
+  metrics.offenders = counters.offenders;
+  metrics.checkpoints = counters.checkpoints;
+  metrics.recoveries = counters.recoveries;
+  metrics.queue_length =
+      static_cast<std::uint64_t>(std::max<std::int64_t>(0, counters.queue_length));
+  metrics.journal_syncs = journal->sync_count();
+  metrics.journal_disk_bytes = journal->disk_bytes();
+  metrics.statements = statement_totals.read();
+  metrics.statements.slow = slow_log.count();
+  return metrics;
+}
+
+std::shared_ptr<StatementMeter> Environment::meter_of(std::uint64_t database_id,
+                                                      const std::string& name) {
+  return std::make_shared<StatementMeter>(name, insights.of(database_id),
+                                          usage.of(database_id, name), statement_totals, slow_log);
 }
 
 }  // namespace offprint::database

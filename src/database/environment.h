@@ -6,7 +6,11 @@
 
 #include "database/executor.h"
 #include "database/insights.h"
+#include "database/slow_log.h"
+#include "database/statement_meter.h"
+#include "database/statement_totals.h"
 #include "database/store.h"
+#include "database/usage.h"
 #include "database/watchdog.h"
 #include "journal/journal.h"
 
@@ -25,17 +29,25 @@ struct Environment {
 
   explicit Environment(StoreOptions store_options)
       : options(std::move(store_options)),
+        slow_log(options.slow_ms),
         writers(options.writer_threads),
         helpers(options.helper_threads) {}
 
   // Ends the process, or whatever the options say instead: nothing may be answered any more.
   void fatal(const Error& error);
+  // What the counters say.
+  StoreMetrics metrics() const;
+  // For statements of that database.
+  std::shared_ptr<StatementMeter> meter_of(std::uint64_t database_id, const std::string& name);
 
   StoreOptions options;
   std::string vfs;  // name of the capture VFS
   std::unique_ptr<journal::Journal> journal;
   Counters counters;
   InsightsOfAll insights;
+  UsageOfAll usage;
+  StatementTotals statement_totals;
+  SlowLog slow_log;
   // Called (on a writer thread, must be quick) after transactions: frees journal segments when it
   // is time.
   std::function<void()> upkeep;

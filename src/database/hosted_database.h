@@ -94,6 +94,8 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   std::optional<LogEntry> oldest_log_entry();
   // Makes records before `lsn` unneeded: checkpoints and writes the state again. Blocks.
   void let_go_of(journal::Lsn lsn);
+  // See Store::checkpoint.
+  Result<> checkpoint_now();
 
  private:
   friend class HostedSnapshot;

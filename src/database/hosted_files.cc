@@ -57,7 +57,7 @@ Result<std::shared_ptr<OpenFiles>> HostedDatabase::open_files() {
   options.create = identity_.options;
   options.watchdog = &environment_.watchdog;
   options.is_copy = identity_.is_copy;
-  if (identity_.id != 0) options.insights = environment_.insights.of(identity_.id);
+  if (identity_.id != 0) options.meter = environment_.meter_of(identity_.id, identity_.name);
   auto files = OpenFiles::open(options, *environment_.journal, state,
                                [this](const DatabaseState& next, const sqlite::WalPoint& point,
                                       const LogEntry& entry) { on_decided(next, point, entry); });
@@ -430,6 +430,23 @@ void HostedDatabase::let_go_of(journal::Lsn lsn) {
                 written.error().message());
     }
   });
+}
+
+Result<> HostedDatabase::checkpoint_now() {
+  if (auto busy = exclusive()) return fail(*std::move(busy));
+  Result<> result;
+  run_task_and_wait([&] {
+    {
+      std::lock_guard lock(mutex_);
+      if (unapplied_.empty()) return;  // all is in the file
+    }
+    if (auto files = open_files(); !files) {
+      result = fail(std::move(files).error());
+    } else {
+      checkpoint({.durable = true});
+    }
+  });
+  return result;
 }
 
 // A reader keeps the -wal from being checkpointed: the newest images of all pages above the last

@@ -97,6 +97,7 @@ void normalise_sql(std::string_view sql, std::string& to) {
 }
 
 StatementInsights::~StatementInsights() {
+  entries_ -= static_cast<std::int64_t>(slow_.size());
   for (const Window& window : windows_)
     entries_ -= static_cast<std::int64_t>(window.entries.size());
 }
@@ -155,6 +156,7 @@ void StatementInsights::record(std::string_view sql, const StatementSample& samp
   entry.rows_read += sample.rows_read;
   entry.rows_written += sample.rows_written;
   entry.time_ns += time_ns;
+  entry.time_ns_max = std::max(entry.time_ns_max, time_ns);
   ++entry.times[bucket_of(time_ns / 1000)];
 }
 
@@ -172,6 +174,7 @@ std::vector<StatementInsight> StatementInsights::read(std::int64_t since_ms,
         sum.rows_read += each.rows_read;
         sum.rows_written += each.rows_written;
         sum.time_ns += each.time_ns;
+        sum.time_ns_max = std::max(sum.time_ns_max, each.time_ns_max);
         for (std::size_t i = 0; i < kBuckets; ++i) sum.times[i] += each.times[i];
       }
     }
@@ -183,7 +186,8 @@ std::vector<StatementInsight> StatementInsights::read(std::int64_t since_ms,
                              .errors = entry.errors,
                              .rows_read = entry.rows_read,
                              .rows_written = entry.rows_written,
-                             .time_us_total = entry.time_ns / 1000};
+                             .time_us_total = entry.time_ns / 1000,
+                             .time_us_max = entry.time_ns_max / 1000};
     std::uint64_t passed = 0;
     for (std::size_t i = 0; i < kBuckets; ++i) {
       std::uint64_t upto = passed + entry.times[i];
@@ -199,6 +203,22 @@ std::vector<StatementInsight> StatementInsights::read(std::int64_t since_ms,
   });
   if (list.size() > limit) list.resize(limit);
   return list;
+}
+
+void StatementInsights::add_slow(SlowStatement statement) {
+  std::lock_guard lock(mutex_);
+  if (slow_.size() == kSlowMax) {
+    slow_.pop_front();
+  } else {
+    ++entries_;
+  }
+  slow_.push_back(std::move(statement));
+}
+
+std::vector<SlowStatement> StatementInsights::slow(std::size_t limit) const {
+  std::lock_guard lock(mutex_);
+  auto count = static_cast<std::ptrdiff_t>(std::min(limit, slow_.size()));
+  return {slow_.rbegin(), slow_.rbegin() + count};
 }
 
 std::shared_ptr<StatementInsights> InsightsOfAll::of(std::uint64_t database_id) {

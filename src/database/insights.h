@@ -3,6 +3,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -25,12 +26,21 @@ struct StatementSample {
   std::uint64_t rows_read = 0;  // an estimate
   std::uint64_t rows_written = 0;
   bool failed = false;
+  bool is_control = false;  // of transactions: BEGIN and its like
+};
+
+struct SlowStatement {
+  std::int64_t at_ms = 0;  // when it ended, Unix time
+  std::string sql;         // normalised
+  std::uint64_t time_us = 0, rows_read = 0, rows_written = 0;
+  bool failed = false;
 };
 
 struct StatementInsight {
   std::string sql;
   std::uint64_t count = 0, errors = 0, rows_read = 0, rows_written = 0;
-  std::uint64_t time_us_total = 0, time_us_p50 = 0, time_us_p99 = 0;  // p: within a fifth
+  std::uint64_t time_us_total = 0, time_us_max = 0;
+  std::uint64_t time_us_p50 = 0, time_us_p99 = 0;  // within a fifth
 };
 
 // The statements of one database in windows of an hour, the newest 24 of them. Bounded: 100 texts a
@@ -46,14 +56,21 @@ class StatementInsights {
   // What began at `since_ms` (Unix time) or later, by hours; most time first.
   std::vector<StatementInsight> read(std::int64_t since_ms, std::size_t limit) const;
 
+  // The last 100 are kept.
+  void add_slow(SlowStatement statement);
+  // Newest first.
+  std::vector<SlowStatement> slow(std::size_t limit) const;
+
  private:
   static constexpr std::size_t kWindowsMax = 24;
   static constexpr std::size_t kTextsMax = 100;
+  static constexpr std::size_t kSlowMax = 100;
   static constexpr std::size_t kBuckets = 72;  // four an octave from 1 µs on
 
   struct Entry {
     std::string sql;
-    std::uint64_t count = 0, errors = 0, rows_read = 0, rows_written = 0, time_ns = 0;
+    std::uint64_t count = 0, errors = 0, rows_read = 0, rows_written = 0;
+    std::uint64_t time_ns = 0, time_ns_max = 0;
     std::array<std::uint32_t, kBuckets> times{};
   };
   struct Window {
@@ -68,7 +85,8 @@ class StatementInsights {
 
   std::atomic<std::int64_t>& entries_;  // of all databases
   mutable std::mutex mutex_;
-  std::list<Window> windows_;  // newest first; guarded by mutex_
+  std::list<Window> windows_;       // newest first; guarded by mutex_
+  std::deque<SlowStatement> slow_;  // newest last; guarded by mutex_
 };
 
 // Those of all databases, within a bound: the ones used longest ago are forgotten. Thread: any.

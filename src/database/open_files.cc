@@ -63,7 +63,7 @@ Result<> OpenFiles::open_writer() {
   user.foreign_keys = options_.create.foreign_keys;
   user.encoding = options_.create.encoding;
   user.watchdog = options_.watchdog;
-  user.insights = options_.insights;
+  user.meter = options_.meter;
   OFFPRINT_TRY_ASSIGN(writer_, UserConnection::open(options_.path, user));
   OFFPRINT_TRY_ASSIGN(std::string mode, writer_->connection().query_text("PRAGMA journal_mode"));
   if (mode != "wal") {  // another program has left it
@@ -110,7 +110,7 @@ Result<LentReader> OpenFiles::take_reader() {
   user.foreign_keys = options_.create.foreign_keys;
   user.encoding = options_.create.encoding;
   user.watchdog = options_.watchdog;
-  user.insights = options_.insights;
+  user.meter = options_.meter;
   user.reads_only = true;
   OFFPRINT_TRY_ASSIGN(reader.connection, UserConnection::open(options_.path, user));
   return reader;

@@ -63,26 +63,33 @@ Result<StatementResult> SessionBase::execute(const SqlStatement& statement, RowS
   if (lost()) return lose(lost_);
   OFFPRINT_TRY_ASSIGN(auto lease, prepare(statement.sql));
   OFFPRINT_TRY(bind_arguments(lease->statement, statement));
-  StatementInsights* insights = connection_.insights();
-  if (insights == nullptr) return run(lease, sink);
   auto start = SteadyClock::now();
   auto result = run(lease, sink);
-  if (lost()) return result;  // it runs again
+  if (!lost()) take_down(lease->kind, statement.sql, start, result);
+  return result;
+}
+
+// What it cost. Not of one that runs again.
+void SessionBase::take_down(StatementKind kind, std::string_view sql, SteadyClock::time_point start,
+                            const Result<StatementResult>& result) {
+  StatementMeter* meter = connection_.meter();
+  if (meter == nullptr) return;
   StatementSample sample;
   sample.time = SteadyClock::now() - start;
   sample.failed = !result;
+  sample.is_control = kind != StatementKind::kPlain && kind != StatementKind::kVacuum;
   if (result) {
     sample.rows_read = result->rows_read;
     sample.rows_written = result->rows_written;
   }
-  insights->record(statement.sql, sample);
-  return result;
+  meter->record(sql, sample);
 }
 
 Result<StatementResult> SessionBase::execute_next(Script& script, RowSink& sink) {
   if (lost()) return lose(lost_);
   std::string_view rest;
   OFFPRINT_TRY_ASSIGN(auto lease, connection_.prepare(script.sql, &rest));
+  std::string_view text = script.sql.substr(0, script.sql.size() - rest.size());
   script.sql = rest;
   if (!lease->statement) return StatementResult();
   auto count = static_cast<std::size_t>(sqlite3_bind_parameter_count(lease->statement.handle()));
@@ -95,7 +102,10 @@ Result<StatementResult> SessionBase::execute_next(Script& script, RowSink& sink)
     OFFPRINT_TRY(lease->statement.bind_value(static_cast<int>(i) + 1, script.args[i]));
   }
   script.args = script.args.subspan(count);
-  return run(lease, sink);
+  auto start = SteadyClock::now();
+  auto result = run(lease, sink);
+  if (!lost()) take_down(lease->kind, text, start, result);
+  return result;
 }
 
 Result<> SessionBase::execute_script(std::string_view sql) {
@@ -103,7 +113,12 @@ Result<> SessionBase::execute_script(std::string_view sql) {
   while (!lost() && !skip_blanks(sql).empty()) {
     std::string_view rest;
     OFFPRINT_TRY_ASSIGN(auto lease, prepare(sql, &rest));
-    if (lease->statement) OFFPRINT_TRY(run(lease, sink));
+    if (lease->statement) {
+      auto start = SteadyClock::now();
+      auto result = run(lease, sink);
+      if (!lost()) take_down(lease->kind, sql.substr(0, sql.size() - rest.size()), start, result);
+      if (!result) return fail(std::move(result).error());
+    }
     sql = rest;
   }
   return {};

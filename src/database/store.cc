@@ -17,6 +17,8 @@
 #include "database/hosted_database.h"
 #include "database/journal_upkeep.h"
 #include "database/replay.h"
+#include "database/store_folder.h"
+#include "database/usage_keeper.h"
 #include "ltx/checksum.h"
 
 namespace offprint::database {
@@ -24,33 +26,11 @@ namespace {
 
 constexpr std::uint64_t kCatalogId = 0;
 
-std::string file_of(const std::string& directory, std::uint64_t id) {
-  return fmt::format("{}/databases/{:016x}.db", directory, id);
-}
-
 DatabaseState never_written(Lineage lineage, Epoch epoch, std::uint32_t page_size) {
   DatabaseState state;
   state.position = {lineage, epoch, TxId{0}, ltx::kEmptyDatabase};
   state.page_size = page_size;
   return state;
-}
-
-// Databases without their journal would be taken for empty ones, and their followers would follow.
-Result<> check_journal_is_there(const StoreOptions& options) {
-  auto has = [&](const char* folder, const char* suffix) -> Result<bool> {
-    OFFPRINT_TRY_ASSIGN(bool there, options.files->exists(options.directory + folder));
-    if (!there) return false;
-    OFFPRINT_TRY_ASSIGN(auto names, options.files->list(options.directory + folder));
-    return std::any_of(names.begin(), names.end(),
-                       [&](const std::string& name) { return name.ends_with(suffix); });
-  };
-  OFFPRINT_TRY_ASSIGN(bool journal, has("/journal", ".seg"));
-  OFFPRINT_TRY_ASSIGN(bool databases, has("/databases", ".db"));
-  if (journal || !databases) return {};
-  return fail(Code::kCorrupt,
-              fmt::format("{0}/databases has databases, but {0}/journal is missing or empty: it "
-                          "belongs to them, and holds their newest transactions",
-                          options.directory));
 }
 
 Result<> check_is_primary(const StoreOptions& options) {
@@ -75,6 +55,7 @@ class StoreImpl final : public Store {
   std::vector<DatabaseInfo> list(const std::string& prefix, const std::string& after,
                                  std::size_t limit, const std::string& contains) override;
   Result<> set_limits(const DatabaseName& name, const DatabaseLimits& limits) override;
+  Result<> checkpoint(const DatabaseName& name) override;
 
   void submit(const DatabaseName& name, std::unique_ptr<Request> request) override;
   void submit(const std::shared_ptr<HeldTransaction>& held,
@@ -105,6 +86,10 @@ class StoreImpl final : public Store {
   Result<std::vector<Revocation>> revocations() override { return catalog_->revocations(); }
   Result<std::vector<StatementInsight>> insights(const DatabaseName& name, std::int64_t since_ms,
                                                  std::size_t limit) override;
+  Result<std::vector<SlowStatement>> slow_statements(const DatabaseName& name,
+                                                     std::size_t limit) override;
+  Result<std::vector<UsageRecord>> usage(const UsageQuery& query) override;
+  Result<std::vector<UsageRecord>> usage(const DatabaseName& name) override;
   void post_blocking(std::function<void()> work) override {
     environment_->helpers.post(std::move(work));
   }
@@ -114,6 +99,9 @@ class StoreImpl final : public Store {
   Result<std::shared_ptr<HostedDatabase>> get(const DatabaseName& name);
   std::shared_ptr<HostedDatabase> host(const Catalog::Row& row, Replayed replayed);
   Result<> load_catalog(Replay& replay);
+  std::string file_of(std::uint64_t id) const {
+    return database_file(environment_->options.directory, id);
+  }
   Result<> sweep_orphans();
   Result<std::shared_ptr<HostedDatabase>> add(const DatabaseName& name,
                                               const CreateOptions& options,
@@ -127,10 +115,14 @@ class StoreImpl final : public Store {
   void finish_drops();
   std::vector<std::shared_ptr<HostedDatabase>> all();
   JournalUpkeep::Holders holders_of_records(journal::Lsn at_least);
+  std::optional<std::uint64_t> size_of(const std::string& name, std::uint64_t id);
 
   std::unique_ptr<Environment> environment_;
   JournalUpkeep upkeep_{*environment_,
                         [this](journal::Lsn at_least) { return holders_of_records(at_least); }};
+  UsageKeeper usage_keeper_{*environment_, [this](const std::string& name, std::uint64_t id) {
+                              return size_of(name, id);
+                            }};
   std::shared_ptr<HostedDatabase> catalog_database_;
   std::unique_ptr<Catalog> catalog_;
   DatabaseIndex index_;
@@ -160,7 +152,7 @@ Result<> StoreImpl::start() {
   std::string parent =
       std::filesystem::path(options.directory).lexically_normal().parent_path().string();
   OFFPRINT_TRY(options.files->sync_directory(parent.empty() ? "." : parent));
-  OFFPRINT_TRY(check_journal_is_there(options));
+  OFFPRINT_TRY(check_journal_is_there(*options.files, options.directory));
   Replay replay;
   OFFPRINT_TRY_ASSIGN(
       environment_->journal,
@@ -169,15 +161,15 @@ Result<> StoreImpl::start() {
   journal_begin_ = environment_->journal->end_lsn();
   OFFPRINT_TRY(load_catalog(replay));
   upkeep_.start();
+  usage_keeper_.start(*catalog_);
   return {};
 }
 
 Result<> StoreImpl::load_catalog(Replay& replay) {
-  const std::string& directory = environment_->options.directory;
   HostedDatabase::Identity identity;
   identity.id = kCatalogId;
   identity.name = "_catalog";
-  identity.path = file_of(directory, kCatalogId);
+  identity.path = file_of(kCatalogId);
   catalog_database_ = std::make_shared<HostedDatabase>(
       *environment_, identity,
       replay.take(kCatalogId, never_written(Lineage::random(), Epoch{}, 4096)));
@@ -204,7 +196,7 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
   identity.name = row.name;
   identity.options = row.options;
   identity.created_at_ms = row.created_at_ms;
-  identity.path = file_of(environment_->options.directory, row.id);
+  identity.path = file_of(row.id);
   identity.is_copy = environment_->options.copies;
   auto database =
       std::make_shared<HostedDatabase>(*environment_, std::move(identity), std::move(replayed));
@@ -212,29 +204,19 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
   return database;
 }
 
-// Files of databases that the catalog does not have: left by a drop that was cut short.
 Result<> StoreImpl::sweep_orphans() {
-  const std::string folder = environment_->options.directory + "/databases";
-  std::vector<std::string> known = {file_of(environment_->options.directory, kCatalogId)};
+  std::vector<std::string> known = {file_of(kCatalogId)};
   for (const auto& database : index_.all()) known.push_back(database->identity().path);
   for (const auto& [id, dropping] : dropping_) known.push_back(dropping.identity.path);
-  std::sort(known.begin(), known.end());
-  OFFPRINT_TRY_ASSIGN(auto names, environment_->options.files->list(folder));
-  for (const std::string& name : names) {
-    std::string path = folder + "/" + name.substr(0, name.find(".db") + 3);
-    if (name.size() < 19 || name.substr(16, 3) != ".db" ||
-        std::binary_search(known.begin(), known.end(), path))
-      continue;
-    log::info("removing {}/{}: its database was dropped", folder, name);
-    OFFPRINT_TRY(environment_->options.files->remove(folder + "/" + name));
-  }
-  return {};
+  return remove_orphans(*environment_->options.files, environment_->options.directory,
+                        std::move(known));
 }
 
 StoreImpl::~StoreImpl() {
   upkeep_.stop();
   Error reason(Code::kUnavailable, "the server is stopping");
   for (const auto& database : all()) database->shut_down(reason, false);
+  usage_keeper_.stop();
   if (catalog_database_) catalog_database_->shut_down(reason, false);
   // Work that is still under way uses this object; helpers give work to writers and the reverse.
   environment_->timers.stop();
@@ -388,6 +370,11 @@ Result<> StoreImpl::set_limits(const DatabaseName& name, const DatabaseLimits& l
   return {};
 }
 
+Result<> StoreImpl::checkpoint(const DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->checkpoint_now();
+}
+
 // ---------------------------------------------------------------------------------------------------------
 // requests
 
@@ -522,24 +509,38 @@ Result<std::vector<StatementInsight>> StoreImpl::insights(const DatabaseName& na
   return known->read(since_ms, limit);
 }
 
+Result<std::vector<SlowStatement>> StoreImpl::slow_statements(const DatabaseName& name,
+                                                              std::size_t limit) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  auto known = environment_->insights.find(database->identity().id);
+  if (!known) return std::vector<SlowStatement>();
+  return known->slow(limit);
+}
+
+std::optional<std::uint64_t> StoreImpl::size_of(const std::string& name, std::uint64_t id) {
+  auto database = index_.find(id);
+  if (!database || database->identity().name != name) return std::nullopt;
+  DatabaseInfo info = database->info();
+  return std::uint64_t{info.page_size} * info.page_count;
+}
+
+Result<std::vector<UsageRecord>> StoreImpl::usage(const UsageQuery& query) {
+  OFFPRINT_TRY(usage_keeper_.flush());
+  OFFPRINT_TRY_ASSIGN(auto records, catalog_->usage(query));
+  for (UsageRecord& each : records) each.dropped = !size_of(each.name, each.database_id);
+  return records;
+}
+
+Result<std::vector<UsageRecord>> StoreImpl::usage(const DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY(usage_keeper_.flush());
+  return catalog_->usage_of(database->identity().id, name.text(), usage_keeper_.months_kept());
+}
+
 StoreMetrics StoreImpl::metrics() {
-  const Environment::Counters& counters = environment_->counters;
-  StoreMetrics metrics;
-  metrics.databases = index_.size();
-  metrics.open_databases = counters.open_databases;
-  metrics.requests_read = counters.requests_read;
-  metrics.requests_write = counters.requests_write;
-  metrics.batches = counters.batches;
-  metrics.transactions = counters.transactions;
-  metrics.rejected = counters.rejected;
-  metrics.offenders = counters.offenders;
-  metrics.checkpoints = counters.checkpoints;
-  metrics.recoveries = counters.recoveries;
-  metrics.queue_length =
-      static_cast<std::uint64_t>(std::max<std::int64_t>(0, counters.queue_length));
-  metrics.journal_syncs = environment_->journal->sync_count();
+  StoreMetrics metrics = environment_->metrics();
   metrics.journal_bytes = environment_->journal->end_lsn().value - journal_begin_.value;
-  metrics.journal_disk_bytes = environment_->journal->disk_bytes();
+  metrics.databases = index_.size();
   return metrics;
 }
 

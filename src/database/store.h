@@ -6,12 +6,15 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/file_system.h"
 #include "base/result.h"
 #include "database/insights.h"
 #include "database/name.h"
 #include "database/replication.h"
 #include "database/request.h"
+#include "database/statement_totals.h"
+#include "database/usage.h"
 #include "journal/journal.h"
 #include "ltx/types.h"
 
@@ -37,6 +40,9 @@ struct StoreOptions {
       256 << 20;  // recent transactions kept for followers, all databases together …
   std::int64_t log_age_max_ms = 3'600'000;  // … and for how long
   std::uint32_t checkpoint_frames = 4'000;  // -wal frames that start a checkpoint
+  int slow_ms = 1'000;                      // a statement is slow from here on; 0: none is
+  int usage_flush_ms = 60'000;              // usage is kept on the disk so often …
+  std::function<std::int64_t()> wall_clock_ms = unix_time_ms;  // … in the months of this clock
   // All databases are copies of another node's: they are written by apply() and replace() alone,
   // and requests that only the primary can answer get kNotPrimary.
   bool copies = false;
@@ -136,6 +142,7 @@ struct StoreMetrics {
                 batches = 0, transactions = 0, rejected = 0, offenders = 0, journal_syncs = 0,
                 journal_bytes = 0, journal_disk_bytes = 0, checkpoints = 0, recoveries = 0,
                 queue_length = 0;
+  StatementSums statements;
 };
 
 // Thread: any. Methods marked "blocks" may wait for the disk: not for I/O threads (use
@@ -160,6 +167,9 @@ class Store {
                                          std::size_t limit, const std::string& contains = {}) = 0;
   // Blocks. Durable; counts from the next request on. What is larger already stays.
   virtual Result<> set_limits(const DatabaseName& name, const DatabaseLimits& limits) = 0;
+  // Blocks. Brings what is committed into the database's file, as far as readers of older states
+  // leave room.
+  virtual Result<> checkpoint(const DatabaseName& name) = 0;
 
   // Runs a request; its done() is called exactly once, perhaps before this returns (a short read on
   // this very thread). Errors (no such database …) come through done() too.
@@ -223,6 +233,16 @@ class Store {
   virtual Result<std::vector<StatementInsight>> insights(const DatabaseName& name,
                                                          std::int64_t since_ms,
                                                          std::size_t limit) = 0;
+
+  // Its last statements that took StoreOptions::slow_ms or longer, newest first; since the process
+  // began at most, and 100. From memory.
+  virtual Result<std::vector<SlowStatement>> slow_statements(const DatabaseName& name,
+                                                             std::size_t limit) = 0;
+  // What databases were used for in a month, by name and number; dropped ones too. Up to the last
+  // statement that has ended. Blocks.
+  virtual Result<std::vector<UsageRecord>> usage(const UsageQuery& query) = 0;
+  // The months in which this one was used, newest first: this month and twelve before it. Blocks.
+  virtual Result<std::vector<UsageRecord>> usage(const DatabaseName& name) = 0;
 
   // Runs `work` on a helper thread.
   virtual void post_blocking(std::function<void()> work) = 0;

@@ -86,7 +86,7 @@ Result<std::unique_ptr<UserConnection>> UserConnection::open(const std::string& 
   sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, nullptr);
   sqlite3_progress_handler(db, kProgressSteps, &UserConnection::on_progress, user.get());
   user->reads_only_ = options.reads_only;
-  user->insights_ = options.insights;
+  user->meter_ = options.meter;
   user->foreign_keys_option_ = options.foreign_keys;
   user->foreign_keys_ = !options.foreign_keys;
   user->reset_foreign_keys();

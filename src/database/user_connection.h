@@ -12,9 +12,9 @@
 
 #include "base/clock.h"
 #include "base/result.h"
-#include "database/insights.h"
 #include "database/request.h"
 #include "database/sql_policy.h"
+#include "database/statement_meter.h"
 #include "database/store.h"
 #include "database/watchdog.h"
 #include "sqlite/connection.h"
@@ -48,8 +48,8 @@ class UserConnection final : private Watchdog::Watched {
     std::string encoding = "UTF-8";
     bool reads_only = false;  // what would write fails with SQLITE_READONLY
     int busy_timeout_ms = 5'000;
-    Watchdog* watchdog = nullptr;                 // must outlive the connection
-    std::shared_ptr<StatementInsights> insights;  // null: nothing is gathered
+    Watchdog* watchdog = nullptr;           // must outlive the connection
+    std::shared_ptr<StatementMeter> meter;  // null: nothing is gathered
   };
   static Result<std::unique_ptr<UserConnection>> open(const std::string& path,
                                                       const Options& options);
@@ -107,7 +107,7 @@ class UserConnection final : private Watchdog::Watched {
   std::uint64_t limits_version() const { return limits_version_; }
   const DatabaseLimits& limits() const { return limits_; }
   Deadline deadline();
-  StatementInsights* insights() const { return insights_.get(); }
+  StatementMeter* meter() const { return meter_.get(); }
 
   // Whether foreign keys are enforced here, and as the database's options say it. A change counts
   // from the next statement on; inside a transaction nothing may be changed.
@@ -148,7 +148,7 @@ class UserConnection final : private Watchdog::Watched {
   std::mutex deadline_mutex_;  // the user's thread changes it, the watchdog looks at it
   Deadline deadline_ = Deadline::max();
   std::atomic<bool> timed_out_{false};
-  std::shared_ptr<StatementInsights> insights_;
+  std::shared_ptr<StatementMeter> meter_;
   DatabaseLimits limits_;
   std::uint64_t limits_version_ = 0;
   bool reads_only_ = false;

@@ -26,7 +26,7 @@ constexpr auto kJobLookEvery = std::chrono::milliseconds(100);
 
 struct DbOptions {
   RemoteOptions remote;
-  std::string name, file, prefix;
+  std::string name, file, prefix, month;
   std::string format, table, query, delimiter, on_conflict = "abort";
   bool no_header = false, create_table = false;
   bool json = false, force = false;
@@ -167,6 +167,54 @@ Result<> insights(const DbOptions& options) {
                 text("p50_us").c_str(), text("p99_us").c_str(), text("rows_read").c_str(),
                 text("rows_written").c_str(), text("sql").c_str());
   }
+  return {};
+}
+
+// Counts of one database in one month; `first` stands in the first column.
+void add_usage_row(ResultSet& table, simdjson::dom::element counts, const std::string& first) {
+  auto number = [&](const char* field) {
+    return static_cast<std::int64_t>(std::strtoull(json_text(counts, field).c_str(), nullptr, 10));
+  };
+  auto size = [&](const char* field) {
+    return size_text(static_cast<std::uint64_t>(number(field)));
+  };
+  table.rows.push_back({first, number("queries"), number("rows_read"), number("rows_written"),
+                        size("size_bytes"), size("size_bytes_max")});
+}
+
+Result<> usage(const DbOptions& options) {
+  OFFPRINT_TRY_ASSIGN(std::string server, parse_url(options.remote.server));
+  bool is_one = !options.name.empty();
+  Remote remote(options.remote);
+  ResultSet table;
+  table.columns = {
+      is_one ? "month" : "name", "queries", "rows read", "rows written", "size", "largest size"};
+  std::string month = options.month.empty() ? "" : "&month=" + options.month;
+  std::string after;
+  do {
+    HttpCall call;
+    call.url = is_one ? fmt::format("{}/v1/databases/{}/usage", server, options.name)
+                      : fmt::format("{}/v1/usage?prefix={}{}&after={}", server, options.prefix,
+                                    month, after);
+    OFFPRINT_TRY_ASSIGN(auto answer, remote.request(call));
+    if (options.json) std::fputs(answer.body.c_str(), stdout);
+    server::JsonReader reader;
+    OFFPRINT_TRY_ASSIGN(auto root, reader.parse(answer.body));
+    simdjson::dom::array list;
+    if (root[is_one ? "months" : "databases"].get(list) != simdjson::SUCCESS)
+      return fail(Code::kInvalid, call.url + " does not answer as an Offprint server");
+    for (simdjson::dom::element each : list) {
+      std::string first = json_text(each, is_one ? "month" : "name");
+      if (is_one && !options.month.empty() && first != options.month) continue;
+      if (json_text(each, "dropped") == "true") first += " (dropped)";
+      add_usage_row(table, each, first);
+    }
+    after = json_text(root, "next");
+  } while (!after.empty());
+  if (options.json) return {};
+  std::fputs(format_result(table, is_terminal(stdout) ? ResultFormat::kTable : ResultFormat::kPlain)
+                 .c_str(),
+             stdout);
   return {};
 }
 
@@ -379,6 +427,7 @@ void add_db(CLI::App& app, int& exit_code) {
       {"list", "all databases, with size and newest transaction", list},
       {"info", "one database: lineage, bookmark, sizes, settings", info},
       {"insights", "what its statements cost in the last 24 hours", insights},
+      {"usage", "what it, or each database, was used for in a month (UTC)", usage},
       {"drop", "removes a database and its content; its followers end with exit code 5", drop},
       {"import",
        "fills a new database with an SQLite file (.db), runs a script (.sql) on a new or existing "
@@ -399,10 +448,15 @@ void add_db(CLI::App& app, int& exit_code) {
     add_server_option(*sub, options->remote);
     add_token_option(*sub, options->remote);
     if (name != "list")
-      sub->add_option("NAME", options->name, "such as orders or shop/orders")->required();
+      sub->add_option("NAME", options->name, "such as orders or shop/orders")
+          ->required(name != "usage");
     if (name != "drop" && name != "export")
       sub->add_flag("--json", options->json, "the server's answer as JSON");
-    if (name == "list")
+    if (name == "usage") {
+      sub->add_option("--month", options->month,
+                      "such as 2026-11; of all databases this one unless given");
+    }
+    if (name == "list" || name == "usage")
       sub->add_option("--prefix", options->prefix, "only names that start with this");
     if (name == "create") {
       sub->add_option("--page-size", options->page_size, "bytes, a power of two from 512 to 65536")

@@ -278,6 +278,10 @@ void add_serve(CLI::App& app, int& exit_code) {
                 "an interactive transaction without a request for so long is rolled back");
   add_timeout(*settings, "copy_timeout_ms", options->store.copy_timeout_ms,
               "a dump or export that was not taken within this is cut off");
+  settings
+      ->add("slow_ms", options->store.slow_ms,
+            "a statement that takes so long is logged, 60 a minute at most; 0: none")
+      ->check(CLI::Range(0, 86'400'000));
   settings->add("idle_close_ms", options->store.idle_close_ms,
                 "an unused database's files are closed after this");
   settings->add("log_bytes_max", options->store.log_bytes_max,

@@ -4,7 +4,6 @@
 
 #include "base/clock.h"
 #include "server/database_limits.h"
-#include "server/database_templates.h"
 #include "server/errors.h"
 #include "server/gate.h"
 #include "server/json_reader.h"
@@ -43,13 +42,6 @@ void append_info(std::string& to, const Service& service, const database::Databa
   if (!info.stopped.empty()) text(",\"stopped\":", info.stopped);
   to += '}';
 }
-
-struct Creation {
-  database::DatabaseName name;
-  database::CreateOptions options;
-  DatabaseTemplate content;
-  database::DatabaseLimits limits;
-};
 
 Result<Creation> parse_creation(std::string& body) {
   JsonReader reader;
@@ -137,16 +129,17 @@ bool may_use(const Access& access, const DatabaseTemplate& content) {
   return name && access.allows(*name, database::Verb::kSnapshot);
 }
 
-Response created(Service& service, const Creation& creation) {
-  if (creation.limits != database::DatabaseLimits()) {
-    Result<> limited = service.store.set_limits(creation.name, creation.limits);
-    if (!limited) return structured_error(limited.error());
-  }
-  Response response = describe_database(service, creation.name);
+Response created(Service& service, const database::DatabaseName& name) {
+  Response response = describe_database(service, name);
   if (response.status != 200) return response;
   response.status = 201;
-  response.headers += "Location: /v1/databases/" + creation.name.text() + "\r\n";
+  response.headers += "Location: /v1/databases/" + name.text() + "\r\n";
   return response;
+}
+
+Result<> limit(Service& service, const Creation& creation) {
+  if (creation.limits == database::DatabaseLimits()) return {};
+  return service.store.set_limits(creation.name, creation.limits);
 }
 
 }  // namespace
@@ -162,29 +155,33 @@ void handle_create_database(Service& service, HttpRequest& request, Responder re
                                "TOKEN_FORBIDS: the token does not allow admin on this name, or "
                                "snapshot on what is copied")));
   }
-  if (creation->content.empty()) {
-    return respond_from_helper(
-        service, std::move(responder), [&service, creation = *std::move(creation)] {
-          Result<database::DatabaseInfo> made =
-              service.store.create(creation.name, creation.options);
-          return made ? created(service, creation) : structured_error(made.error());
-        });
+  auto later = std::make_shared<Responder>(std::move(responder));
+  auto done = [&service, later, name = creation->name](const Result<>& made) {
+    later->respond(made ? created(service, name) : structured_error(made.error()));
+  };
+  create_database(service, *std::move(creation), std::move(done));
+}
+
+void create_database(Service& service, Creation creation, std::function<void(Result<>)> done) {
+  if (service.has_copies()) return done(fail(not_primary("databases are made at the primary")));
+  auto wanted = std::make_shared<const Creation>(std::move(creation));
+  if (wanted->content.empty()) {
+    return service.store.post_blocking([&service, wanted, done = std::move(done)] {
+      auto made = service.store.create(wanted->name, wanted->options);
+      done(made ? limit(service, *wanted) : fail(std::move(made).error()));
+    });
   }
-  if (service.has_copies())
-    return responder.respond(structured_error(not_primary("databases are made at the primary")));
   Jobs::Status about;
   about.kind = "create";
-  about.database = creation->name.text();
-  auto later = std::make_shared<Responder>(std::move(responder));
-  auto wanted = std::make_shared<const Creation>(*std::move(creation));
+  about.database = wanted->name.text();
   auto work = [&service, wanted](Jobs::Job&) {
     return create_from_template(service, wanted->name, wanted->options, wanted->content);
   };
-  auto ended = [&service, wanted, later](const Jobs::Status& status) {
-    later->respond(status.error ? structured_error(*status.error) : created(service, *wanted));
+  auto ended = [&service, wanted, done](const Jobs::Status& status) {
+    done(status.error ? fail(*status.error) : limit(service, *wanted));
   };
   Result<std::string> job = service.jobs.start(about, work, ended);
-  if (!job) later->respond(structured_error(job.error()));
+  if (!job) done(fail(std::move(job).error()));
 }
 
 Response describe_database(Service& service, const database::DatabaseName& name) {

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <functional>
+
 #include "server/address.h"
+#include "server/database_templates.h"
 #include "server/http_message.h"
 #include "server/service.h"
 
@@ -13,6 +16,17 @@ void handle_list_databases(Service& service, const HttpRequest& request, const A
 // POST /v1/databases {"name", "page_size", "auto_vacuum", "encoding", "foreign_keys", "schema",
 // "copy_of", "limits"}
 void handle_create_database(Service& service, HttpRequest& request, Responder responder);
+// A database to be made, and what it begins with.
+struct Creation {
+  database::DatabaseName name;
+  database::CreateOptions options;
+  DatabaseTemplate content;
+  database::DatabaseLimits limits;
+};
+// Makes it on a thread that may wait; `done` is called there or here, once. kNotPrimary on copies,
+// kConflict: the name is taken.
+void create_database(Service& service, Creation creation, std::function<void(Result<>)> done);
+
 // GET and DELETE /v1/databases/NAME
 void handle_describe_database(Service& service, const database::DatabaseName& name,
                               Responder responder);

@@ -16,7 +16,7 @@ using ::testing::Not;
 
 struct Route {
   const char* method;
-  const char* target;  // %N: a database's name
+  const char* target;  // %N: a database's name; %E: the same with its slash escaped
   const char* body;
   bool open = false;  // without a token
 };
@@ -58,7 +58,19 @@ constexpr Route kRoutes[] = {
     {"POST", "/db/%N/d1-proxy", ""},
     {"POST", "/db/%N/import?format=sql", "SELECT 1"},
     {"GET", "/v1/databases/%N/insights", ""},
+    {"GET", "/v1/databases/%N/usage", ""},
+    {"GET", "/v1/databases/%N/slow", ""},
+    {"GET", "/v1/usage", ""},
     {"PATCH", "/v1/databases/%N", R"({"limits":{"rows":1}})"},
+    {"POST", "/v1/namespaces/%E/create", "{}"},
+    {"POST", "/v1/namespaces/%E/fork/theirs-copy", "{}"},
+    {"POST", "/v1/namespaces/%E/fork/%E", "{}"},
+    {"POST", "/v1/namespaces/%E/checkpoint", ""},
+    {"GET", "/v1/namespaces/%E/config", ""},
+    {"POST", "/v1/namespaces/%E/config", R"({"block_reads":false,"block_writes":false})"},
+    {"GET", "/v1/namespaces/%E/stats", ""},
+    {"DELETE", "/v1/namespaces/%E", ""},
+    {"GET", "/v1/namespaces/%E/unknown", ""},
     {"GET", "/client/v4/accounts/a/d1/database/%N", ""},
     {"DELETE", "/client/v4/accounts/a/d1/database/%N", ""},
     {"PUT", "/client/v4/accounts/a/d1/database/%N", "{}"},
@@ -89,6 +101,10 @@ constexpr Route kRoutes[] = {
 };
 
 std::string named(std::string text, const std::string& name) {
+  std::string escaped = name;
+  if (std::size_t at = escaped.find('/'); at != std::string::npos) escaped.replace(at, 1, "%2F");
+  for (std::size_t at = 0; (at = text.find("%E")) != std::string::npos;)
+    text.replace(at, 2, escaped);
   if (std::size_t at = text.find("%N"); at != std::string::npos) text.replace(at, 2, name);
   return text;
 }
@@ -138,7 +154,8 @@ TEST_F(GateTest, AnotherTenantsTokenOpensNothing) {
     Response response = ask_as(shop, route.method, named(route.target, "bank/accounts"),
                                named(route.body, "bank/accounts"));
     std::string what = std::string(route.method) + " " + route.target;
-    bool lists = std::string_view(route.target) == "/v1/databases" && *route.body == 0;
+    bool lists = (std::string_view(route.target) == "/v1/databases" && *route.body == 0) ||
+                 std::string_view(route.target) == "/v1/usage";
     EXPECT_EQ(response.status, lists ? 200 : response.status == 404 ? 404 : 403) << what;
     EXPECT_THAT(response.body, Not(HasSubstr("123454321"))) << what;
     EXPECT_THAT(response.body, Not(HasSubstr("\"bank/accounts\""))) << what;
@@ -192,6 +209,9 @@ TEST_F(GateTest, NamesHaveOneSpelling) {
            std::string("/v1/databases/shop/orders/../../bank/accounts"),
            std::string("/v1/databases/bank%2faccounts"),
            std::string("/v1/databases//bank/accounts"),
+           std::string("/v1/namespaces/bank%2faccounts"),
+           std::string("/v1/namespaces/bank/accounts"),
+           std::string("/v1/namespaces/shop%2forders%2f..%2fbank/stats"),
        }) {
     for (const char* method : {"POST", "GET", "DELETE"}) {
       Response response = ask_as(shop, method, target, R"({"sql":"SELECT * FROM money"})");

@@ -2,6 +2,8 @@
 
 #include <string_view>
 
+#include <fmt/format.h>
+
 #include "server/authenticator.h"
 #include "server/json_writer.h"
 
@@ -23,6 +25,22 @@ void append_metric(std::string& to, std::string_view name, std::string_view type
   to += ' ';
   append_unsigned(to, value);
   to += '\n';
+}
+
+void append_times(std::string& to, const database::StatementSums& sums) {
+  to +=
+      "# HELP offprint_statement_seconds Time of statements in SQLite.\n"
+      "# TYPE offprint_statement_seconds histogram\n";
+  std::uint64_t up_to = 0;
+  for (std::size_t i = 0; i < sums.kBucketSeconds.size(); ++i) {
+    up_to += sums.by_time[i];
+    to += fmt::format("offprint_statement_seconds_bucket{{le=\"{}\"}} {}\n", sums.kBucketSeconds[i],
+                      up_to);
+  }
+  to += fmt::format(
+      "offprint_statement_seconds_bucket{{le=\"+Inf\"}} {0}\noffprint_statement_seconds_sum "
+      "{1:.6f}\noffprint_statement_seconds_count {0}\n",
+      sums.count(), static_cast<double>(sums.time_ns) / 1e9);
 }
 
 }  // namespace
@@ -54,6 +72,12 @@ std::string metrics_text(Service& service) {
   counter("checkpoints_total", "Checkpoints of databases.", store.checkpoints);
   counter("recoveries_total", "Databases recovered from the journal.", store.recoveries);
   gauge("queue_length", "Requests waiting for a writer.", store.queue_length);
+  counter("statements_total", "Statements that ran.", store.statements.count());
+  append_times(text, store.statements);
+  counter("rows_read_total", "Rows that statements read, an estimate.", store.statements.rows_read);
+  counter("rows_written_total", "Rows that statements wrote.", store.statements.rows_written);
+  counter("slow_statements_total", "Statements that took --slow-ms or longer.",
+          store.statements.slow);
   gauge("client_streams_pinned", "Client streams with an open transaction or stored SQL.",
         service.streams.pinned_count());
   if (service.follower_status) {

@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 
 #include "server/hrana_routes.h"
+#include "server/insights_api.h"
+#include "server/namespaces_api.h"
 #include "server/root_database.h"
 
 namespace offprint::server {
@@ -57,6 +59,7 @@ constexpr std::array kRootRules = {
     Rule{"v1/databases", kAny, Need::kSomewhere, Verb::kAdmin},
     Rule{"v1/databases/", kReads, Need::kKnows},
     Rule{"v1/databases/", kPosts | kDeletes, Need::kVerb, Verb::kAdmin},
+    Rule{"v1/usage", kAny, Need::kSomewhere, Verb::kAdmin},
     Rule{"v1/jobs", kAny, Need::kSomewhere, Verb::kAdmin},
     Rule{"v1/jobs/", kAny, Need::kSomewhere, Verb::kAdmin},
     Rule{"v1/tokens/revoke", kAny, Need::kEverywhere, Verb::kAdmin},
@@ -132,6 +135,22 @@ RouteRight socket_right() {
   return right;
 }
 
+// Of /v1/namespaces/…: that of a fork is the new one, whoever answers looks at its source.
+RouteRight namespace_right(const Address& address, unsigned methods) {
+  static constexpr Rule kShows{"", kAny, Need::kKnows, {}, true};
+  static constexpr Rule kTexts{"", kAny, Need::kVerb, Verb::kDataRead, true};
+  static constexpr Rule kManages{"", kAny, Need::kVerb, Verb::kAdmin, true};
+  Result<NamespaceAddress> asked = parse_namespace_address(address);
+  if (!asked) {
+    RouteRight none = right_of(&kManages, std::nullopt);
+    none.exists = asked.error().code() != Code::kNotFound;
+    return none;
+  }
+  const Rule* rule = asked->action == "stats" ? &kTexts : &kManages;
+  if (asked->action == "config" && methods == kReads) rule = &kShows;
+  return right_of(rule, asked->fork_to ? asked->fork_to : asked->name);
+}
+
 std::string_view verb_text(Verbs verb) {
   std::vector<std::string_view> names = verb.names();
   return names.empty() ? "this" : names.front();
@@ -151,20 +170,17 @@ RouteRight route_right(const Service& service, const HttpRequest& request) {
     if (is_hrana_socket(target->action, request)) return socket_right();
     return right_of(find(kDatabaseRules, target->action, methods), std::move(target->name));
   }
+  if (is_namespace_address(*address)) return namespace_right(*address, methods);
   std::string path = address->path_from(0);
   if (const Rule* rule = find(kAliasRules, path, methods)) {
     Result<database::DatabaseName> name = root_database(service, request);
     return right_of(rule, name ? std::optional(*name) : std::nullopt);
   }
   if (is_hrana_socket(path, request)) return socket_right();
-  constexpr std::string_view kDatabases = "v1/databases/";
-  constexpr std::string_view kInsights = "/insights";
-  if (path.starts_with(kDatabases) && path.ends_with(kInsights) &&
-      path.size() > kDatabases.size() + kInsights.size()) {
-    // They show the texts of statements on any table.
+  if (auto report = parse_report_address(*address)) {
+    // They show the texts of statements on any table, and what others do.
     static constexpr Rule kRule{"", kAny, Need::kVerb, Verb::kDataRead};
-    path.resize(path.size() - kInsights.size());
-    return right_of(&kRule, name_of(path.substr(kDatabases.size())));
+    return right_of(&kRule, name_of(report->name));
   }
   const Rule* rule = find(kRootRules, path, methods);
   bool names_database = rule != nullptr && rule->path.ends_with('/');

@@ -15,6 +15,7 @@
 #include "server/insights_api.h"
 #include "server/json_writer.h"
 #include "server/metrics.h"
+#include "server/namespaces_api.h"
 #include "server/query.h"
 #include "server/root_database.h"
 #include "server/route_rights.h"
@@ -24,6 +25,7 @@
 #include "server/text_download.h"
 #include "server/tokens_api.h"
 #include "server/upload.h"
+#include "server/usage_api.h"
 #include "sqlite/connection.h"
 
 namespace offprint::server {
@@ -175,6 +177,8 @@ void Router::route(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver,
   if (d1::is_rest_request(*address)) {
     return d1::handle_rest(service_, request, *address, std::move(receiver), std::move(responder));
   }
+  if (is_namespace_address(*address))
+    return handle_namespace(service_, request, *address, std::move(responder));
   if (address->segments.empty() || address->segments[0] != "db") {
     return route_root(request, *address, std::move(responder));
   }
@@ -282,6 +286,8 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
     return handle_revoke(service_, request, std::move(responder));
   }
   if (!request.is_get()) return responder.respond(not_found(std::string(request.target)));
+  if (path == "v1/usage")
+    return handle_list_usage(service_, request, address, std::move(responder));
   if (path == "v1/tokens/revoked") return handle_list_revoked(service_, std::move(responder));
   if (path == "health") {
     if (!address.parameter("ready") || service_.is_ready()) {
@@ -331,12 +337,9 @@ void Router::route_management(HttpRequest& request, const Address& address, Resp
       return handle_create_database(service_, request, std::move(responder));
     return responder.respond(method_not_allowed("GET, POST"));
   }
-  if (address.segments.size() > 3 && address.segments.back() == "insights" && request.is_get()) {
-    std::string path = address.path_from(2);
-    path.resize(path.size() - std::string_view("/insights").size());
-    Result<database::DatabaseName> of = database::DatabaseName::parse(path);
-    if (!of) return responder.respond(structured_error(of.error()));
-    return handle_insights(service_, *of, address, std::move(responder));
+  if (auto report = parse_report_address(address)) {
+    if (!request.is_get()) return responder.respond(method_not_allowed("GET"));
+    return handle_report(service_, *report, address, std::move(responder));
   }
   Result<database::DatabaseName> name = database::DatabaseName::parse(address.path_from(2));
   if (!name) return responder.respond(structured_error(name.error()));

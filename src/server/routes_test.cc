@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/clock.h"
 #include "server/query.h"
 #include "server/store_testing.h"
 
@@ -377,6 +378,65 @@ TEST_F(Routes, DatabasesBeginWithASchemaOrACopy) {
   EXPECT_NE(ask("GET", "/v1/databases?contains=op").body.find("{\"databases\":[{\"name\":\"copy\""),
             std::string::npos);
   EXPECT_EQ(ask("GET", "/v1/databases?contains=op").body.find("\"name\":\"q\""), std::string::npos);
+}
+
+TEST_F(Routes, UsageIsToldByMonthsAndByDatabases) {
+  create("q");
+  create("shop/q");
+  query(R"_(["CREATE TABLE t(v)","INSERT INTO t VALUES (1),(2)"])_");
+  post("/db/shop/q/query", R"_({"sql":"SELECT 1"})_");
+  std::string month = database::month_of(unix_time_ms());
+  std::string of_q = R"_("queries":2,"rows_read":0,"rows_written":2,"size_bytes":8192,)_";
+  for (const std::string& path : {std::string("/v1/usage"), "/v1/usage?month=" + month}) {
+    std::string all = ask("GET", path).body;
+    EXPECT_EQ(between(all, "{\"month\":\"", "\""), month);
+    EXPECT_NE(all.find(R"_("databases":[{"name":"q","number":1,)_" + of_q), std::string::npos)
+        << all;
+    EXPECT_LT(all.find("\"name\":\"q\""), all.find("\"name\":\"shop/q\"")) << all;
+  }
+  std::string page = ask("GET", "/v1/usage?limit=1").body;
+  EXPECT_EQ(between(page, "\"next\":\"", "\""), "q:1");
+  std::string rest = ask("GET", "/v1/usage?after=q:1").body;
+  EXPECT_EQ(rest.find("\"name\":\"q\""), std::string::npos) << rest;
+  EXPECT_EQ(ask("GET", "/v1/usage?prefix=shop/&after=q").body.find("next"), std::string::npos);
+  EXPECT_NE(ask("GET", "/v1/databases/q/usage")
+                .body.find("{\"name\":\"q\",\"months\":[{\"month\":\"" + month + "\"," + of_q),
+            std::string::npos);
+  EXPECT_NE(ask("GET", "/v1/databases/shop%2Fq/usage").body.find("\"queries\":1"),
+            std::string::npos);
+  EXPECT_EQ(ask("DELETE", "/v1/databases/q").status, 204);
+  EXPECT_NE(ask("GET", "/v1/usage").body.find("\"dropped\":true"), std::string::npos);
+  EXPECT_EQ(ask("GET", "/v1/usage?month=2000-01").body,
+            "{\"month\":\"2000-01\",\"databases\":[]}\n");
+  for (const char* bad : {"month=2026-13", "limit=0", "limit=10001", "after=q:x"})
+    EXPECT_EQ(ask("GET", std::string("/v1/usage?") + bad).status, 400) << bad;
+  EXPECT_EQ(ask("GET", "/v1/databases/none/usage").status, 404);
+  EXPECT_EQ(ask("DELETE", "/v1/databases/shop/q/usage").status, 405);
+}
+
+TEST_F(Routes, SlowStatementsAreListedAndCounted) {
+  options.slow_ms = 1;
+  close();
+  open();
+  create("q");
+  query(
+      R"_({"sql":"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT max(i) FROM n"})_");
+  std::string slow = ask("GET", "/v1/databases/q/slow?limit=1").body;
+  EXPECT_EQ(slow.find("{\"statements\":[{\"at\":\"20"), 0u) << slow;
+  for (const char* field : {"\"sql\":\"WITH RECURSIVE", "\"time_us\":", "\"rows_read\":",
+                            "\"rows_written\":0,", "\"failed\":false}"})
+    EXPECT_NE(slow.find(field), std::string::npos) << slow;
+  EXPECT_EQ(ask("GET", "/v1/databases/q/slow?limit=0").status, 400);
+  EXPECT_EQ(ask("GET", "/v1/databases/none/slow").status, 404);
+  std::string metrics = ask("GET", "/metrics").body;
+  for (const char* line :
+       {"\noffprint_statements_total 1\n", "\n# TYPE offprint_statement_seconds histogram\n",
+        "\noffprint_statement_seconds_bucket{le=\"0.0001\"} 0\n",
+        "\noffprint_statement_seconds_bucket{le=\"+Inf\"} 1\n",
+        "\noffprint_statement_seconds_sum 0.", "\noffprint_statement_seconds_count 1\n",
+        "\noffprint_rows_read_total ", "\noffprint_rows_written_total 0\n",
+        "\noffprint_slow_statements_total 1\n"})
+    EXPECT_NE(metrics.find(line), std::string::npos) << line << metrics;
 }
 
 TEST_F(Routes, InsightsTellWhatStatementsCost) {

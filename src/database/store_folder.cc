@@ -1,0 +1,48 @@
+#include "database/store_folder.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+
+namespace offprint::database {
+
+std::string database_file(const std::string& directory, std::uint64_t id) {
+  return fmt::format("{}/databases/{:016x}.db", directory, id);
+}
+
+Result<> check_journal_is_there(FileSystem& files, const std::string& directory) {
+  auto has = [&](const char* folder, const char* suffix) -> Result<bool> {
+    OFFPRINT_TRY_ASSIGN(bool there, files.exists(directory + folder));
+    if (!there) return false;
+    OFFPRINT_TRY_ASSIGN(auto names, files.list(directory + folder));
+    return std::any_of(names.begin(), names.end(),
+                       [&](const std::string& name) { return name.ends_with(suffix); });
+  };
+  OFFPRINT_TRY_ASSIGN(bool journal, has("/journal", ".seg"));
+  OFFPRINT_TRY_ASSIGN(bool databases, has("/databases", ".db"));
+  if (journal || !databases) return {};
+  return fail(Code::kCorrupt,
+              fmt::format("{0}/databases has databases, but {0}/journal is missing or empty: it "
+                          "belongs to them, and holds their newest transactions",
+                          directory));
+}
+
+Result<> remove_orphans(FileSystem& files, const std::string& directory,
+                        std::vector<std::string> known) {
+  const std::string folder = directory + "/databases";
+  std::sort(known.begin(), known.end());
+  OFFPRINT_TRY_ASSIGN(auto names, files.list(folder));
+  for (const std::string& name : names) {
+    std::string path = folder + "/" + name.substr(0, name.find(".db") + 3);
+    if (name.size() < 19 || name.substr(16, 3) != ".db" ||
+        std::binary_search(known.begin(), known.end(), path))
+      continue;
+    log::info("removing {}/{}: its database was dropped", folder, name);
+    OFFPRINT_TRY(files.remove(folder + "/" + name));
+  }
+  return {};
+}
+
+}  // namespace offprint::database

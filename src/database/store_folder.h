@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/file_system.h"
+#include "base/result.h"
+
+// What lies where in a store's folder. docs/guides/operations.md.
+namespace offprint::database {
+
+// The file of the database with this number.
+std::string database_file(const std::string& directory, std::uint64_t id);
+
+// kCorrupt: there are databases, but no journal. They would be taken for empty ones, and their
+// followers would follow.
+Result<> check_journal_is_there(FileSystem& files, const std::string& directory);
+
+// Removes files of databases that are not among the paths in `known`: left by a drop that was cut
+// short.
+Result<> remove_orphans(FileSystem& files, const std::string& directory,
+                        std::vector<std::string> known);
+
+}  // namespace offprint::database
