@@ -2,6 +2,7 @@
 // little memory, while others read and write elsewhere.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <thread>
 
@@ -12,7 +13,8 @@
 namespace offprint::testing {
 namespace {
 
-constexpr int kRows = 110'000;  // of 1,000 bytes each
+// Of 1,000 bytes each; OFFPRINT_TEST_LARGE=1: a script of more than 1 GiB.
+const int kRows = std::getenv("OFFPRINT_TEST_LARGE") != nullptr ? 1'100'000 : 110'000;
 
 class ImportTest : public ::testing::Test {
  protected:
@@ -26,7 +28,7 @@ class ImportTest : public ::testing::Test {
     for (int i = 0; i < kRows; ++i)
       script_ += fmt::format("INSERT INTO t VALUES ({},'{}{}');\n", i, i, filler);
     script_ += "COMMIT;\n";
-    ASSERT_GT(script_.size(), 100U << 20);
+    ASSERT_GT(script_.size(), static_cast<std::size_t>(kRows) * 960);
   }
   std::string start_import(const std::string& parameters = "format=sql") {
     auto answer = server_.request("POST", "/db/shop/import?async=1&" + parameters, script_);
@@ -103,7 +105,7 @@ TEST_F(ImportTest, RowsAreAllThereOrNoneInLittleMemory) {
   script_ = "v,id\r\n";
   std::string filler(960, 'x');
   for (int i = 0; i < kRows; ++i) script_ += fmt::format("\"{}\n{}\",{}\r\n", i, filler, i);
-  ASSERT_GT(script_.size(), 100U << 20);
+  ASSERT_GT(script_.size(), static_cast<std::size_t>(kRows) * 960);
   const std::string before = bookmark();
   std::string job = start_import("format=csv&table=t");
   EXPECT_EQ(wait_for(job, script_.size() / 2), "running");
@@ -119,7 +121,7 @@ TEST_F(ImportTest, RowsAreAllThereOrNoneInLittleMemory) {
     auto rows = server_.request("GET", std::string("/db/shop/export?table=t&format=") + format);
     ASSERT_TRUE(rows);
     EXPECT_EQ(rows->status, 200);
-    EXPECT_GT(rows->body.size(), 100U << 20);
+    EXPECT_GT(rows->body.size(), static_cast<std::size_t>(kRows) * 960);
   }
   EXPECT_LT(peak_mib(), 128U);
 }

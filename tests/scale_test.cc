@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <thread>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -63,6 +66,74 @@ TEST_F(ScaleTest, ALargeImportNeedsLittleMemory) {
   fmt::print("recovery: at most {} MiB; with a follower {} MiB\n", recovery_peak >> 10,
              process_memory_kib(server_.pid(), "VmHWM") >> 10);
   EXPECT_LT(process_memory_kib(server_.pid(), "VmHWM"), kMemoryKib);
+}
+
+double milliseconds_of(const std::function<void()>& work) {
+  Deadline begin = SteadyClock::now();
+  work();
+  return std::chrono::duration<double, std::milli>(SteadyClock::now() - begin).count();
+}
+
+// Its size must not show: when it is opened, and to those who write while it is copied.
+TEST_F(ScaleTest, ALargeDatabaseIsOpenedFollowedAndExported) {
+  const int mebibytes = is_large() ? 10'240 : 256;
+  std::string file = make_file(mebibytes);
+  double import_ms = milliseconds_of([&] {
+    ASSERT_EQ(server_.run({"db", "import", "large", file}, {}, 900).exit_code, 0) << server_.log();
+  });
+  std::filesystem::remove(file);
+  server_.query("large", "CREATE TABLE small(v)");
+  ASSERT_EQ(server_.terminate(60), 0);
+  ASSERT_TRUE(server_.start());
+  double open_ms =
+      milliseconds_of([&] { EXPECT_EQ(server_.query("large", "SELECT * FROM small"), "[]"); });
+
+  // One client that writes on and on: how long its slowest answers took, in ms.
+  auto p99_while = [&](const std::function<void()>& work) {
+    std::atomic<bool> stop{false};
+    std::vector<double> took;
+    std::thread writer([&] {
+      HttpConnection client(server_.port());
+      while (!stop) {
+        took.push_back(milliseconds_of([&] {
+          auto answer =
+              client.request("POST", "/db/large/query", sql_body("INSERT INTO small VALUES(1)"));
+          EXPECT_TRUE(answer && answer->status == 200);
+        }));
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+    });
+    work();
+    stop = true;
+    writer.join();
+    std::sort(took.begin(), took.end());
+    return took[took.size() * 99 / 100];
+  };
+  double alone = p99_while([] { std::this_thread::sleep_for(std::chrono::seconds(5)); });
+  std::uint64_t memory = process_memory_kib(server_.pid(), "VmRSS");
+  std::string copy = folder_ / "copy.db";
+  double export_ms = 0;
+  double beside = p99_while([&] {
+    export_ms = milliseconds_of([&] {
+      Finished done = server_.run({"db", "export", "large", copy}, {}, 900);
+      ASSERT_EQ(done.exit_code, 0) << done.err;
+    });
+  });
+  std::uint64_t more = process_memory_kib(server_.pid(), "VmHWM") - memory;
+  EXPECT_GE(std::filesystem::file_size(copy), static_cast<std::uint64_t>(mebibytes) << 20);
+  std::filesystem::remove(copy);
+  double follow_ms = milliseconds_of([&] {
+    Finished followed = server_.run({"follow", "large", folder_ / "replica.db", "--once"}, {}, 900);
+    EXPECT_EQ(followed.exit_code, 0) << followed.err;
+  });
+  fmt::print(
+      "{} MiB: import {:.1f} s, first query after a start {:.1f} ms, export {:.1f} s, follow "
+      "{:.1f} "
+      "s\nwrites: p99 {:.2f} ms alone, {:.2f} ms beside the export; {} MiB more memory\n",
+      mebibytes, import_ms / 1000, open_ms, export_ms / 1000, follow_ms / 1000, alone, beside,
+      more >> 10);
+  EXPECT_LT(open_ms, 100);
+  EXPECT_LT(more, 64U << 10);
 }
 
 TEST_F(ScaleTest, ALargeImportIsAllOrNothingUnderKill) {
