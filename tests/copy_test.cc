@@ -2,7 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <thread>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -133,6 +135,95 @@ TEST_F(CopyTest, WebSocketsGoOnWithThePrimary) {
   EXPECT_EQ(copy_.terminate(), 0);
 }
 
+// While the copy sleeps, databases end and others of their names begin.
+TEST_F(CopyTest, LivesOfOneNameDoNotPassEachOther) {
+  start();
+  constexpr int kNames = 20;
+  auto name = [](int i) { return fmt::format("n{}", i); };
+  auto fill = [&](int i, int life) {
+    primary_.query(name(i), "CREATE TABLE t(life, b)");
+    primary_.query(name(i), fmt::format("INSERT INTO t VALUES({}, randomblob(400000))", life));
+  };
+  for (int i = 0; i < kNames; ++i) {
+    primary_.create(name(i));
+    fill(i, 0);
+  }
+  for (int i = 0; i < kNames; ++i) ASSERT_TRUE(has_copy(name(i)));
+  for (int life = 1; life < 4; ++life) {
+    ASSERT_EQ(::kill(copy_.pid(), SIGSTOP), 0);
+    for (int i = 0; i < kNames; ++i) {
+      primary_.query(name(i), "INSERT INTO t VALUES('old', randomblob(300000))");
+      EXPECT_EQ(primary_.request("DELETE", "/v1/databases/" + name(i))->status, 204);
+      primary_.create(name(i));
+      fill(i, life);
+    }
+    ASSERT_EQ(::kill(copy_.pid(), SIGCONT), 0);
+    for (int i = 0; i < kNames; ++i) {
+      auto there = primary_.request("GET", "/v1/databases/" + name(i));
+      EXPECT_TRUE(comes([&] {
+        auto here = copy_.request("GET", "/v1/databases/" + name(i));
+        return here && json_field(here->body, "bookmark") == json_field(there->body, "bookmark");
+      })) << name(i)
+          << " in life " << life;
+    }
+  }
+}
+
+TEST_F(CopyTest, WhatChangesADatabaseHappensAtThePrimary) {
+  start();
+  for (const char* name : {"a", "b", "c"}) {
+    primary_.create(name);
+    ASSERT_TRUE(has_copy(name));
+  }
+  HttpConnection copy(copy_.port());
+  const std::string d1 = "/client/v4/accounts/x/d1/database/";
+  EXPECT_EQ(copy.request("DELETE", d1 + "a")->status, 200);
+  EXPECT_EQ(primary_.request("GET", "/v1/databases/a")->status, 404);
+  EXPECT_EQ(copy.request("PATCH", "/v1/databases/b", R"({"limits":{"rows_max":7}})")->status, 200);
+  EXPECT_THAT(primary_.request("GET", "/v1/databases/b")->body, HasSubstr("rows_max"));
+  EXPECT_EQ(copy.request("GET", d1 + "b")->body, primary_.request("GET", d1 + "b")->body);
+  EXPECT_TRUE(comes([&] { return copy.request("GET", "/v1/databases/a")->status == 404; }));
+}
+
+TEST_F(CopyTest, OneThatCannotBeCopiedHoldsUpNoOther) {
+  start();
+  way_->set_cut(true);
+  for (const char* name : {"a", "b", "c"}) {
+    primary_.create(name);
+    primary_.query(name, "CREATE TABLE t(a)");
+  }
+  EXPECT_EQ(
+      primary_.request("PATCH", "/v1/databases/b", R"({"limits":{"reads_blocked":true}})")->status,
+      200);
+  way_->set_cut(false);
+  EXPECT_TRUE(has_copy("a"));
+  EXPECT_TRUE(has_copy("c"));
+  EXPECT_EQ(copy_.request("GET", "/v1/databases/b")->status, 404);
+  EXPECT_EQ(
+      primary_.request("PATCH", "/v1/databases/b", R"({"limits":{"reads_blocked":false}})")->status,
+      200);
+  EXPECT_TRUE(has_copy("b"));
+}
+
+// The primary goes while connections are being handed over to it.
+TEST_F(CopyTest, UpgradesThatFailLeaveNothingBehind) {
+  start();
+  primary_.create("d");
+  ASSERT_TRUE(has_copy("d"));
+  ASSERT_EQ(::kill(primary_.pid(), SIGSTOP), 0);
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 10; ++i) {
+    clients.emplace_back([&] {
+      server::testing::TestWebSocket socket(copy_.port());
+      EXPECT_EQ(socket.open("/db/d", "hrana3"), 500);
+    });
+  }
+  std::this_thread::sleep_for(300ms);  // they are on their way; else they get the same answer
+  primary_.kill();
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(copy_.terminate(), 0);
+}
+
 TEST_F(CopyTest, RevocationsReachCopies) {
   const std::string key = primary_folder_ / "key";
   ASSERT_EQ(primary_.run({"token", "keygen", key}).exit_code, 0);
@@ -166,6 +257,22 @@ TEST_F(CopyTest, RevocationsReachCopies) {
   EXPECT_THAT(primary.request("GET", "/v1/tokens/revoked", {}, by_admin)->body, HasSubstr("r-1"));
   EXPECT_TRUE(comes([&] { return status_of(reader) == 401; }));
   EXPECT_EQ(status_of(admin), 200);
+  // All tokens of a database: the follower's own is among them, other databases go on.
+  ASSERT_EQ(primary.request("POST", "/v1/databases", R"({"name":"other"})", by_admin)->status, 201);
+  const std::string second = make_token({"--db", "*", "--read"});
+  EXPECT_EQ(status_of(second), 200);
+  auto closed = primary.request("POST", "/v1/tokens/revoke", R"({"database":"d"})", by_admin);
+  ASSERT_EQ(closed->status, 200);
+  EXPECT_TRUE(comes([&] { return status_of(second) == 403; }));
+  ASSERT_EQ(
+      primary.request("POST", "/db/other/query", sql_body("CREATE TABLE t(a)"), by_admin)->status,
+      200);
+  EXPECT_TRUE(comes([&] {
+    HttpConnection client(copy_.port());
+    auto answer = client.request("POST", "/db/other/query", sql_body("SELECT * FROM t"), by_admin);
+    return answer && answer->status == 200 &&
+           header_of(answer->head, "Offprint-Served-By") == "copy";
+  }));
   // It knows so by itself.
   way_->set_cut(true);
   EXPECT_EQ(copy_.terminate(), 0);

@@ -123,7 +123,10 @@ class ForwarderImpl final : public Forwarder {
       answer.emplace(fail(Code::kUnknown, error.what()));
       if (link != nullptr) link->bottom().close();
     }
-    if (!*answer) co_return job->done(fail(answer->error()));
+    if (!*answer) {
+      if (link != nullptr) put_back(std::move(link));
+      co_return job->done(fail(answer->error()));
+    }
     OpenedTunnel opened{**std::move(answer), nullptr};
     if (opened.answer.status == kSwitchingProtocols && !stopping_) {
       auto forget = [this, used = link.get()] { std::erase(in_use_, used); };

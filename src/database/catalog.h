@@ -26,6 +26,7 @@ class Catalog {
     CreateOptions options;
     std::int64_t created_at_ms = 0;
     DatabaseLimits limits;
+    bool begins_filled = false;  // without a transaction it was cut short, and never there
   };
 
   explicit Catalog(std::shared_ptr<HostedDatabase> database) : database_(std::move(database)) {}
@@ -36,7 +37,9 @@ class Catalog {
   // Adds a database under a new id; a copy takes lineage and epoch from `at`. kConflict: the name
   // is taken.
   Result<Row> add(const DatabaseName& name, const CreateOptions& options,
-                  const std::optional<Bookmark>& at = {});
+                  const std::optional<Bookmark>& at, bool begins_filled);
+  // What it began with was nothing.
+  Result<> set_unfilled(std::uint64_t id);
   Result<> set_limits(std::uint64_t id, const DatabaseLimits& limits);
   // Removes it, remembering `epoch` so that a database of the same name starts above it.
   Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch);

@@ -94,6 +94,7 @@ class World {
     auto imported = store->import_file(name(text), source_file());
     if (!imported || machine.stopped() || failed) {
       maybe_created.insert(text);
+      maybe_filled.insert(text);
       return;
     }
     KnownDatabase& database = known[text] = {};
@@ -227,8 +228,11 @@ class World {
       }
       known[text].maybe_dropped = false;
       check_database(text);
+      if (maybe_filled.contains(text) && known[text].writes[0].told != Told::kDone)
+        violation(text, "is there without the content that it was to begin with");
     }
     maybe_created.clear();
+    maybe_filled.clear();
     if (machine.disk().content("data/databases/0000000000000000.db").empty())
       violations.push_back("the catalog has no file");
   }
@@ -271,6 +275,7 @@ class World {
 
   std::map<std::string, KnownDatabase> known;
   std::set<std::string> maybe_created;
+  std::set<std::string> maybe_filled;  // of these, from a file
 
  private:
   struct Pending {

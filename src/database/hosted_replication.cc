@@ -216,9 +216,12 @@ void HostedDatabase::note_decided(const Decision& decision) {
 }
 
 void HostedDatabase::move_unwritten(const Position& position) {
-  std::lock_guard lock(mutex_);
-  if (state_.position.txid.value != 0) return;
-  state_.position = visible_ = position;
+  {
+    std::lock_guard lock(mutex_);
+    if (state_.position.txid.value != 0) return;
+    state_.position = position;
+  }
+  became_visible();
 }
 
 Result<> HostedDatabase::begin_new_history(const NewHistory& history) {

@@ -25,6 +25,7 @@ namespace offprint::database {
 namespace {
 
 constexpr std::uint64_t kCatalogId = 0;
+constexpr std::uint64_t kEmptyPages = 2;  // at most, of a file without content
 
 DatabaseState never_written(Lineage lineage, Epoch epoch, std::uint32_t page_size) {
   DatabaseState state;
@@ -105,7 +106,9 @@ class StoreImpl final : public Store {
   Result<> sweep_orphans();
   Result<std::shared_ptr<HostedDatabase>> add(const DatabaseName& name,
                                               const CreateOptions& options,
-                                              const std::optional<Bookmark>& at = {});
+                                              const std::optional<Bookmark>& at,
+                                              bool begins_filled);
+  bool was_cut_short(const Catalog::Row& row, HostedDatabase& database) const;
   // A database that is found by its name once `fill` has filled it; else it is dropped again.
   Result<> add_filled(const DatabaseName& name, const CreateOptions& options,
                       const std::optional<Bookmark>& at,
@@ -180,7 +183,7 @@ Result<> StoreImpl::load_catalog(Replay& replay) {
     auto initial = never_written(row.lineage, row.epoch, row.options.page_size);
     bool dropped = replay.is_dropped(row.id);  // stopped in the middle of a drop
     auto database = host(row, replay.take(row.id, initial));
-    if (dropped) {
+    if (dropped || was_cut_short(row, *database)) {
       dropping_[row.id] = {database->identity(), row.epoch, nullptr, journal::Lsn{0}};
     } else {
       index_.add(database);
@@ -188,6 +191,16 @@ Result<> StoreImpl::load_catalog(Replay& replay) {
   }
   finish_drops();
   return sweep_orphans();
+}
+
+// It was to be there with all of its content or not at all, and the process ended before anything
+// of it was decided.
+bool StoreImpl::was_cut_short(const Catalog::Row& row, HostedDatabase& database) const {
+  if (!row.begins_filled || database.position().txid.value != 0) return false;
+  auto file = environment_->options.files->open(database.identity().path, FileSystem::Mode::kRead);
+  if (!file) return file.error().code() == Code::kNotFound;
+  auto size = (*file)->size();
+  return size && *size <= kEmptyPages * std::uint64_t{row.options.page_size};
 }
 
 std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replayed replayed) {
@@ -249,7 +262,8 @@ Result<std::shared_ptr<HostedDatabase>> StoreImpl::get(const DatabaseName& name)
 // Into the catalog; nobody finds it by its name yet.
 Result<std::shared_ptr<HostedDatabase>> StoreImpl::add(const DatabaseName& name,
                                                        const CreateOptions& options,
-                                                       const std::optional<Bookmark>& at) {
+                                                       const std::optional<Bookmark>& at,
+                                                       bool begins_filled) {
   std::uint32_t size = options.page_size;
   if (size < 512 || size > 65536 || (size & (size - 1)) != 0) {
     return fail(Code::kInvalid, "page_size must be a power of two from 512 to 65536");
@@ -261,7 +275,7 @@ Result<std::shared_ptr<HostedDatabase>> StoreImpl::add(const DatabaseName& name,
     return fail(Code::kInvalid, "encoding must be UTF-8, UTF-16le or UTF-16be");
   }
   finish_drops();
-  OFFPRINT_TRY_ASSIGN(Catalog::Row row, catalog_->add(name, options, at));
+  OFFPRINT_TRY_ASSIGN(Catalog::Row row, catalog_->add(name, options, at, begins_filled));
   Replayed fresh;
   fresh.state = never_written(row.lineage, row.epoch, options.page_size);
   return host(row, std::move(fresh));
@@ -269,7 +283,7 @@ Result<std::shared_ptr<HostedDatabase>> StoreImpl::add(const DatabaseName& name,
 
 Result<DatabaseInfo> StoreImpl::create(const DatabaseName& name, const CreateOptions& options) {
   OFFPRINT_TRY(check_is_primary(environment_->options));
-  OFFPRINT_TRY_ASSIGN(auto database, add(name, options));
+  OFFPRINT_TRY_ASSIGN(auto database, add(name, options, {}, false));
   index_.add(database);
   return database->info();
 }
@@ -411,12 +425,14 @@ Result<Bookmark> StoreImpl::import_file(const DatabaseName& name, const std::str
 Result<> StoreImpl::add_filled(const DatabaseName& name, const CreateOptions& options,
                                const std::optional<Bookmark>& at,
                                const std::function<Result<>(HostedDatabase&)>& fill) {
-  OFFPRINT_TRY_ASSIGN(auto database, add(name, options, at));
+  OFFPRINT_TRY_ASSIGN(auto database, add(name, options, at, true));
   {
     std::unique_lock lock(mutex_);
     importing_.insert(database);
   }
   Result<> filled = fill(*database);
+  if (filled && database->position().txid.value == 0)
+    filled = catalog_->set_unfilled(database->identity().id);
   if (filled) index_.add(database);
   {
     std::unique_lock lock(mutex_);

@@ -1,5 +1,6 @@
 #include "replica/copy_repairs.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "base/log.h"
@@ -52,22 +53,28 @@ void CopyRepairs::run() {
     queue_.pop_front();
     if (!done) {
       queue_.push_back(*name);
+      failed_.insert(name->text());
       changed_.wait_for(lock, std::chrono::milliseconds(retry_ms_),
                         [this] { return stop_.load(); });
       continue;
     }
     names_.erase(name->text());
+    failed_.erase(name->text());
     done_count_.fetch_add(1, std::memory_order_relaxed);
-    bool empty = queue_.empty();
+    // Those that failed may fail for ever: the others are followed meanwhile.
+    bool all_tried = std::ranges::all_of(
+        queue_, [this](const DatabaseName& waiting) { return failed_.contains(waiting.text()); });
     lock.unlock();
-    if (empty) all_done_();
+    if (all_tried) all_done_();
   }
 }
 
 bool CopyRepairs::repair(const DatabaseName& name) {
   CopyFetchOptions fetch = options_;
   Result<> fetched = fetch_copy(fetch, store_, name, stop_);
-  if (!fetched && fetched.error().code() == Code::kCorrupt) {
+  bool does_not_fit = !fetched && (fetched.error().code() == Code::kCorrupt ||
+                                   fetched.error().code() == Code::kInvalid);
+  if (does_not_fit) {
     fetch.whole = true;
     fetched = fetch_copy(fetch, store_, name, stop_);
   }

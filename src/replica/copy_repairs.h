@@ -51,6 +51,7 @@ class CopyRepairs {
   std::condition_variable changed_;
   std::deque<database::DatabaseName> queue_;  // guarded by mutex_; the first is at work
   std::set<std::string> names_;               // guarded by mutex_; those in queue_
+  std::set<std::string> failed_;              // guarded by mutex_; of these, tried in vain
   std::thread thread_;
 };
 

@@ -17,8 +17,9 @@
 #include "replica/copy_repairs.h"
 #include "replica/follower.h"
 #include "replica/http_client.h"
+#include "replica/name_queue.h"
+#include "replica/node_feed.h"
 #include "replica/stream_format.h"
-#include "replica/transaction_assembly.h"
 
 namespace offprint::replica {
 namespace {
@@ -28,45 +29,11 @@ using database::IncomingTransaction;
 
 constexpr std::uint64_t kSpoolFrom = 256 << 10;  // larger transactions wait on the disk
 constexpr int kWaitMs = 200;
+constexpr int kFeedRetryMinMs = 1'000;  // doubled while there are feeds that end with an error
+constexpr int kFeedRetryMaxMs = 60'000;
+constexpr auto kLongSession = std::chrono::seconds(10);
 constexpr std::size_t kErrorBodyMax = 4096;
 constexpr std::size_t kListMax = 1'000'000;
-
-class SpoolSource final : public ltx::ByteSource {
- public:
-  explicit SpoolSource(std::shared_ptr<Spool> spool) : spool_(std::move(spool)) {}
-  Result<std::size_t> read(std::span<std::uint8_t> to) override {
-    OFFPRINT_TRY_ASSIGN(std::size_t size, spool_->read_at(offset_, to));
-    offset_ += size;
-    return size;
-  }
-
- private:
-  std::shared_ptr<Spool> spool_;
-  std::uint64_t offset_ = 0;
-};
-
-// One database on the stream. Used by the follower's thread.
-struct Feed {
-  std::optional<DatabaseName> name;
-  std::unique_ptr<TransactionAssembly> assembly;
-  std::vector<IncomingTransaction> pending;
-  std::size_t pending_bytes = 0;
-  std::unique_ptr<database::CopyWriter> writer;
-  std::uint32_t snapshot_page_size = 0;
-  std::optional<Position> primary;  // where it stood …
-  std::int64_t primary_at_ms = 0;   // … when we heard of it
-  bool busy = false;                // the store works for it
-  bool off = false;                 // nothing more of it is taken in this session
-  bool dropped = false;             // to be dropped here when not busy
-};
-
-// What the store or a repair has finished.
-struct Completion {
-  std::uint32_t number = 0;  // 0: a repair
-  std::size_t bytes = 0;
-  std::size_t transactions = 0;
-  Result<> result;
-};
 
 class NodeFollowerImpl final : public NodeFollower {
  public:
@@ -77,7 +44,8 @@ class NodeFollowerImpl final : public NodeFollower {
         http_(std::move(http)),
         repairs_({options_.url, options_.token, options_.ca_file, options_.connect_timeout_ms,
                   options_.answer_timeout_ms},
-                 options_.retry_max_ms, store, [this] { complete({}); }) {}
+                 options_.retry_max_ms, store,
+                 [this] { complete({.of = Completion::Of::kRepair}); }) {}
   ~NodeFollowerImpl() override { stop(); }
 
   void start() override {
@@ -121,6 +89,7 @@ class NodeFollowerImpl final : public NodeFollower {
   Result<> finish(const Completion& completion);
   void complete(Completion completion);
   void settle();
+  void drop(const DatabaseName& name, const Lineage& lineage);
   void repair(Feed& feed, const std::string& why);
   void note_fresh(const DatabaseName& name, std::int64_t at_ms);
 
@@ -128,6 +97,7 @@ class NodeFollowerImpl final : public NodeFollower {
   database::Store& store_;
   const std::unique_ptr<HttpClient> http_;
   CopyRepairs repairs_;
+  NameQueue lives_{store_};  // ends and beginnings of databases, which must not pass each other
   std::atomic<bool> stop_{false};
   std::int64_t started_ms_ = 0;
   std::thread thread_;
@@ -139,6 +109,9 @@ class NodeFollowerImpl final : public NodeFollower {
   std::vector<std::uint32_t> touched_;
   std::string refusal_;
   bool connect_again_ = false;
+  std::optional<Deadline> reconnect_at_;  // for feeds that ended with an error
+  int feed_retry_ms_ = 0;
+  Deadline greeted_at_{};
   std::size_t busy_ = 0;           // feeds that the store works for
   std::size_t waiting_bytes_ = 0;  // of transactions not applied yet
   Deadline heard_at_{};
@@ -173,6 +146,9 @@ void NodeFollowerImpl::run() {
 }
 
 void NodeFollowerImpl::pause(const Error& error) {
+  bool was_long = greeted_at_ != Deadline() && SteadyClock::now() - greeted_at_ > kLongSession;
+  if (was_long) failures_ = 0;
+  greeted_at_ = Deadline();
   auto limit = static_cast<std::uint64_t>(options_.retry_max_ms);
   std::uint64_t full =
       std::min(limit, static_cast<std::uint64_t>(options_.retry_min_ms) << std::min(failures_, 16));
@@ -191,8 +167,11 @@ Result<> NodeFollowerImpl::session() {
   feeds_.resize(1);
   touched_.clear();
   refusal_.clear();
+  reconnect_at_.reset();
   OFFPRINT_TRY(send_request());
-  return read_answer();
+  Result<> read = read_answer();
+  if (!reconnect_at_) feed_retry_ms_ = 0;
+  return read;
 }
 
 Result<> NodeFollowerImpl::send_request() {
@@ -220,6 +199,7 @@ Result<> NodeFollowerImpl::send_request() {
 Result<> NodeFollowerImpl::read_answer() {
   bool greeted = false;
   while (!stop_.load() && !connect_again_) {
+    if (reconnect_at_ && SteadyClock::now() >= *reconnect_at_) break;
     OFFPRINT_TRY(take_completions());
     if (waiting_bytes_ > options_.memory_max) {  // the store must catch up first
       std::unique_lock lock(mutex_);
@@ -275,7 +255,7 @@ Result<> NodeFollowerImpl::handle(const Frame& frame) {
   if (frame.kind == FrameKind::kHello) {
     OFFPRINT_TRY_ASSIGN(Hello hello, parse_hello(frame.payload));
     if (failures_ > 0) log::info("following {} again", options_.url);
-    failures_ = 0;
+    greeted_at_ = SteadyClock::now();
     std::unique_lock lock(status_mutex_);
     status_.connected = true;
     status_.error.clear();
@@ -358,6 +338,7 @@ Result<> NodeFollowerImpl::on_revocation(const Frame& frame) {
 }
 
 void NodeFollowerImpl::on_position(Feed& feed, const StreamPosition& position, bool is_start) {
+  feed.lineage = position.position.lineage;
   if (!is_start) {
     feed.primary = position.position;
     feed.primary_at_ms = unix_time_ms() - position.age_ms;
@@ -401,6 +382,7 @@ Result<> NodeFollowerImpl::on_transaction(Feed& feed, const Frame& frame) {
 Result<> NodeFollowerImpl::on_snapshot_begin(Feed& feed, const Frame& frame) {
   OFFPRINT_TRY_ASSIGN(SnapshotBegin begin, parse_snapshot_begin(frame.payload));
   feed.snapshot_page_size = begin.page_size;
+  feed.lineage = begin.position.lineage;
   OFFPRINT_TRY_ASSIGN(feed.writer, store_.begin_copy(*feed.name, {begin.position, begin.page_size,
                                                                   begin.page_count, true}));
   return {};
@@ -410,29 +392,49 @@ void NodeFollowerImpl::on_snapshot_end(Feed& feed, std::uint32_t number) {
   feed.busy = true;
   ++busy_;
   std::shared_ptr<database::CopyWriter> writer = std::move(feed.writer);
-  store_.post_blocking([this, writer, number] { complete({number, 0, 0, writer->finish()}); });
+  auto result = std::make_shared<Result<>>();
+  lives_.post(
+      feed.name->text(), [writer, result] { *result = writer->finish(); },
+      [this, number, result] { complete({.number = number, .result = *result}); });
 }
 
 Result<> NodeFollowerImpl::on_end(Feed& feed, const Frame& frame) {
   OFFPRINT_TRY_ASSIGN(End end, parse_end(frame.payload));
-  if (end.reason != EndReason::kDropped) {
+  if (end.reason == EndReason::kShuttingDown)
     return fail(Code::kUnavailable, end.text.empty() ? "the stream ended" : end.text);
-  }
   feed.off = true;
-  feed.dropped = true;
   feed.writer.reset();
+  if (end.reason != EndReason::kDropped) {  // this one cannot be followed now, the others can
+    log::warn("database '{}' is not followed for now: {}", feed.name->text(), end.text);
+    if (!reconnect_at_) {
+      feed_retry_ms_ = std::min(std::max(2 * feed_retry_ms_, kFeedRetryMinMs), kFeedRetryMaxMs);
+      reconnect_at_ = SteadyClock::now() + std::chrono::milliseconds(feed_retry_ms_);
+    }
+    return {};
+  }
+  feed.dropped = true;
+  if (auto ours = store_.position(*feed.name); ours && !feed.lineage) feed.lineage = ours->lineage;
   drop_if_idle(feed);
   return {};
 }
 
 void NodeFollowerImpl::drop_if_idle(Feed& feed) {
-  if (feed.busy || !feed.pending.empty() || !store_.info(*feed.name)) return;
-  log::info("database '{}' was dropped at the primary", feed.name->text());
-  store_.post_blocking([this, name = *feed.name] {
-    if (auto dropped = store_.drop(name); !dropped && dropped.error().code() != Code::kNotFound)
-      log::warn("dropping '{}': {}", name.text(), dropped.error().message());
-  });
+  if (feed.busy || !feed.pending.empty() || !feed.lineage) return;
   feed.dropped = false;
+  ++busy_;
+  lives_.post(
+      feed.name->text(),
+      [this, name = *feed.name, lineage = *feed.lineage] { drop(name, lineage); },
+      [this] { complete({.of = Completion::Of::kDrop}); });
+}
+
+// On a helper thread; the name may have another life already.
+void NodeFollowerImpl::drop(const DatabaseName& name, const Lineage& lineage) {
+  auto ours = store_.position(name);
+  if (!ours || ours->lineage != lineage) return;
+  log::info("database '{}' was dropped at the primary", name.text());
+  if (auto dropped = store_.drop(name); !dropped && dropped.error().code() != Code::kNotFound)
+    log::warn("dropping '{}': {}", name.text(), dropped.error().message());
 }
 
 // --- the store's work --------------------------------------------------------------------------
@@ -444,8 +446,9 @@ void NodeFollowerImpl::submit(std::uint32_t number) {
   ++busy_;
   std::size_t bytes = std::exchange(feed.pending_bytes, 0);
   std::size_t count = feed.pending.size();
-  store_.apply(*feed.name, std::exchange(feed.pending, {}),
-               [=, this](Result<> result) { complete({number, bytes, count, std::move(result)}); });
+  store_.apply(*feed.name, std::exchange(feed.pending, {}), [=, this](Result<> result) {
+    complete({Completion::Of::kFeed, number, bytes, count, std::move(result)});
+  });
 }
 
 // Thread: any.
@@ -474,21 +477,32 @@ Result<> NodeFollowerImpl::take_completions() {
 }
 
 Result<> NodeFollowerImpl::finish(const Completion& completion) {
-  if (completion.number == 0) {  // repaired: it is followed from where it stands now
+  if (completion.of == Completion::Of::kRepair) {  // it is followed from where it stands now
     connect_again_ = true;
+    return {};
+  }
+  if (completion.of == Completion::Of::kDrop) {
+    --busy_;
     return {};
   }
   Feed& feed = feeds_[completion.number];
   feed.busy = false;
   --busy_;
   waiting_bytes_ -= completion.bytes;
+  if (!completion.result && feed.dropped) {
+    drop_if_idle(feed);
+    return {};
+  }
   if (!completion.result) {
     const Error& error = completion.result.error();
     int damage = error.sqlite_code() & 0xff;
     bool differs = error.code() == Code::kBehind || error.code() == Code::kConflict ||
                    error.code() == Code::kCorrupt || damage == SQLITE_CORRUPT ||
                    damage == SQLITE_NOTADB;
-    if (error.code() == Code::kNotFound) return {};  // dropped meanwhile
+    if (error.code() == Code::kNotFound) {  // not by us: what is missing is fetched
+      repair(feed, error.message());
+      return {};
+    }
     if (!differs) return fail(error.with_context(feed.name->text()));
     repair(feed, error.message());
     return {};

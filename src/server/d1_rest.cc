@@ -143,6 +143,9 @@ bool is_rest_request(const Address& address) {
 
 void handle_rest(Service& service, HttpRequest& request, const Address& address,
                  std::shared_ptr<BodyReceiver> receiver, Responder responder) {
+  // Databases have their numbers, and jobs, at the primary.
+  if (service.has_copies())
+    return responder.respond(rest_error(not_primary("this interface is the primary's")));
   const auto& segments = address.segments;
   std::string path = address.path_from(2);
   if (path == "graphql") {

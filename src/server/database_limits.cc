@@ -89,6 +89,8 @@ std::string limits_json(const database::DatabaseLimits& limits) {
 
 void handle_change_database(Service& service, const database::DatabaseName& name,
                             HttpRequest& request, Responder responder) {
+  if (service.has_copies())
+    return responder.respond(structured_error(not_primary("limits are set at the primary")));
   Result<database::DatabaseInfo> info = service.store.info(name);
   if (!info) return responder.respond(structured_error(info.error()));
   Result<> read = read_limits_field(request.body, info->limits);

@@ -97,14 +97,21 @@ void handle_list_databases(Service& service, const HttpRequest& request, const A
   std::string prefix(address.parameter("prefix").value_or(""));
   std::string after(address.parameter("after").value_or(""));
   std::string contains(address.parameter("contains").value_or(""));
-  auto list = service.store.list(prefix, after, limit + 1, contains);
+  // Names that he may not know come neither in the list nor as the end of a page.
+  const Access& access = access_of(service, request);
+  std::vector<database::DatabaseInfo> list;
+  for (bool some = true; some && list.size() <= limit;) {
+    auto page = service.store.list(prefix, after, limit + 1, contains);
+    some = page.size() > limit;
+    if (!page.empty()) after = page.back().name;
+    for (database::DatabaseInfo& info : page) {
+      auto name = database::DatabaseName::parse(info.name);
+      if (name && access.allows(*name, database::Verb::kAdmin)) list.push_back(std::move(info));
+    }
+  }
   bool more = list.size() > limit;
-  if (more) list.pop_back();
+  if (more) list.resize(limit);
   std::string last = list.empty() ? std::string() : list.back().name;
-  std::erase_if(list, [&access = access_of(service, request)](const auto& info) {
-    auto name = database::DatabaseName::parse(info.name);
-    return !name || !access.allows(*name, database::Verb::kAdmin);
-  });
   Response response;
   response.body = "{\"databases\":[";
   for (std::size_t i = 0; i < list.size(); ++i) {

@@ -125,7 +125,8 @@ Responder with_way_to_primary(Service& service, const HttpRequest& request, bool
   std::string_view method = method_name(request.method);
   std::string_view path = request.target.substr(0, request.target.find('?'));
   // What is here: large things, and what is asked to know this node. Jobs run at the primary.
-  bool is_elsewhere = path.starts_with("/v1/jobs/") || path.starts_with("/v1/namespaces/");
+  bool is_elsewhere = path.starts_with("/v1/jobs/") || path.starts_with("/v1/namespaces/") ||
+                      path.starts_with("/client/v4/");
   if (method.empty() || (request.is_get() && !is_elsewhere) || path.ends_with("/pages") ||
       path == "/v1/stream")
     return responder;

@@ -51,8 +51,10 @@ class GuardedStream final : public BodyStream {
   void stop() override { stream_->stop(); }
   // Asked at least once a second.
   State fill(std::string& to) override {
-    if (!guard_.holds()) return State::kFailed;
-    return stream_->fill(to);
+    if (guard_.holds()) return stream_->fill(to);
+    std::size_t before = to.size();
+    stream_->last_words(to);
+    return to.size() == before ? State::kFailed : State::kEnd;
   }
 
  private:

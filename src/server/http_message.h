@@ -71,6 +71,8 @@ class BodyStream {
   virtual State fill(std::string& to) = 0;
   // The server is about to stop: say goodbye in the next fill, or never mind.
   virtual void stop() {}
+  // The client's token counts no more, and this ends: appends what he must be told all the same.
+  virtual void last_words(std::string& to) { (void)to; }
 };
 
 // Speaks another protocol on a connection, after an answer with status 101: bytes in, bytes out.

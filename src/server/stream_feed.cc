@@ -192,6 +192,7 @@ Result<> StreamFeed::continue_large(Bytes& to, std::size_t limit) {
 StreamFeed::State StreamFeed::end(Bytes& to, replica::EndReason reason, const std::string& text) {
   replica::append_end(to, number_, {reason, text});
   stage_ = Stage::kEnded;
+  is_dropped_ = reason == replica::EndReason::kDropped;
   snapshot_.reset();
   large_.reset();
   return State::kEnded;

@@ -47,6 +47,8 @@ class StreamFeed {
   void append_refusal(Bytes& to);
   bool ended() const { return stage_ == Stage::kEnded; }
   const database::DatabaseName& name() const { return name_; }
+  // It has ended because the database is gone; there may be a new one of its name.
+  bool is_dropped() const { return is_dropped_; }
 
  private:
   enum class Stage { kSnapshot, kStart, kFollow, kEnded };
@@ -69,6 +71,7 @@ class StreamFeed {
   const std::uint32_t number_;
   FeedRequest request_;
   Stage stage_;
+  bool is_dropped_ = false;
   Bookmark last_;                         // told so far
   std::optional<Position> snapshot_end_;  // where the snapshot that was sent stands
 

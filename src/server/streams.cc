@@ -41,7 +41,11 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
   };
   // `access` may be null: everything.
   FeedSet(Service& service, std::shared_ptr<const Access> access, Selection selection)
-      : service_(service), access_(std::move(access)), selection_(std::move(selection)) {}
+      : service_(service),
+        access_(std::move(access)),
+        selection_(std::move(selection)),
+        hears_revocations_(service_.revocations != nullptr && !selection_.patterns.empty() &&
+                           (!access_ || access_->allows_everywhere(database::Verb::kSubscribe))) {}
   ~FeedSet() {  // first: they call notify() and note_new()
     subscriptions_.clear();
     new_names_.reset();
@@ -63,20 +67,22 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
                                                   std::move(request), service_.copy_age_ms));
     subscriptions_.push_back(std::move(subscription));
     is_active_.push_back(false);
-    if (selection_.multiplexed) names_to_tell_.push_back({name.text(), false});
+    if (selection_.multiplexed) names_to_tell_.push_back({name.text(), std::nullopt});
     known_.insert(name.text());
     ++live_;
     notify(index);
     return {};
   }
 
-  // A database that was asked for and is not here. Thread: as produce().
-  void add_dropped(const database::DatabaseName& name) {
+  // A database that was asked for and is not here, or that is refused. Thread: as produce().
+  void add_ended(const database::DatabaseName& name, replica::End end) {
     feeds_.emplace_back();
     subscriptions_.emplace_back();
     is_active_.push_back(false);
-    names_to_tell_.push_back({name.text(), true});
+    known_.insert(name.text());
+    names_to_tell_.push_back({name.text(), std::move(end)});
   }
+  bool is_multiplexed_with_patterns() const { return !selection_.patterns.empty(); }
 
   void attach(std::shared_ptr<Client> client) {
     std::lock_guard lock(mutex_);
@@ -110,6 +116,16 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     }
     if (live_ == 0 && selection_.patterns.empty()) return State::kEnded;
     return active_.empty() ? State::kIdle : State::kMore;
+  }
+
+  // Other nodes ask for tokens, too. Who may not follow everything is told nothing.
+  void tell_revocations(Bytes& to) {
+    if (!hears_revocations_) return;
+    for (const auto& one : service_.revocations->list_after(revocations_told_)) {
+      bool is_token = !one.token_id.empty();
+      replica::append_revocation(
+          to, {one.token_id, one.database, is_token ? one.until_s : one.not_before_s});
+    }
   }
 
   void say_goodbye(Bytes& to) {
@@ -180,9 +196,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     for (const NameToTell& told : names_to_tell_) {
       std::uint32_t number = ++names_told_;
       replica::append_database(to, number, told.name);
-      if (told.dropped)
-        replica::append_end(to, number,
-                            {replica::EndReason::kDropped, "there is no such database"});
+      if (told.end) replica::append_end(to, number, *told.end);
     }
     names_to_tell_.clear();
   }
@@ -191,6 +205,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     Deadline now = SteadyClock::now();
     if (now < next_beat_) return;
     next_beat_ = now + std::chrono::milliseconds(kHeartbeatMs - kTickSlackMs);
+    tell_revocations(to);  // first: the follower itself may be among those who are refused now
     for (std::size_t i = 0; i < feeds_.size(); ++i) {
       if (!feeds_[i]) continue;
       if (may_follow(feeds_[i]->name())) {
@@ -200,20 +215,8 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
         forget(i);
       }
     }
-    tell_revocations(to);
     if (!selection_.patterns.empty()) look_for_new_databases();
     if (live_ == 0) replica::append_alive(to, unix_time_ms());
-  }
-
-  // Other nodes ask for tokens, too. Who may not follow everything is told nothing.
-  void tell_revocations(Bytes& to) {
-    if (service_.revocations == nullptr || selection_.patterns.empty()) return;
-    if (access_ && !access_->allows_everywhere(database::Verb::kSubscribe)) return;
-    for (const auto& one : service_.revocations->list_after(revocations_told_)) {
-      bool is_token = !one.token_id.empty();
-      replica::append_revocation(
-          to, {one.token_id, one.database, is_token ? one.until_s : one.not_before_s});
-    }
   }
 
   bool may_follow(const database::DatabaseName& name) const {
@@ -252,8 +255,10 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
 
   void forget(std::size_t index) {
     --live_;
-    known_.erase(feeds_[index]->name().text());  // a new one of that name gets a new number
-    database_count_ = 0;                         // and is looked for at the next heartbeat
+    if (feeds_[index]->is_dropped()) {
+      known_.erase(feeds_[index]->name().text());  // a new one of that name gets a new number
+      database_count_ = 0;                         // and is looked for at the next heartbeat
+    }
     subscriptions_[index].reset();
     feeds_[index].reset();
   }
@@ -261,11 +266,12 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
   Service& service_;
   const std::shared_ptr<const Access> access_;
   const Selection selection_;
+  const bool hears_revocations_;
   bool greeted_ = false;
   std::vector<std::unique_ptr<StreamFeed>> feeds_;  // by number; null: it has ended
   struct NameToTell {
     std::string name;
-    bool dropped;
+    std::optional<replica::End> end;  // it is told at once
   };
   std::vector<NameToTell> names_to_tell_;  // in the order of their numbers
   std::uint32_t names_told_ = 0;
@@ -296,6 +302,11 @@ class FollowStream final : public BodyStream {
   ~FollowStream() override { feeds_->detach(); }
   void start(std::shared_ptr<Client> client) override { feeds_->attach(std::move(client)); }
   void stop() override { stopping_ = true; }
+  void last_words(std::string& to) override {
+    Bytes bytes;
+    if (!feeds_->helper_is_running() && !feeds_->take_made(bytes)) feeds_->tell_revocations(bytes);
+    to += as_text(bytes);
+  }
 
   State fill(std::string& to) override {
     if (feeds_->helper_is_running()) return State::kWait;
@@ -377,9 +388,11 @@ Result<> add_named(FeedSet& feeds, const Access& access, std::string_view text) 
   std::string_view name_text = text.substr(0, text.find('@'));
   OFFPRINT_TRY_ASSIGN(auto name, database::DatabaseName::parse(name_text));
   if (!access.allows(name, database::Verb::kSubscribe)) {
-    return fail(
-        Code::kForbidden,
-        "TOKEN_FORBIDS: the token does not allow subscribe on database '" + name.text() + "'");
+    std::string why =
+        "TOKEN_FORBIDS: the token does not allow subscribe on database '" + name.text() + "'";
+    if (!feeds.is_multiplexed_with_patterns()) return fail(Code::kForbidden, std::move(why));
+    feeds.add_ended(name, {replica::EndReason::kError, std::move(why)});  // the others go on
+    return {};
   }
   FeedRequest feed;
   if (name_text.size() < text.size()) {
@@ -387,7 +400,7 @@ Result<> add_named(FeedSet& feeds, const Access& access, std::string_view text) 
   }
   Result<> added = feeds.add(name, std::move(feed));
   if (!added && added.error().code() == Code::kNotFound) {
-    feeds.add_dropped(name);
+    feeds.add_ended(name, {replica::EndReason::kDropped, "there is no such database"});
     return {};
   }
   return added;

@@ -55,9 +55,6 @@ void append_revocation(std::string& to, const database::Revocation& revocation) 
   to += '}';
 }
 
-Error not_primary() {
-  return Error(Code::kNotPrimary, "NOT_PRIMARY: tokens are revoked at the primary");
-}
 Error not_here() {
   return Error(Code::kConflict, "this server asks for no tokens; see the option --auth-keys");
 }
@@ -66,7 +63,8 @@ Error not_here() {
 
 void handle_revoke(Service& service, HttpRequest& request, Responder responder) {
   // At a copy's primary: from there it comes to all copies.
-  if (service.has_copies()) return responder.respond(structured_error(not_primary()));
+  if (service.has_copies())
+    return responder.respond(structured_error(not_primary("tokens are revoked at the primary")));
   if (service.revocations == nullptr) return responder.respond(structured_error(not_here()));
   Result<database::Revocation> revocation = parse_revocation(request.body);
   if (!revocation) return responder.respond(structured_error(revocation.error()));

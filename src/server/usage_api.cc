@@ -53,17 +53,28 @@ std::string counts_json(const database::UsageRecord& record) {
 
 Response list_page(Service& service, database::UsageQuery query, const Access& access) {
   std::size_t limit = query.limit++;
-  auto records = service.store.usage(query);
-  if (!records) return structured_error(records.error());
-  bool more = records->size() > limit;
-  if (more) records->pop_back();
-  std::string next = more ? cursor_of(records->back()) : "";
+  // What he may not know comes neither in the list nor as the end of a page.
+  std::vector<database::UsageRecord> records;
+  for (bool some = true; some && records.size() <= limit;) {
+    auto page = service.store.usage(query);
+    if (!page) return structured_error(page.error());
+    some = page->size() > limit;
+    if (!page->empty()) {
+      query.after_name = page->back().name;
+      query.after_id = page->back().database_id;
+    }
+    for (database::UsageRecord& each : *page) {
+      auto name = database::DatabaseName::parse(each.name);
+      if (name && access.allows(*name, database::Verb::kAdmin)) records.push_back(std::move(each));
+    }
+  }
+  bool more = records.size() > limit;
+  if (more) records.resize(limit);
+  std::string next = more ? cursor_of(records.back()) : "";
   Response response;
   std::string& text = response.body;
   text = "{\"month\":\"" + query.month + "\",\"databases\":[";
-  for (const database::UsageRecord& each : *records) {
-    auto name = database::DatabaseName::parse(each.name);
-    if (!name || !access.allows(*name, database::Verb::kAdmin)) continue;
+  for (const database::UsageRecord& each : records) {
     if (text.back() == '}') text += ',';
     text += "{\"name\":";
     append_json_string(text, each.name);
