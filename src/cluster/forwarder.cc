@@ -98,16 +98,9 @@ class ForwarderImpl final : public Forwarder {
 
   Awaitable run(std::shared_ptr<Job> job) {
     std::optional<Result<ForwardedAnswer>> answer;
-    std::shared_ptr<Link> link;
-    try {
-      link = take_idle();
-      if (link == nullptr) co_await connect(link, answer);
-      if (link != nullptr) co_await exchange(*link, job->request, answer);
-    } catch (const std::exception& error) {
-      answer.emplace(fail(Code::kUnknown, error.what()));
-      if (link != nullptr) link->bottom().close();
-    }
-    if (link != nullptr) put_back(std::move(link));
+    std::shared_ptr<Link> link = take_idle();
+    co_await ask(job->request, link, answer);
+    put_back(std::move(link));
     --running_;
     job->done(*std::move(answer));
     start_waiting();
@@ -116,15 +109,9 @@ class ForwarderImpl final : public Forwarder {
   Awaitable open(std::shared_ptr<TunnelJob> job) {
     std::optional<Result<ForwardedAnswer>> answer;
     std::shared_ptr<Link> link;
-    try {
-      co_await connect(link, answer);
-      if (link != nullptr) co_await exchange(*link, job->request, answer);
-    } catch (const std::exception& error) {
-      answer.emplace(fail(Code::kUnknown, error.what()));
-      if (link != nullptr) link->bottom().close();
-    }
+    co_await ask(job->request, link, answer);
     if (!*answer) {
-      if (link != nullptr) put_back(std::move(link));
+      put_back(std::move(link));
       co_return job->done(fail(answer->error()));
     }
     OpenedTunnel opened{**std::move(answer), nullptr};
@@ -135,6 +122,18 @@ class ForwarderImpl final : public Forwarder {
       put_back(std::move(link));
     }
     job->done(std::move(opened));
+  }
+
+  // Over the link, or a new one, which is handed back; null when there is none.
+  Awaitable ask(ForwardedRequest& request, std::shared_ptr<Link>& link,
+                std::optional<Result<ForwardedAnswer>>& answer) {
+    try {
+      if (link == nullptr) co_await connect(link, answer);
+      if (link != nullptr) co_await exchange(*link, request, answer);
+    } catch (const std::exception& error) {
+      answer.emplace(fail(Code::kUnknown, error.what()));
+      if (link != nullptr) link->bottom().close();
+    }
   }
 
   std::shared_ptr<Link> take_idle() {
@@ -150,7 +149,9 @@ class ForwarderImpl final : public Forwarder {
     return nullptr;
   }
 
+  // Null: there was none.
   void put_back(std::shared_ptr<Link> link) {
+    if (link == nullptr) return;
     std::erase(in_use_, link.get());
     if (!link->is_open() || stopping_) return;
     link->bottom().expires_never();

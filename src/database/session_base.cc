@@ -63,26 +63,27 @@ Result<StatementResult> SessionBase::execute(const SqlStatement& statement, RowS
   if (lost()) return lose(lost_);
   OFFPRINT_TRY_ASSIGN(auto lease, prepare(statement.sql));
   OFFPRINT_TRY(bind_arguments(lease->statement, statement));
-  auto start = SteadyClock::now();
-  auto result = run(lease, sink);
-  if (!lost()) take_down(lease->kind, statement.sql, start, result);
-  return result;
+  return run_metered(lease, statement.sql, sink);
 }
 
-// What it cost. Not of one that runs again.
-void SessionBase::take_down(StatementKind kind, std::string_view sql, SteadyClock::time_point start,
-                            const Result<StatementResult>& result) {
+// And takes down what it cost.
+Result<StatementResult> SessionBase::run_metered(UserConnection::Lease& lease, std::string_view sql,
+                                                 RowSink& sink) {
   StatementMeter* meter = connection_.meter();
-  if (meter == nullptr) return;
+  if (meter == nullptr) return run(lease, sink);
+  auto start = SteadyClock::now();
+  auto result = run(lease, sink);
+  if (lost()) return result;  // it runs again
   StatementSample sample;
   sample.time = SteadyClock::now() - start;
   sample.failed = !result;
-  sample.is_control = kind != StatementKind::kPlain && kind != StatementKind::kVacuum;
+  sample.is_control = lease->kind != StatementKind::kPlain && lease->kind != StatementKind::kVacuum;
   if (result) {
     sample.rows_read = result->rows_read;
     sample.rows_written = result->rows_written;
   }
   meter->record(sql, sample);
+  return result;
 }
 
 Result<StatementResult> SessionBase::execute_next(Script& script, RowSink& sink) {
@@ -102,10 +103,7 @@ Result<StatementResult> SessionBase::execute_next(Script& script, RowSink& sink)
     OFFPRINT_TRY(lease->statement.bind_value(static_cast<int>(i) + 1, script.args[i]));
   }
   script.args = script.args.subspan(count);
-  auto start = SteadyClock::now();
-  auto result = run(lease, sink);
-  if (!lost()) take_down(lease->kind, text, start, result);
-  return result;
+  return run_metered(lease, text, sink);
 }
 
 Result<> SessionBase::execute_script(std::string_view sql) {
@@ -113,12 +111,8 @@ Result<> SessionBase::execute_script(std::string_view sql) {
   while (!lost() && !skip_blanks(sql).empty()) {
     std::string_view rest;
     OFFPRINT_TRY_ASSIGN(auto lease, prepare(sql, &rest));
-    if (lease->statement) {
-      auto start = SteadyClock::now();
-      auto result = run(lease, sink);
-      if (!lost()) take_down(lease->kind, sql.substr(0, sql.size() - rest.size()), start, result);
-      if (!result) return fail(std::move(result).error());
-    }
+    if (lease->statement)
+      OFFPRINT_TRY(run_metered(lease, sql.substr(0, sql.size() - rest.size()), sink));
     sql = rest;
   }
   return {};

@@ -52,8 +52,8 @@ class SessionBase : public Session {
 
  private:
   Result<UserConnection::Lease> prepare(std::string_view sql, std::string_view* rest = nullptr);
-  void take_down(StatementKind kind, std::string_view sql, SteadyClock::time_point start,
-                 const Result<StatementResult>& result);
+  Result<StatementResult> run_metered(UserConnection::Lease& lease, std::string_view sql,
+                                      RowSink& sink);
 
   const SqlRights* rights_ = nullptr;
 };

@@ -25,7 +25,7 @@ void CopyRepairs::stop() {
 void CopyRepairs::add(const DatabaseName& name) {
   std::lock_guard lock(mutex_);
   if (!names_.insert(name.text()).second) return;
-  queue_.push_back(name);
+  queue_.push_back({name});
   changed_.notify_all();
 }
 
@@ -46,24 +46,21 @@ void CopyRepairs::run() {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [this] { return stop_.load() || !queue_.empty(); });
       if (stop_.load()) return;
-      name = queue_.front();
+      name = queue_.front().name;
     }
     bool done = repair(*name);
     std::unique_lock lock(mutex_);
     queue_.pop_front();
     if (!done) {
-      queue_.push_back(*name);
-      failed_.insert(name->text());
+      queue_.push_back({*name, true});
       changed_.wait_for(lock, std::chrono::milliseconds(retry_ms_),
                         [this] { return stop_.load(); });
       continue;
     }
     names_.erase(name->text());
-    failed_.erase(name->text());
     done_count_.fetch_add(1, std::memory_order_relaxed);
     // Those that failed may fail for ever: the others are followed meanwhile.
-    bool all_tried = std::ranges::all_of(
-        queue_, [this](const DatabaseName& waiting) { return failed_.contains(waiting.text()); });
+    bool all_tried = std::ranges::all_of(queue_, &Waiting::has_failed);
     lock.unlock();
     if (all_tried) all_done_();
   }

@@ -19,7 +19,8 @@ namespace offprint::replica {
 // thread of its own; what fails is tried again. Thread: any; start and stop once each.
 class CopyRepairs {
  public:
-  // `all_done` is called (on its thread, must be quick) when nothing is left to repair.
+  // `all_done` is called (on its thread, must be quick) when each of those that are left was tried
+  // in vain, or none is.
   CopyRepairs(CopyFetchOptions options, int retry_ms, database::Store& store,
               std::function<void()> all_done)
       : options_(std::move(options)),
@@ -49,9 +50,12 @@ class CopyRepairs {
   std::atomic<std::uint64_t> done_count_{0};
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<database::DatabaseName> queue_;  // guarded by mutex_; the first is at work
-  std::set<std::string> names_;               // guarded by mutex_; those in queue_
-  std::set<std::string> failed_;              // guarded by mutex_; of these, tried in vain
+  struct Waiting {
+    database::DatabaseName name;
+    bool has_failed = false;
+  };
+  std::deque<Waiting> queue_;    // guarded by mutex_; the first is at work
+  std::set<std::string> names_;  // guarded by mutex_; those in queue_
   std::thread thread_;
 };
 

@@ -497,12 +497,8 @@ Result<> NodeFollowerImpl::finish(const Completion& completion) {
     const Error& error = completion.result.error();
     int damage = error.sqlite_code() & 0xff;
     bool differs = error.code() == Code::kBehind || error.code() == Code::kConflict ||
-                   error.code() == Code::kCorrupt || damage == SQLITE_CORRUPT ||
-                   damage == SQLITE_NOTADB;
-    if (error.code() == Code::kNotFound) {  // not by us: what is missing is fetched
-      repair(feed, error.message());
-      return {};
-    }
+                   error.code() == Code::kCorrupt || error.code() == Code::kNotFound ||
+                   damage == SQLITE_CORRUPT || damage == SQLITE_NOTADB;
     if (!differs) return fail(error.with_context(feed.name->text()));
     repair(feed, error.message());
     return {};

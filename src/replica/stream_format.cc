@@ -62,6 +62,12 @@ void append_stream_position(Bytes& to, FrameKind kind, std::uint32_t database,
   });
 }
 
+void append_text(Bytes& to, std::string_view text) {
+  text = text.substr(0, kTextMax);
+  append_be<std::uint16_t>(to, static_cast<std::uint16_t>(text.size()));
+  append(to, as_bytes(text));
+}
+
 void append_reason(Bytes& to, FrameKind kind, std::uint32_t database, std::uint8_t reason,
                    std::string_view text) {
   append_frame(to, kind, 0, database, [&] {
@@ -74,6 +80,16 @@ Result<> need(ByteView payload, std::size_t size, const char* what) {
   if (payload.size() >= size) return {};
   return fail(Code::kCorrupt,
               fmt::format("{} frame of {} bytes, {} are needed", what, payload.size(), size));
+}
+
+// Takes a text from the front of `rest`.
+Result<std::string> take_text(ByteView& rest, const char* what) {
+  OFFPRINT_TRY(need(rest, 2, what));
+  std::size_t size = load_be<std::uint16_t>(rest.data());
+  OFFPRINT_TRY(need(rest, 2 + size, what));
+  std::string text(as_text(rest.subspan(2, size)));
+  rest = rest.subspan(2 + size);
+  return text;
 }
 
 bool is_known(std::uint8_t kind) {
@@ -90,17 +106,12 @@ bool is_page_size(std::uint32_t size) {
 void append_hello(Bytes& to, const Hello& hello) {
   append_frame(to, FrameKind::kHello, 0, 0, [&] {
     append_be<std::uint16_t>(to, hello.version);
-    std::string_view server = std::string_view(hello.server).substr(0, kTextMax);
-    append_be<std::uint16_t>(to, static_cast<std::uint16_t>(server.size()));
-    append(to, as_bytes(server));
+    append_text(to, hello.server);
   });
 }
 
 void append_database(Bytes& to, std::uint32_t database, std::string_view name) {
-  append_frame(to, FrameKind::kDatabase, 0, database, [&] {
-    append_be<std::uint16_t>(to, static_cast<std::uint16_t>(std::min(name.size(), kTextMax)));
-    append(to, as_bytes(name.substr(0, kTextMax)));
-  });
+  append_frame(to, FrameKind::kDatabase, 0, database, [&] { append_text(to, name); });
 }
 
 void append_start(Bytes& to, std::uint32_t database, const StreamPosition& position) {
@@ -142,12 +153,8 @@ void append_alive(Bytes& to, std::int64_t unix_ms) {
 void append_revocation(Bytes& to, const StreamRevocation& revocation) {
   append_frame(to, FrameKind::kRevocation, kFlagOptional, 0, [&] {
     append_be<std::uint64_t>(to, static_cast<std::uint64_t>(revocation.time_s));
-    for (std::string_view text :
-         {std::string_view(revocation.token_id), std::string_view(revocation.database)}) {
-      text = text.substr(0, kTextMax);
-      append_be<std::uint16_t>(to, static_cast<std::uint16_t>(text.size()));
-      append(to, as_bytes(text));
-    }
+    append_text(to, revocation.token_id);
+    append_text(to, revocation.database);
   });
 }
 
@@ -251,10 +258,10 @@ Result<std::optional<Frame>> FrameReader::read() {
 
 Result<Hello> parse_hello(ByteView payload) {
   OFFPRINT_TRY(need(payload, 4, "hello"));
-  std::size_t size = load_be<std::uint16_t>(payload.data() + 2);
-  OFFPRINT_TRY(need(payload, 4 + size, "hello"));
-  Hello hello{load_be<std::uint16_t>(payload.data()),
-              std::string(as_text(payload.subspan(4, size)))};
+  Hello hello;
+  hello.version = load_be<std::uint16_t>(payload.data());
+  ByteView rest = payload.subspan(2);
+  OFFPRINT_TRY_ASSIGN(hello.server, take_text(rest, "hello"));
   if (hello.version == 0 || hello.version > kStreamVersion) {
     return fail(Code::kInvalid,
                 fmt::format("the server speaks stream version {}, this program up to {}",
@@ -263,25 +270,15 @@ Result<Hello> parse_hello(ByteView payload) {
   return hello;
 }
 
-Result<std::string> parse_database(ByteView payload) {
-  OFFPRINT_TRY(need(payload, 2, "database"));
-  std::size_t size = load_be<std::uint16_t>(payload.data());
-  OFFPRINT_TRY(need(payload, 2 + size, "database"));
-  return std::string(as_text(payload.subspan(2, size)));
-}
+Result<std::string> parse_database(ByteView payload) { return take_text(payload, "database"); }
 
 Result<StreamRevocation> parse_revocation(ByteView payload) {
   OFFPRINT_TRY(need(payload, 8, "revocation"));
   StreamRevocation revocation;
   revocation.time_s = static_cast<std::int64_t>(load_be<std::uint64_t>(payload.data()));
   ByteView rest = payload.subspan(8);
-  for (std::string* text : {&revocation.token_id, &revocation.database}) {
-    OFFPRINT_TRY(need(rest, 2, "revocation"));
-    std::size_t size = load_be<std::uint16_t>(rest.data());
-    OFFPRINT_TRY(need(rest, 2 + size, "revocation"));
-    *text = as_text(rest.subspan(2, size));
-    rest = rest.subspan(2 + size);
-  }
+  OFFPRINT_TRY_ASSIGN(revocation.token_id, take_text(rest, "revocation"));
+  OFFPRINT_TRY_ASSIGN(revocation.database, take_text(rest, "revocation"));
   return revocation;
 }
 

@@ -8,6 +8,7 @@
 #include "server/d1_rows.h"
 #include "server/errors.h"
 #include "server/json_reader.h"
+#include "server/json_scalar.h"
 #include "server/json_writer.h"
 
 namespace offprint::server::d1 {
@@ -36,25 +37,12 @@ Result<sqlite::Value> parse_blob(dom::array list) {
 }
 
 Result<sqlite::Value> parse_param(dom::element element) {
-  switch (element.type()) {
-    case dom::element_type::NULL_VALUE:
-      return sqlite::Value();
-    case dom::element_type::BOOL:
-      return sqlite::Value(std::int64_t{element.get_bool().value_unsafe()});
-    case dom::element_type::INT64:
-      return sqlite::Value(element.get_int64().value_unsafe());
-    case dom::element_type::UINT64:
-    case dom::element_type::DOUBLE:
-      return sqlite::Value(element.get_double().value_unsafe());
-    case dom::element_type::STRING:
-      return sqlite::Value(std::string(element.get_string().value_unsafe()));
-    case dom::element_type::ARRAY:
-      return parse_blob(element.get_array().value_unsafe());
-    default:
-      return fail(Code::kInvalid,
-                  "ARGS_INVALID: a parameter is a number, a string, true, false, null or an array "
-                  "of bytes");
-  }
+  if (auto scalar = json_scalar(element)) return *std::move(scalar);
+  dom::array array;
+  if (element.get(array) == simdjson::SUCCESS) return parse_blob(array);
+  return fail(Code::kInvalid,
+              "ARGS_INVALID: a parameter is a number, a string, true, false, null or an array of "
+              "bytes");
 }
 
 Result<database::SqlStatement> parse_query(dom::element element) {

@@ -78,29 +78,12 @@ void handle_report(Service& service, const ReportAddress& asked, const Address& 
   Result<database::DatabaseName> name = database::DatabaseName::parse(asked.name);
   if (!name) return responder.respond(structured_error(name.error()));
   if (asked.report == "usage") return handle_usage_of(service, *name, std::move(responder));
-  if (asked.report == "slow") return handle_slow(service, *name, address, std::move(responder));
-  handle_insights(service, *name, address, std::move(responder));
-}
-
-namespace {
-
-void respond_with(Result<std::string> text, Responder responder) {
+  Result<std::string> text = asked.report == "slow" ? slow_json(service, *name, address)
+                                                    : insights_json(service, *name, address);
   if (!text) return responder.respond(structured_error(text.error()));
   Response response;
   response.body = *std::move(text);
   responder.respond(std::move(response));
-}
-
-}  // namespace
-
-void handle_insights(Service& service, const database::DatabaseName& name, const Address& address,
-                     Responder responder) {
-  respond_with(insights_json(service, name, address), std::move(responder));
-}
-
-void handle_slow(Service& service, const database::DatabaseName& name, const Address& address,
-                 Responder responder) {
-  respond_with(slow_json(service, name, address), std::move(responder));
 }
 
 }  // namespace offprint::server

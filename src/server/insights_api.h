@@ -16,15 +16,9 @@ struct ReportAddress {
 };
 // Nothing: the address is another one.
 std::optional<ReportAddress> parse_report_address(const Address& address);
+// GET /v1/databases/NAME/insights?since=&limit=: what statements cost; …/slow?limit=: the last ones
+// that took long; …/usage. docs/protocol/http.md, "Insights" and behind it.
 void handle_report(Service& service, const ReportAddress& asked, const Address& address,
                    Responder responder);
-
-// GET /v1/databases/NAME/insights?since=&limit=: what statements cost. docs/protocol/http.md,
-// "Insights".
-void handle_insights(Service& service, const database::DatabaseName& name, const Address& address,
-                     Responder responder);
-// GET /v1/databases/NAME/slow?limit=: the last ones that took long. "Slow statements" there.
-void handle_slow(Service& service, const database::DatabaseName& name, const Address& address,
-                 Responder responder);
 
 }  // namespace offprint::server

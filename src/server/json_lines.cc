@@ -6,6 +6,7 @@
 
 #include "server/file_pieces.h"
 #include "server/json_reader.h"
+#include "server/json_scalar.h"
 #include "server/json_writer.h"
 #include "server/rows_json.h"
 
@@ -112,30 +113,15 @@ class JsonLineRows final : public database::RowReader {
   }
 
   static Result<sqlite::Value> value_of(dom::element element) {
-    switch (element.type()) {
-      case dom::element_type::NULL_VALUE:
-        return sqlite::Value();
-      case dom::element_type::BOOL:
-        return sqlite::Value(std::int64_t{element.get_bool().value_unsafe()});
-      case dom::element_type::INT64:
-        return sqlite::Value(element.get_int64().value_unsafe());
-      case dom::element_type::UINT64:  // above 2^63 - 1
-      case dom::element_type::DOUBLE:
-        return sqlite::Value(element.get_double().value_unsafe());
-      case dom::element_type::STRING:
-        return sqlite::Value(std::string(element.get_string().value_unsafe()));
-      case dom::element_type::OBJECT: {
-        dom::object object = element.get_object().value_unsafe();
-        std::string_view text;
-        if (object.size() != 1 || object["base64"].get(text) != simdjson::SUCCESS) break;
-        Bytes bytes;
-        if (decode_base64(text, bytes)) return sqlite::Value(std::move(bytes));
-        return fail(Code::kInvalid, "what stands in {\"base64\":\"…\"} is no base64");
-      }
-      default:
-        break;
-    }
-    return sqlite::Value(std::string(simdjson::minify(element)));
+    if (auto scalar = json_scalar(element)) return *std::move(scalar);
+    dom::object object;
+    std::string_view text;
+    bool is_blob = element.get(object) == simdjson::SUCCESS && object.size() == 1 &&
+                   object["base64"].get(text) == simdjson::SUCCESS;
+    if (!is_blob) return sqlite::Value(std::string(simdjson::minify(element)));
+    Bytes bytes;
+    if (decode_base64(text, bytes)) return sqlite::Value(std::move(bytes));
+    return fail(Code::kInvalid, "what stands in {\"base64\":\"…\"} is no base64");
   }
 
   FilePieces pieces_;

@@ -8,6 +8,7 @@
 #include "server/gate.h"
 #include "server/ha_sql.h"
 #include "server/json_reader.h"
+#include "server/json_scalar.h"
 #include "server/json_writer.h"
 #include "server/rows_json.h"
 
@@ -17,27 +18,12 @@ namespace {
 namespace dom = simdjson::dom;
 
 Result<sqlite::Value> parse_argument(dom::element element) {
-  switch (element.type()) {
-    case dom::element_type::NULL_VALUE:
-      return sqlite::Value();
-    case dom::element_type::BOOL:
-      return sqlite::Value(std::int64_t{element.get_bool().value_unsafe()});
-    case dom::element_type::INT64:
-      return sqlite::Value(element.get_int64().value_unsafe());
-    case dom::element_type::UINT64:  // above 2^63 - 1; SQLite reads such a literal as REAL, too
-    case dom::element_type::DOUBLE:
-      return sqlite::Value(element.get_double().value_unsafe());
-    case dom::element_type::STRING:
-      return sqlite::Value(std::string(element.get_string().value_unsafe()));
-    case dom::element_type::OBJECT: {
-      OFFPRINT_TRY_ASSIGN(auto text,
-                          json_string_field(element.get_object().value_unsafe(), "base64"));
-      Bytes bytes;
-      if (text && decode_base64(*text, bytes)) return sqlite::Value(std::move(bytes));
-      break;
-    }
-    default:
-      break;
+  if (auto scalar = json_scalar(element)) return *std::move(scalar);
+  dom::object object;
+  if (element.get(object) == simdjson::SUCCESS) {
+    OFFPRINT_TRY_ASSIGN(auto text, json_string_field(object, "base64"));
+    Bytes bytes;
+    if (text && decode_base64(*text, bytes)) return sqlite::Value(std::move(bytes));
   }
   return fail(
       Code::kInvalid,

@@ -45,16 +45,14 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
         access_(std::move(access)),
         selection_(std::move(selection)),
         hears_revocations_(service_.revocations != nullptr && !selection_.patterns.empty() &&
-                           (!access_ || access_->allows_everywhere(database::Verb::kSubscribe))) {}
+                           (!access_ || access_->allows_everywhere(database::Verb::kSubscribe))) {
+    if (!has_patterns()) return;
+    new_names_ =
+        service_.store.subscribe_names([this](const std::string& name) { note_new(name); });
+  }
   ~FeedSet() {  // first: they call notify() and note_new()
     subscriptions_.clear();
     new_names_.reset();
-  }
-
-  // Of one with patterns, before the first produce().
-  void watch_names() {
-    new_names_ =
-        service_.store.subscribe_names([this](const std::string& name) { note_new(name); });
   }
 
   // kNotFound. Thread: as produce().
@@ -82,7 +80,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     known_.insert(name.text());
     names_to_tell_.push_back({name.text(), std::move(end)});
   }
-  bool is_multiplexed_with_patterns() const { return !selection_.patterns.empty(); }
+  bool has_patterns() const { return !selection_.patterns.empty(); }
 
   void attach(std::shared_ptr<Client> client) {
     std::lock_guard lock(mutex_);
@@ -114,7 +112,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
       if (state == StreamFeed::State::kMore) activate(index);
       if (state == StreamFeed::State::kEnded) forget(index);
     }
-    if (live_ == 0 && selection_.patterns.empty()) return State::kEnded;
+    if (live_ == 0 && !has_patterns()) return State::kEnded;
     return active_.empty() ? State::kIdle : State::kMore;
   }
 
@@ -215,7 +213,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
         forget(i);
       }
     }
-    if (!selection_.patterns.empty()) look_for_new_databases();
+    if (has_patterns()) look_for_new_databases();
     if (live_ == 0) replica::append_alive(to, unix_time_ms());
   }
 
@@ -390,7 +388,7 @@ Result<> add_named(FeedSet& feeds, const Access& access, std::string_view text) 
   if (!access.allows(name, database::Verb::kSubscribe)) {
     std::string why =
         "TOKEN_FORBIDS: the token does not allow subscribe on database '" + name.text() + "'";
-    if (!feeds.is_multiplexed_with_patterns()) return fail(Code::kForbidden, std::move(why));
+    if (!feeds.has_patterns()) return fail(Code::kForbidden, std::move(why));
     feeds.add_ended(name, {replica::EndReason::kError, std::move(why)});  // the others go on
     return {};
   }
@@ -425,9 +423,7 @@ Result<std::shared_ptr<FeedSet>> open_node_stream(Service& service, const HttpRe
     if (key == "match") selection.patterns.push_back(value);
   }
   if (!some && selection.patterns.empty()) selection.patterns = {"*"};
-  bool has_patterns = !selection.patterns.empty();
   auto feeds = std::make_shared<FeedSet>(service, request.access, std::move(selection));
-  if (has_patterns) feeds->watch_names();
   for (const auto& [key, value] : parameters) {
     if (key == "db") OFFPRINT_TRY(add_named(*feeds, access_of(service, request), value));
   }

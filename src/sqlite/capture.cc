@@ -24,12 +24,26 @@ Result<> check_can_be_gated(Connection& connection, const char* schema) {
   return {};
 }
 
+// Null: there is none.
+sqlite3_file* file_of(Connection& connection, const char* schema) {
+  sqlite3_file* file = nullptr;
+  int code = sqlite3_file_control(connection.handle(), schema, SQLITE_FCNTL_FILE_POINTER, &file);
+  return code == SQLITE_OK ? file : nullptr;
+}
+
+Result<> sync_file(Connection& connection, const char* schema) {
+  sqlite3_file* file = file_of(connection, schema);
+  bool is_open = file != nullptr && file->pMethods != nullptr;
+  int code = is_open ? file->pMethods->xSync(file, SQLITE_SYNC_NORMAL) : SQLITE_IOERR_FSYNC;
+  if (code != SQLITE_OK) return fail(sqlite_error(code));
+  return {};
+}
+
 }  // namespace
 
 CaptureState* capture_state(Connection& connection, const char* schema) {
-  sqlite3_file* file = nullptr;
-  int code = sqlite3_file_control(connection.handle(), schema, SQLITE_FCNTL_FILE_POINTER, &file);
-  return code == SQLITE_OK ? capture_state_of(file) : nullptr;
+  sqlite3_file* file = file_of(connection, schema);
+  return file == nullptr ? nullptr : capture_state_of(file);
 }
 
 Result<> set_commit_gate(Connection& connection, CommitGate* gate, const char* schema) {
@@ -47,20 +61,6 @@ Result<> set_commit_gate(Connection& connection, CommitGate* gate, const char* s
   if (!attached) return fail(Code::kInternal, "the wal-index cannot be read");
   return {};
 }
-
-namespace {
-
-Result<> sync_file(Connection& connection, const char* schema) {
-  sqlite3_file* file = nullptr;
-  sqlite3_file_control(connection.handle(), schema, SQLITE_FCNTL_FILE_POINTER, &file);
-  int code = SQLITE_IOERR_FSYNC;
-  if (file != nullptr && file->pMethods != nullptr)
-    code = file->pMethods->xSync(file, SQLITE_SYNC_NORMAL);
-  if (code != SQLITE_OK) return fail(sqlite_error(code));
-  return {};
-}
-
-}  // namespace
 
 Result<CheckpointResult> checkpoint(Connection& connection, int mode, const char* schema) {
   int wal_frames = 0;
