@@ -11,6 +11,7 @@
 #include "database/hosted_database.h"
 #include "database/reader_session.h"
 #include "database/recovery.h"
+#include "database/replay.h"
 #include "ltx/checksum.h"
 
 namespace offprint::database {
@@ -196,7 +197,7 @@ void HostedDatabase::record_checkpoint(TxId covered, bool durable, bool closing)
   checkpointed_ = std::max(checkpointed_, covered);
   closed_as_ = fingerprint;
   if (checkpointed_ == state_.position.txid) state_lsn_ = location->lsn;
-  while (!unapplied_.empty() && unapplied_.front().txid <= checkpointed_) unapplied_.pop_front();
+  drop_applied(unapplied_, checkpointed_);
 }
 
 // Whether everything committed is in the database file.

@@ -31,6 +31,10 @@ void note_new_history(Deque<UnappliedRecord>& unapplied, const UnappliedRecord& 
   unapplied.push_back(record);
 }
 
+void drop_applied(Deque<UnappliedRecord>& unapplied, TxId checkpointed) {
+  while (!unapplied.empty() && unapplied.front().txid <= checkpointed) unapplied.pop_front();
+}
+
 Result<> Replay::visit(const journal::Record& record) {
   if (record.kind == journal::Kind::kDrop) {
     dropped_.insert(record.database_id);
@@ -66,9 +70,7 @@ Result<> Replay::visit(const journal::Record& record) {
   }
   if (auto txid = checkpointed_txid(record))
     database.checkpointed = std::max(database.checkpointed, *txid);
-  auto& unapplied = database.unapplied;
-  while (!unapplied.empty() && unapplied.front().txid <= database.checkpointed)
-    unapplied.pop_front();
+  drop_applied(database.unapplied, database.checkpointed);
   return {};
 }
 

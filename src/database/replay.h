@@ -10,6 +10,8 @@ namespace offprint::database {
 
 // `record` begins a new history: it is to be applied upon `unapplied`, or instead of it.
 void note_new_history(Deque<UnappliedRecord>& unapplied, const UnappliedRecord& record);
+// Those that are in the file are not to be applied.
+void drop_applied(Deque<UnappliedRecord>& unapplied, TxId checkpointed);
 
 // Gathers, record by record, what the journal says about each database.
 class Replay {

@@ -2,25 +2,19 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <future>
 #include <map>
 #include <optional>
 
 #include <fmt/format.h>
 
 #include "database/bare_number.h"
-#include "database/session.h"
+#include "database/import_request.h"
 #include "database/sql_dump_plan.h"
 
 namespace offprint::database {
 namespace {
 
 constexpr std::size_t kPlansMax = 1'000;  // sets of columns that are remembered
-
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-using FileHandle = std::unique_ptr<std::FILE, CloseFile>;
 
 // Gathers the rows of a small result as text.
 class TextRows final : public RowSink {
@@ -42,13 +36,6 @@ Result<std::vector<std::vector<std::string>>> read(Session& session, std::string
   TextRows rows;
   OFFPRINT_TRY(session.execute(statement, rows));
   return std::move(rows.rows);
-}
-
-Result<StatementResult> execute(Session& session, std::string sql) {
-  SqlStatement statement;
-  statement.sql = std::move(sql);
-  DropRows rows;
-  return session.execute(statement, rows);
 }
 
 bool contains_ignoring_case(const std::string& text, const char* pattern) {
@@ -224,42 +211,23 @@ Error at_line(const Error& error, std::uint64_t line) {
                error.sqlite_code());
 }
 
-// The rows of a file, as one transaction that nobody shares.
-class RowsRequest final : public Request {
+class RowsRequest final : public ImportRequest {
  public:
-  RowsRequest(std::FILE* file, const RowImportOptions& options,
-              std::promise<Result<ImportResult>>& promise)
-      : file_(file), options_(options), promise_(promise) {}
-
-  void run(Session& session) override {
-    std::rewind(file_);
-    result_ = {};
-    failure_.reset();
-    if (auto ran = run_all(session); !ran) failure_ = std::move(ran).error();
-    if (failure_ && !session.autocommit()) (void)execute(session, "ROLLBACK");
-  }
-
-  void done(Outcome outcome) override {
-    if (outcome.error) failure_ = std::move(outcome.error);
-    result_.bookmark = outcome.bookmark;
-    promise_.set_value(failure_ ? Result<ImportResult>(fail(*std::move(failure_))) : result_);
-  }
-
-  bool likely_read_only() const override { return false; }
-  bool runs_alone() const override { return true; }
+  RowsRequest(std::FILE* file, const RowImportOptions& options, Promise& promise)
+      : ImportRequest(file, promise), options_(options) {}
 
  private:
-  Result<> run_all(Session& session) {
+  Result<> import(Session& session) override {
     OFFPRINT_TRY(execute(session, "BEGIN IMMEDIATE"));
     // Children may come before their parents.
     OFFPRINT_TRY(execute(session, "PRAGMA defer_foreign_keys=ON"));
     TargetTable table(options_);
     OFFPRINT_TRY(table.open(session));
-    std::unique_ptr<RowReader> reader = options_.reader(file_);
+    std::unique_ptr<RowReader> reader = options_.reader(file());
     OFFPRINT_TRY(reader->begin(table.exists() ? table.writable_count() : 0));
     if (!table.exists() && !reader->columns().empty())
       OFFPRINT_TRY(table.create(session, reader->columns()));
-    LoadReporter reporter(file_, options_.watcher);
+    LoadReporter reporter(file(), options_.watcher);
     FileRow row;
     for (;;) {
       OFFPRINT_TRY_ASSIGN(bool more, reader->next(row));
@@ -270,8 +238,8 @@ class RowsRequest final : public Request {
       reporter.progress.rows += static_cast<std::uint64_t>(*changes);
       if (!reporter.report()) return cancelled();
     }
-    result_.statements = reporter.progress.statements;
-    result_.rows = reporter.progress.rows;
+    result().statements = reporter.progress.statements;
+    result().rows = reporter.progress.rows;
     return commit(session);
   }
 
@@ -316,11 +284,7 @@ class RowsRequest final : public Request {
               error.sqlite_code()));
   }
 
-  std::FILE* file_;
   const RowImportOptions& options_;
-  std::promise<Result<ImportResult>>& promise_;
-  ImportResult result_;
-  std::optional<Error> failure_;
 };
 
 }  // namespace
@@ -329,7 +293,7 @@ Result<ImportResult> import_rows(Store& store, const DatabaseName& name, const s
                                  const RowImportOptions& options) {
   FileHandle file(std::fopen(path.c_str(), "rbe"));
   if (!file) return fail(io_error("open " + path, errno));
-  std::promise<Result<ImportResult>> promise;
+  ImportRequest::Promise promise;
   auto future = promise.get_future();
   store.submit(name, std::make_unique<RowsRequest>(file.get(), options, promise));
   return future.get();

@@ -2,22 +2,16 @@
 
 #include <cerrno>
 #include <cstdlib>
-#include <future>
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "database/session.h"
+#include "database/import_request.h"
 #include "database/sql_text.h"
 
 namespace offprint::database {
 namespace {
-
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-using FileHandle = std::unique_ptr<std::FILE, CloseFile>;
 
 // Gone with this object, and SQLite's companions with it.
 class ScratchFile {
@@ -39,13 +33,6 @@ class ScratchFile {
   const std::string path_;
 };
 
-Result<StatementResult> execute(Session& session, std::string sql) {
-  SqlStatement statement;
-  statement.sql = std::move(sql);
-  DropRows rows;
-  return session.execute(statement, rows);
-}
-
 // What dumps say about the file that they make, or about their own transaction.
 bool is_read_over(std::string_view word, std::string_view second) {
   for (std::string_view each : {"BEGIN", "COMMIT", "END"}) {
@@ -60,36 +47,17 @@ bool is_read_over(std::string_view word, std::string_view second) {
   return false;
 }
 
-// A script on a database that has content, as one transaction that nobody shares.
-class ScriptRequest final : public Request {
+class ScriptRequest final : public ImportRequest {
  public:
-  ScriptRequest(std::FILE* script, const LoadWatcher& watcher,
-                std::promise<Result<ImportResult>>& promise)
-      : script_(script), watcher_(watcher), promise_(promise) {}
-
-  void run(Session& session) override {
-    std::rewind(script_);
-    result_ = {};
-    failure_.reset();
-    begun_ = false;
-    foreign_keys_ = true;
-    if (auto ran = run_script(session); !ran) failure_ = std::move(ran).error();
-    if (failure_ && begun_ && !session.autocommit()) (void)execute(session, "ROLLBACK");
-  }
-
-  void done(Outcome outcome) override {
-    if (outcome.error) failure_ = std::move(outcome.error);
-    result_.bookmark = outcome.bookmark;
-    promise_.set_value(failure_ ? Result<ImportResult>(fail(*std::move(failure_))) : result_);
-  }
-
-  bool likely_read_only() const override { return false; }
-  bool runs_alone() const override { return true; }
+  ScriptRequest(std::FILE* script, const LoadWatcher& watcher, Promise& promise)
+      : ImportRequest(script, promise), watcher_(watcher) {}
 
  private:
-  Result<> run_script(Session& session) {
-    ScriptReader reader(script_);
-    LoadReporter reporter(script_, watcher_);
+  Result<> import(Session& session) override {
+    begun_ = false;
+    foreign_keys_ = true;
+    ScriptReader reader(file());
+    LoadReporter reporter(file(), watcher_);
     for (;;) {
       OFFPRINT_TRY_ASSIGN(auto statement, reader.next());
       if (!statement) break;
@@ -98,8 +66,8 @@ class ScriptRequest final : public Request {
       reporter.progress.rows += static_cast<std::uint64_t>(changes);
       if (!reporter.report()) return cancelled();
     }
-    result_.statements = reporter.progress.statements;
-    result_.rows = reporter.progress.rows;
+    result().statements = reporter.progress.statements;
+    result().rows = reporter.progress.rows;
     if (!begun_) return {};
     if (!foreign_keys_) OFFPRINT_TRY(count_broken_references(session));
     OFFPRINT_TRY(execute(session, "COMMIT"));
@@ -147,7 +115,7 @@ class ScriptRequest final : public Request {
     SqlStatement statement;
     statement.sql = "SELECT count(*) FROM pragma_foreign_key_check";
     // Fails where a table refers to one that is not there: no reason to refuse the script.
-    if (session.execute(statement, rows)) result_.broken_references = rows.count;
+    if (session.execute(statement, rows)) result().broken_references = rows.count;
     return {};
   }
 
@@ -170,11 +138,7 @@ class ScriptRequest final : public Request {
     return equals_ignoring_case(next, "TO");
   }
 
-  std::FILE* script_;
   const LoadWatcher& watcher_;
-  std::promise<Result<ImportResult>>& promise_;
-  ImportResult result_;
-  std::optional<Error> failure_;
   bool begun_ = false;
   bool foreign_keys_ = true;  // the script has not turned them off
 };
@@ -207,7 +171,7 @@ Result<ImportResult> import_sql(Store& store, const DatabaseName& name, const st
     CreateOptions settings = info ? info->options : CreateOptions{};
     return import_into_empty(store, name, script.get(), settings, options);
   }
-  std::promise<Result<ImportResult>> promise;
+  ImportRequest::Promise promise;
   auto future = promise.get_future();
   store.submit(name, std::make_unique<ScriptRequest>(script.get(), options.watcher, promise));
   return future.get();
