@@ -50,6 +50,11 @@ void parse_payload(const Frame& frame) {
     case FrameKind::kEnd:
       (void)parse_end(frame.payload);
       break;
+    case FrameKind::kAlive:
+      break;
+    case FrameKind::kRevocation:
+      (void)parse_revocation(frame.payload);
+      break;
   }
 }
 
@@ -75,7 +80,8 @@ std::size_t read_stream(ByteView bytes, std::size_t piece) {
 // Checksums are hard to guess: the payload as one kind of frame.
 void read_payload(ByteView bytes) {
   Frame frame;
-  if (bytes.empty() || bytes[0] < 1 || bytes[0] > 10) return;
+  if (bytes.empty() || bytes[0] < 1 || bytes[0] > static_cast<std::uint8_t>(FrameKind::kRevocation))
+    return;
   frame.kind = static_cast<FrameKind>(bytes[0]);
   frame.payload = bytes.subspan(1);
   if (frame.payload.size() <= kPayloadMax) parse_payload(frame);

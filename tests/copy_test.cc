@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "server/websocket_testing.h"
+#include "sqlite/connection.h"
 #include "tests/lag_proxy.h"
 #include "tests/server_process.h"
 
@@ -203,6 +204,51 @@ TEST_F(CopyTest, OneThatCannotBeCopiedHoldsUpNoOther) {
       primary_.request("PATCH", "/v1/databases/b", R"({"limits":{"reads_blocked":false}})")->status,
       200);
   EXPECT_TRUE(has_copy("b"));
+}
+
+// What differs from the primary's is mended: one that began again meanwhile, at its first
+// transaction too, and files that somebody else wrote to. One that cannot be mended does not keep
+// the others from going on.
+TEST_F(CopyTest, WhatDiffersIsMended) {
+  start();
+  for (const char* name : {"again", "blocked", "changed"}) {
+    primary_.create(name);
+    primary_.query(name, fmt::format("CREATE TABLE {}(a)", name));
+    ASSERT_TRUE(has_copy(name));
+    ASSERT_TRUE(comes([&] { return !copy_.file_with_table(name).empty(); }));
+  }
+  ASSERT_EQ(copy_.terminate(), 0);
+  for (const char* name : {"blocked", "changed"}) {
+    sqlite::Connection foreign = sqlite::Connection::open(copy_.file_with_table(name), {}).value();
+    ASSERT_TRUE(foreign.execute(fmt::format("INSERT INTO {} VALUES('x')", name).c_str()));
+  }
+  ASSERT_EQ(primary_.request("DELETE", "/v1/databases/again")->status, 204);
+  primary_.create("again");
+  primary_.query("again", "CREATE TABLE again(a, b)");
+  auto block = [&](const char* blocked) {
+    return primary_.request("PATCH", "/v1/databases/blocked",
+                            fmt::format(R"({{"limits":{{"reads_blocked":{}}}}})", blocked));
+  };
+  primary_.query("blocked", "INSERT INTO blocked VALUES(1)");
+  ASSERT_EQ(block("true")->status, 200);
+  ASSERT_TRUE(copy_.start());
+  auto copy_answers = [&](const std::string& name, const std::string& sql,
+                          const std::string& rows) {
+    return comes([&] {
+      HttpConnection client(copy_.port());
+      auto answer = client.request("POST", "/db/" + name + "/query", sql_body(sql));
+      return answer && answer->status == 200 && answer->body.find(rows) != std::string::npos &&
+             header_of(answer->head, "Offprint-Served-By") == "copy";
+    });
+  };
+  EXPECT_TRUE(copy_answers("again", "SELECT count(b) FROM again", "[[0]]"));
+  for (int i = 1; i <= 2; ++i) {
+    primary_.query("changed", "INSERT INTO changed VALUES(1)");
+    EXPECT_TRUE(copy_answers("changed", "SELECT count(*) FROM changed", fmt::format("[[{}]]", i)));
+  }
+  ASSERT_EQ(block("false")->status, 200);
+  EXPECT_TRUE(copy_answers("blocked", "SELECT * FROM blocked", "[[1]]"));
+  EXPECT_THAT(copy_.log(), HasSubstr("'blocked' cannot be fetched"));
 }
 
 // The primary goes while connections are being handed over to it.

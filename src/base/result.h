@@ -74,14 +74,16 @@ inline std::unexpected<Error> fail(Error error) { return std::unexpected<Error>(
 
 // OFFPRINT_TRY(expression): returns its Error from the enclosing function.
 // OFFPRINT_TRY_ASSIGN(auto value, expression): the same, else `value` is the result's value.
-#define OFFPRINT_TRY(expression)                                   \
-  do {                                                             \
-    auto offprint_result_ = (expression);                          \
-    if (!offprint_result_) [[unlikely]]                            \
-      return std::unexpected(std::move(offprint_result_).error()); \
+#define OFFPRINT_TRY(expression) \
+  OFFPRINT_TRY_(OFFPRINT_CONCAT(offprint_result_, __COUNTER__), expression)
+#define OFFPRINT_TRY_(result, expression)                \
+  do {                                                   \
+    auto result = (expression);                          \
+    if (!result) [[unlikely]]                            \
+      return std::unexpected(std::move(result).error()); \
   } while (false)
 #define OFFPRINT_TRY_ASSIGN(declaration, expression) \
-  OFFPRINT_TRY_ASSIGN_(OFFPRINT_CONCAT(offprint_result_, __LINE__), declaration, expression)
+  OFFPRINT_TRY_ASSIGN_(OFFPRINT_CONCAT(offprint_result_, __COUNTER__), declaration, expression)
 #define OFFPRINT_TRY_ASSIGN_(result, declaration, expression) \
   auto result = (expression);                                 \
   if (!result) [[unlikely]]                                   \

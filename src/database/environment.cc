@@ -42,6 +42,14 @@ StoreMetrics Environment::metrics() const {
   return metrics;
 }
 
+bool Environment::writes_are_recent() {
+  constexpr std::chrono::milliseconds kRecent{100};
+  std::uint64_t count = counters.transactions;
+  SteadyClock::time_point now = SteadyClock::now();
+  if (transactions_seen.exchange(count) != count) transactions_seen_at = now;
+  return now - transactions_seen_at.load() < kRecent;
+}
+
 std::shared_ptr<StatementMeter> Environment::meter_of(std::uint64_t database_id,
                                                       const std::string& name) {
   return std::make_shared<StatementMeter>(name, insights.of(database_id),

@@ -246,6 +246,9 @@ class Store {
 
   // Runs `work` on a helper thread.
   virtual void post_blocking(std::function<void()> work) = 0;
+  // The same with a piece of long work, which gives way to writes: while there are any it begins
+  // after `rest`.
+  virtual void post_piece(std::chrono::nanoseconds rest, std::function<void()> work) = 0;
 
   virtual StoreMetrics metrics() = 0;
 };

@@ -472,6 +472,22 @@ TEST_F(StoreTest, AForeignWriteToAClosedFileStopsTheDatabase) {
             Outcome::State::kCommitted);
 }
 
+TEST_F(StoreTest, PiecesOfLongWorkGiveWayToWrites) {
+  auto begins_after = [&](std::chrono::nanoseconds rest) {
+    Deadline posted = SteadyClock::now();
+    std::promise<std::chrono::nanoseconds> begun;
+    store_->post_piece(rest, [&] { begun.set_value(SteadyClock::now() - posted); });
+    return begun.get_future().get();
+  };
+  create("b");
+  run("b", {"CREATE TABLE t(a)"});
+  EXPECT_GE(begins_after(20ms), 20ms);
+  std::this_thread::sleep_for(150ms);
+  EXPECT_LT(begins_after(60s), 50s);
+  run("b", {"INSERT INTO t VALUES(1)"});
+  EXPECT_GE(begins_after(20ms), 20ms);
+}
+
 TEST_F(StoreTest, StatementDeadlineEndsOneRequestOnly) {
   create("b");
   run("b", {"CREATE TABLE t(a)"});

@@ -193,8 +193,8 @@ TEST_F(D1Rest, Exports) {
   sql(id,
       "CREATE TABLE t(v); CREATE TABLE [o \u00e4&](v); INSERT INTO t VALUES (1); CREATE VIEW w AS "
       "SELECT 1");
-  auto link = [&](const std::string& options) {
-    std::string answer = ok("POST", "/e/export", R"_({"output_format":"polling")_" + options + "}");
+  auto link = [&](const std::string& wanted) {
+    std::string answer = ok("POST", "/e/export", R"_({"output_format":"polling")_" + wanted + "}");
     EXPECT_NE(answer.find(R"_("type":"export","at_bookmark":")_" +
                           store->info(*database::DatabaseName::parse("e"))->bookmark.text() +
                           "\",\"status\":\"complete\""),

@@ -8,6 +8,7 @@
 #include "server/gate.h"
 #include "server/json_reader.h"
 #include "server/json_writer.h"
+#include "server/visible_page.h"
 
 namespace offprint::server {
 namespace {
@@ -97,21 +98,14 @@ void handle_list_databases(Service& service, const HttpRequest& request, const A
   std::string prefix(address.parameter("prefix").value_or(""));
   std::string after(address.parameter("after").value_or(""));
   std::string contains(address.parameter("contains").value_or(""));
-  // Names that he may not know come neither in the list nor as the end of a page.
-  const Access& access = access_of(service, request);
-  std::vector<database::DatabaseInfo> list;
-  for (bool some = true; some && list.size() <= limit;) {
-    auto page = service.store.list(prefix, after, limit + 1, contains);
-    some = page.size() > limit;
-    if (!page.empty()) after = page.back().name;
-    for (database::DatabaseInfo& info : page) {
-      auto name = database::DatabaseName::parse(info.name);
-      if (name && access.allows(*name, database::Verb::kAdmin)) list.push_back(std::move(info));
-    }
-  }
-  bool more = list.size() > limit;
-  if (more) list.resize(limit);
-  std::string last = list.empty() ? std::string() : list.back().name;
+  auto page = visible_page<database::DatabaseInfo>(
+      access_of(service, request), limit,
+      [&](const database::DatabaseInfo* last,
+          std::size_t count) -> Result<std::vector<database::DatabaseInfo>> {
+        return service.store.list(prefix, last == nullptr ? after : last->name, count, contains);
+      });
+  if (!page) return responder.respond(structured_error(page.error()));
+  const auto& list = page->entries;
   Response response;
   response.body = "{\"databases\":[";
   for (std::size_t i = 0; i < list.size(); ++i) {
@@ -119,9 +113,9 @@ void handle_list_databases(Service& service, const HttpRequest& request, const A
     append_info(response.body, service, list[i]);
   }
   response.body += ']';
-  if (more) {
+  if (page->more) {
     response.body += ",\"next\":";
-    append_json_string(response.body, last);
+    append_json_string(response.body, list.back().name);
   }
   response.body += "}\n";
   responder.respond(std::move(response));

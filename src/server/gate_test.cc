@@ -268,6 +268,17 @@ TEST_F(GateTest, ManagementSeesItsOwn) {
   EXPECT_THAT(list.body, HasSubstr("shop/orders"));
   EXPECT_THAT(list.body, Not(HasSubstr("bank")));
   EXPECT_THAT(ask_as(admin, "GET", "/v1/databases").body, HasSubstr("bank/accounts"));
+  // A page does not end with the name of another's database either.
+  sql_as(admin, "bank/accounts", "CREATE TABLE t(a)");
+  sql_as(admin, "shop/orders", "CREATE TABLE t(a)");
+  for (const char* all : {"/v1/databases", "/v1/usage"}) {
+    std::string path = all;
+    EXPECT_THAT(ask_as(admin, "GET", path + "?limit=1").body,
+                HasSubstr("\"next\":\"bank/accounts"));
+    Response first = ask_as(shop, "GET", path + "?limit=1");
+    EXPECT_THAT(first.body, HasSubstr("shop/orders"));
+    EXPECT_THAT(first.body, Not(HasSubstr("bank")));
+  }
   EXPECT_EQ(ask_as(shop, "POST", "/v1/databases", R"({"name":"shop/new"})").status, 201);
   EXPECT_EQ(ask_as(shop, "POST", "/v1/databases", R"({"name":"bank/new"})").status, 403);
   EXPECT_EQ(ask_as(shop, "DELETE", "/v1/databases/shop/new").status, 204);

@@ -16,7 +16,8 @@ using PieceSource = std::function<Result<bool>(std::string& to)>;
 inline constexpr std::size_t kPieceBytes = 256 << 10;
 
 // A body read ahead of the client by at most one piece; each piece is a helper thread's job of its
-// own, so a slow client occupies none. A source that fails cuts the connection.
+// own, so a slow client occupies none; it
+// gives way to writes. A source that fails cuts the connection.
 std::unique_ptr<BodyStream> make_piece_stream(Service& service, PieceSource source);
 
 }  // namespace offprint::server

@@ -389,8 +389,8 @@ TEST_F(RowRightsTest, AnExportReadsWhatItsTokenMayRead) {
   EXPECT_EQ(export_as(adds, "table=orders").status, 403);
   std::string reads = issuer.acl(R"({"db":"shop/*","a":["data_read"]})");
   EXPECT_EQ(export_as(reads, "table=shown").body, "id,x\r\n1,123454321\r\n");
-  std::string streams = issuer.acl(R"({"db":"*","a":["subscribe","snapshot"]})");
-  EXPECT_EQ(export_as(streams, "table=orders").status, 403);
+  std::string subscribes = issuer.acl(R"({"db":"*","a":["subscribe","snapshot"]})");
+  EXPECT_EQ(export_as(subscribes, "table=orders").status, 403);
 }
 
 TEST_F(RowRightsTest, AnImportNeedsAdmin) {

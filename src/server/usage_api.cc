@@ -8,6 +8,7 @@
 #include "server/errors.h"
 #include "server/gate.h"
 #include "server/json_writer.h"
+#include "server/visible_page.h"
 
 namespace offprint::server {
 namespace {
@@ -52,25 +53,17 @@ std::string counts_json(const database::UsageRecord& record) {
 }
 
 Response list_page(Service& service, database::UsageQuery query, const Access& access) {
-  std::size_t limit = query.limit++;
-  // What he may not know comes neither in the list nor as the end of a page.
-  std::vector<database::UsageRecord> records;
-  for (bool some = true; some && records.size() <= limit;) {
-    auto page = service.store.usage(query);
-    if (!page) return structured_error(page.error());
-    some = page->size() > limit;
-    if (!page->empty()) {
-      query.after_name = page->back().name;
-      query.after_id = page->back().database_id;
-    }
-    for (database::UsageRecord& each : *page) {
-      auto name = database::DatabaseName::parse(each.name);
-      if (name && access.allows(*name, database::Verb::kAdmin)) records.push_back(std::move(each));
-    }
-  }
-  bool more = records.size() > limit;
-  if (more) records.resize(limit);
-  std::string next = more ? cursor_of(records.back()) : "";
+  auto page = visible_page<database::UsageRecord>(
+      access, query.limit, [&](const database::UsageRecord* last, std::size_t count) {
+        query.limit = count;
+        if (last != nullptr) {
+          query.after_name = last->name;
+          query.after_id = last->database_id;
+        }
+        return service.store.usage(query);
+      });
+  if (!page) return structured_error(page.error());
+  const auto& records = page->entries;
   Response response;
   std::string& text = response.body;
   text = "{\"month\":\"" + query.month + "\",\"databases\":[";
@@ -82,9 +75,9 @@ Response list_page(Service& service, database::UsageQuery query, const Access& a
                         each.dropped ? ",\"dropped\":true" : "");
   }
   text += ']';
-  if (more) {
+  if (page->more) {
     text += ",\"next\":";
-    append_json_string(text, next);
+    append_json_string(text, cursor_of(records.back()));
   }
   text += "}\n";
   return response;
