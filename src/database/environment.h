@@ -10,6 +10,7 @@
 #include "database/statement_meter.h"
 #include "database/statement_totals.h"
 #include "database/store.h"
+#include "database/subscribers.h"
 #include "database/usage.h"
 #include "database/watchdog.h"
 #include "journal/journal.h"
@@ -52,6 +53,7 @@ struct Environment {
   UsageOfAll usage;
   StatementTotals statement_totals;
   SlowLog slow_log;
+  Subscribers<std::string> stopped;  // Store::subscribe_stopped
   // Called (on a writer thread, must be quick) after transactions: frees journal segments when it
   // is time.
   std::function<void()> upkeep;

@@ -110,8 +110,11 @@ Result<> HostedDatabase::check_for_foreign_change(OpenFiles& files, bool recover
             "it under a new name");
   log::error("database '{}' takes no more writes: {}", identity_.name, why.message());
   files.recorder().stop(why);
-  std::lock_guard lock(mutex_);
-  stopped_ = why.message();
+  {
+    std::lock_guard lock(mutex_);
+    stopped_ = why.message();
+  }
+  environment_.stopped.call(identity_.name);
   return {};
 }
 
@@ -124,9 +127,12 @@ Error HostedDatabase::refuse_if_damaged(const Error& error) {
                         "program changed it, or it is damaged; import the database from a replica",
                         identity_.name, error.message()));
   log::error("{}", why.message());
-  std::lock_guard lock(mutex_);
-  refused_ = why;
-  stopped_ = why.message();
+  {
+    std::lock_guard lock(mutex_);
+    refused_ = why;
+    stopped_ = why.message();
+  }
+  environment_.stopped.call(identity_.name);
   return why;
 }
 

@@ -45,12 +45,13 @@ struct Feed {
 
 // What the store or a repair has finished.
 struct Completion {
-  enum class Of { kFeed, kRepair, kDrop };
+  enum class Of { kFeed, kRepair, kDrop, kStopped };
   Of of = Of::kFeed;
   std::uint32_t number = 0;
   std::size_t bytes = 0;
   std::size_t transactions = 0;
   Result<> result = {};
+  std::string name = {};  // of a database that has stopped
 };
 
 }  // namespace offprint::replica

@@ -45,7 +45,10 @@ class NodeFollowerImpl final : public NodeFollower {
         repairs_({options_.url, options_.token, options_.ca_file, options_.connect_timeout_ms,
                   options_.answer_timeout_ms},
                  options_.retry_max_ms, store,
-                 [this] { complete({.of = Completion::Of::kRepair}); }) {}
+                 [this] { complete({.of = Completion::Of::kRepair}); }),
+        stopped_(store.subscribe_stopped([this](const std::string& name) {
+          complete({.of = Completion::Of::kStopped, .name = name});
+        })) {}
   ~NodeFollowerImpl() override { stop(); }
 
   void start() override {
@@ -91,6 +94,7 @@ class NodeFollowerImpl final : public NodeFollower {
   void settle();
   void drop(const DatabaseName& name, const Lineage& lineage);
   void repair(Feed& feed, const std::string& why);
+  bool repair_stopped(Feed& feed);
   void note_fresh(const DatabaseName& name, std::int64_t at_ms);
 
   const NodeFollowerOptions options_;
@@ -125,6 +129,8 @@ class NodeFollowerImpl final : public NodeFollower {
   std::unordered_map<std::string, std::int64_t> fresh_at_ms_;  // guarded by status_mutex_
   Status status_;                                              // guarded by status_mutex_
   std::int64_t heard_at_ms_ = 0;                               // guarded by status_mutex_
+
+  std::unique_ptr<database::Subscription> stopped_;  // calls complete()
 };
 
 // --- sessions ----------------------------------------------------------------------------------
@@ -350,6 +356,7 @@ void NodeFollowerImpl::on_position(Feed& feed, const StreamPosition& position, b
     if (is_start) repair(feed, "the stream begins elsewhere");
     return;
   }
+  if (is_start && repair_stopped(feed)) return;
   if (ours->checksum != position.position.checksum) {
     return repair(feed, "the copy differs from the primary");
   }
@@ -485,6 +492,12 @@ Result<> NodeFollowerImpl::finish(const Completion& completion) {
     --busy_;
     return {};
   }
+  if (completion.of == Completion::Of::kStopped) {
+    for (Feed& feed : feeds_) {
+      if (feed.name && feed.name->text() == completion.name && !feed.off) repair_stopped(feed);
+    }
+    return {};
+  }
   Feed& feed = feeds_[completion.number];
   feed.busy = false;
   --busy_;
@@ -545,6 +558,14 @@ void NodeFollowerImpl::repair(Feed& feed, const std::string& why) {
   waiting_bytes_ -= std::exchange(feed.pending_bytes, 0);
   feed.pending.clear();
   repairs_.add(*feed.name);
+}
+
+// A copy whose file another program changed shows what the primary never had.
+bool NodeFollowerImpl::repair_stopped(Feed& feed) {
+  auto ours = store_.info(*feed.name);
+  if (!ours || ours->stopped.empty()) return false;
+  repair(feed, ours->stopped);
+  return true;
 }
 
 // --- what is known -----------------------------------------------------------------------------
