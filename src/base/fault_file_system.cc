@@ -61,6 +61,7 @@ struct FaultFileSystem::Node {
 
   bool is_directory = false;
   int open_count = 0;
+  std::int64_t modified_ms = 0;
   Bytes current;
   Bytes durable;
   std::vector<Change> unsynced;
@@ -240,6 +241,8 @@ const char* FaultFileSystem::operation_name(Operation operation) {
       return "remove";
     case Operation::kExists:
       return "exists";
+    case Operation::kSetModified:
+      return "set the time";
     case Operation::kList:
       return "list";
     case Operation::kMakeDirectory:
@@ -489,6 +492,12 @@ Result<> FaultFileSystem::rename(const std::string& from, const std::string& to)
   return {};
 }
 
+Result<> FaultFileSystem::rename_new(const std::string& from, const std::string& to) {
+  OFFPRINT_TRY_ASSIGN(bool there, exists(to));
+  if (there) return offprint::fail(Code::kConflict, to + " is there already");
+  return rename(from, to);
+}
+
 Result<> FaultFileSystem::remove(const std::string& path) {
   std::string name = normal(path);
   int error = enter(Operation::kRemove, name);
@@ -504,6 +513,34 @@ Result<bool> FaultFileSystem::exists(const std::string& path) {
   std::lock_guard lock(mutex_);
   if (error != 0) return offprint::fail(io_error("stat " + name, error));
   return name.empty() || find(name) != nullptr;
+}
+
+Result<std::optional<FileStatus>> FaultFileSystem::status(const std::string& path) {
+  std::string name = normal(path);
+  int error = enter(Operation::kExists, name);
+  std::lock_guard lock(mutex_);
+  if (error != 0) return offprint::fail(io_error("stat " + name, error));
+  std::shared_ptr<Node> node = find(name);
+  FileStatus status;
+  status.is_directory = name.empty() || (node && node->is_directory);
+  if (!node && !name.empty()) return std::optional<FileStatus>();
+  if (node) {
+    status.size = node->current.size();
+    status.modified_ms = node->modified_ms;
+    status.inode = reinterpret_cast<std::uintptr_t>(node.get());
+  }
+  return status;
+}
+
+Result<> FaultFileSystem::set_modified(const std::string& path, std::int64_t modified_ms) {
+  std::string name = normal(path);
+  int error = enter(Operation::kSetModified, name);
+  std::lock_guard lock(mutex_);
+  std::shared_ptr<Node> node = find(name);
+  if (error == 0 && !node) error = ENOENT;
+  if (error != 0) return offprint::fail(io_error("set the time of " + name, error));
+  node->modified_ms = modified_ms;
+  return {};
 }
 
 Result<std::vector<std::string>> FaultFileSystem::list(const std::string& directory) {

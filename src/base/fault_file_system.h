@@ -33,6 +33,7 @@ class FaultFileSystem final : public FileSystem {
     kRename,
     kRemove,
     kExists,
+    kSetModified,
     kList,
     kMakeDirectory,
     kSyncDirectory,
@@ -88,7 +89,10 @@ class FaultFileSystem final : public FileSystem {
   // --- FileSystem
   Result<std::unique_ptr<File>> open(const std::string& path, Mode mode) override;
   Result<> rename(const std::string& from, const std::string& to) override;
+  Result<> rename_new(const std::string& from, const std::string& to) override;
   Result<> remove(const std::string& path) override;
+  Result<std::optional<FileStatus>> status(const std::string& path) override;
+  Result<> set_modified(const std::string& path, std::int64_t modified_ms) override;
   Result<bool> exists(const std::string& path) override;
   Result<std::vector<std::string>> list(const std::string& directory) override;
   Result<> create_directories(const std::string& directory) override;

@@ -1,7 +1,9 @@
 #include "base/file_system.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstdio>
 #include <filesystem>
 #include <system_error>
 
@@ -101,6 +103,12 @@ class PosixFileSystem final : public FileSystem {
     return {};
   }
 
+  Result<> rename_new(const std::string& from, const std::string& to) override {
+    if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return {};
+    if (errno == EEXIST) return fail(Code::kConflict, to + " is there already");
+    return fail(io_error("rename " + from + " to " + to, errno));
+  }
+
   Result<> remove(const std::string& path) override {
     if (::unlink(path.c_str()) != 0 && errno != ENOENT)
       return fail(io_error("remove " + path, errno));
@@ -112,6 +120,31 @@ class PosixFileSystem final : public FileSystem {
     if (::stat(path.c_str(), &status) == 0) return true;
     if (errno == ENOENT || errno == ENOTDIR) return false;
     return fail(io_error("stat " + path, errno));
+  }
+
+  Result<std::optional<FileStatus>> status(const std::string& path) override {
+    struct stat found{};
+    if (::stat(path.c_str(), &found) != 0) {
+      if (errno == ENOENT || errno == ENOTDIR) return std::optional<FileStatus>();
+      return fail(io_error("stat " + path, errno));
+    }
+    FileStatus status;
+    status.size = static_cast<std::uint64_t>(found.st_size);
+    status.modified_ms = found.st_mtim.tv_sec * 1000LL + found.st_mtim.tv_nsec / 1'000'000;
+    status.is_directory = S_ISDIR(found.st_mode);
+    status.inode = found.st_ino;
+    status.changed_ns = found.st_ctim.tv_sec * 1'000'000'000LL + found.st_ctim.tv_nsec;
+    return status;
+  }
+
+  Result<> set_modified(const std::string& path, std::int64_t modified_ms) override {
+    std::array<struct timespec, 2> times{};
+    times[0].tv_nsec = UTIME_OMIT;
+    times[1].tv_sec = modified_ms / 1000;
+    times[1].tv_nsec = modified_ms % 1000 * 1'000'000;
+    if (::utimensat(AT_FDCWD, path.c_str(), times.data(), 0) != 0)
+      return fail(io_error("set the time of " + path, errno));
+    return {};
   }
 
   Result<std::vector<std::string>> list(const std::string& directory) override {

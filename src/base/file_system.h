@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,6 +31,15 @@ class File {
   virtual Result<> allocate(std::uint64_t size) = 0;
 };
 
+struct FileStatus {
+  std::uint64_t size = 0;
+  std::int64_t modified_ms = 0;  // Unix time
+  bool is_directory = false;
+  // Others when the file was replaced by another one or written, as far as the system can tell.
+  std::uint64_t inode = 0;
+  std::int64_t changed_ns = 0;
+};
+
 // The operations on names that Offprint needs. Paths are as the system takes them. Thread: any.
 // A created, renamed or removed name is durable only after sync_directory of its folder.
 class FileSystem {
@@ -44,9 +54,14 @@ class FileSystem {
   virtual ~FileSystem() = default;
   virtual Result<std::unique_ptr<File>> open(const std::string& path, Mode mode) = 0;
   virtual Result<> rename(const std::string& from, const std::string& to) = 0;
+  // The same; kConflict when `to` is there.
+  virtual Result<> rename_new(const std::string& from, const std::string& to) = 0;
   // Absent is no error.
   virtual Result<> remove(const std::string& path) = 0;
   virtual Result<bool> exists(const std::string& path) = 0;
+  // Nothing when it is absent.
+  virtual Result<std::optional<FileStatus>> status(const std::string& path) = 0;
+  virtual Result<> set_modified(const std::string& path, std::int64_t modified_ms) = 0;
   // Names (not paths) in a folder, sorted.
   virtual Result<std::vector<std::string>> list(const std::string& directory) = 0;
   // With parents; existing is no error.

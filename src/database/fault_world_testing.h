@@ -74,7 +74,16 @@ class Machine final : public FileSystem {
   Result<> rename(const std::string& from, const std::string& to) override {
     return disk_->rename(from, to);
   }
+  Result<> rename_new(const std::string& from, const std::string& to) override {
+    return disk_->rename_new(from, to);
+  }
   Result<> remove(const std::string& path) override { return disk_->remove(path); }
+  Result<std::optional<FileStatus>> status(const std::string& path) override {
+    return disk_->status(path);
+  }
+  Result<> set_modified(const std::string& path, std::int64_t modified_ms) override {
+    return disk_->set_modified(path, modified_ms);
+  }
   Result<bool> exists(const std::string& path) override { return disk_->exists(path); }
   Result<std::vector<std::string>> list(const std::string& directory) override {
     return disk_->list(directory);

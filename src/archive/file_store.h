@@ -1,0 +1,13 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "archive/object_store.h"
+
+namespace offprint::archive {
+
+// Objects as files below a folder, which is made; blocks. Its modification times are the objects'.
+Result<std::unique_ptr<ObjectStore>> open_file_store(const std::string& folder, FileSystem& files);
+
+}  // namespace offprint::archive
