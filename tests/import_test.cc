@@ -55,11 +55,7 @@ class ImportTest : public ::testing::Test {
   }
   // Peak of its memory, in MiB.
   std::uint64_t peak_mib() const {
-    std::ifstream status("/proc/" + std::to_string(server_.pid()) + "/status");
-    for (std::string line; std::getline(status, line);) {
-      if (line.starts_with("VmHWM:")) return std::stoull(line.substr(6)) / 1024;
-    }
-    return 0;
+    return process_memory_kib(server_.pid(), "VmHWM") / 1024;
   }
 
   TemporaryFolder folder_;

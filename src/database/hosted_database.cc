@@ -141,6 +141,7 @@ void HostedDatabase::became_visible() {
   Subscribers<>* subscribers = subscribers_.get();
   lock.unlock();
   if (subscribers != nullptr) subscribers->call();
+  environment_.committed.call(identity_.name);
 }
 
 void HostedDatabase::on_decided(const DatabaseState& state, const sqlite::WalPoint& point,

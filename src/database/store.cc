@@ -77,6 +77,10 @@ class StoreImpl final : public Store {
   Result<std::unique_ptr<ltx::ByteSource>> open_payload(const journal::Location& location) override;
   Result<std::unique_ptr<Subscription>> subscribe(const DatabaseName& name,
                                                   std::function<void()> changed) override;
+  std::unique_ptr<Subscription> subscribe_commits(
+      std::function<void(const std::string& name)> committed) override {
+    return environment_->committed.add(std::move(committed));
+  }
   std::unique_ptr<Subscription> subscribe_stopped(
       std::function<void(const std::string& name)> stopped) override {
     return environment_->stopped.add(std::move(stopped));

@@ -220,6 +220,10 @@ class Store {
   // found from then on.
   virtual std::unique_ptr<Subscription> subscribe_names(
       std::function<void(const std::string& name)> added) = 0;
+  // `committed` is called (on any thread, must be quick) with the name of each database after each
+  // of its visible transactions.
+  virtual std::unique_ptr<Subscription> subscribe_commits(
+      std::function<void(const std::string& name)> committed) = 0;
   // `stopped` is called (on any thread, must be quick) with the name of each database whose file is
   // found to be damaged or changed by another program; from then on it takes nothing but a copy.
   virtual std::unique_ptr<Subscription> subscribe_stopped(

@@ -54,6 +54,10 @@ class UsageTest : public StoreTest {
     options_.wall_clock_ms = [this] { return now_ms_.load(); };
     StoreTest::SetUp();
   }
+  void TearDown() override {
+    store_.reset();  // it asks this clock
+    StoreTest::TearDown();
+  }
   void set_month(const std::string& month) {
     now_ms_ = parse_rfc3339(month + "-15T00:00:00Z").value();
   }

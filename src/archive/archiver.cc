@@ -1,0 +1,225 @@
+#include "archive/archiver.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+
+namespace offprint::archive {
+namespace {
+
+using database::DatabaseName;
+
+constexpr std::chrono::seconds kRetryFirst{1};
+// What is known of an archive is read again rather than kept for longer than this.
+constexpr std::chrono::minutes kKeptInMemory{10};
+constexpr std::size_t kListedAtOnce = 1'000;
+
+}  // namespace
+
+Archiver::Archiver(ObjectStore& objects, database::Store& store, std::string owner,
+                   ArchiverOptions options)
+    : objects_(objects),
+      store_(store),
+      options_(std::move(options)),
+      lease_(objects, std::move(owner), options_.wall_clock_ms),
+      pool_(std::make_unique<database::ThreadPool>(options_.threads)) {}
+
+Archiver::~Archiver() { stop(); }
+
+Result<> Archiver::start() {
+  Result<> held = lease_.hold();
+  if (!held && held.error().code() == Code::kConflict) return held;
+  if (!held) log::warn("the archive cannot be reached yet: {}", held.error().message());
+  commits_ = store_.subscribe_commits([this](const std::string& name) { note(name); });
+  note_what_waits();
+  thread_ = std::thread([this] { run(); });
+  return {};
+}
+
+// What an earlier process committed and may not have brought there: what the log still has.
+void Archiver::note_what_waits() {
+  std::string after;
+  for (;;) {
+    auto page = store_.list("", after, kListedAtOnce);
+    for (const database::DatabaseInfo& info : page) {
+      after = info.name;
+      auto name = DatabaseName::parse(info.name);
+      if (!name || info.bookmark.txid.value == 0) continue;
+      Bookmark before = info.bookmark;
+      --before.txid.value;
+      auto entries = store_.log_after(*name, before, 1);
+      if (entries && !entries->empty()) note(info.name);
+    }
+    if (page.size() < kListedAtOnce) return;
+  }
+}
+
+void Archiver::stop() {
+  commits_.reset();
+  {
+    std::unique_lock lock(mutex_);
+    if (stopping_) return;
+    // What is known to wait goes first, failures or not.
+    for (auto& [name, entry] : entries_) {
+      if (entry.since || entry.archive) schedule(name, entry, SteadyClock::now());
+    }
+    Deadline until = SteadyClock::now() + std::chrono::milliseconds(options_.stop_flush_ms);
+    changed_.wait_until(lock, until, [this] {
+      return !thread_.joinable() || std::ranges::none_of(entries_, [](const auto& each) {
+        return each.second.busy || (each.second.since && each.second.failures == 0);
+      });
+    });
+    stopping_ = true;
+    changed_.notify_all();
+  }
+  if (thread_.joinable()) thread_.join();
+  pool_->drain();
+  for (auto& [name, entry] : entries_) {
+    if (entry.archive && entry.failures == 0) (void)entry.archive->note_head();
+  }
+  lease_.release();
+  objects_.cancel();
+}
+
+Archiver::Status Archiver::status() const {
+  std::lock_guard lock(mutex_);
+  Status status = status_;
+  SteadyClock::time_point now = SteadyClock::now();
+  status.in_memory = entries_.size();
+  for (const auto& [name, entry] : entries_) {
+    if (!entry.since) continue;
+    ++status.behind;
+    auto waits = std::chrono::duration_cast<std::chrono::milliseconds>(now - *entry.since);
+    status.lag_ms = std::max<std::int64_t>(status.lag_ms, waits.count());
+  }
+  return status;
+}
+
+Result<> Archiver::wait(const DatabaseName& name, Deadline deadline) {
+  OFFPRINT_TRY_ASSIGN(Position target, store_.position(name));
+  std::unique_lock lock(mutex_);
+  bool there = changed_.wait_until(lock, deadline, [&] {
+    auto found = entries_.find(name.text());
+    return found == entries_.end() || found->second.reached >= target.txid ||
+           (!found->second.since && !found->second.busy);
+  });
+  if (there) return {};
+  return fail(Code::kTimeout, "not in the archive in time");
+}
+
+void Archiver::note(const std::string& name) {
+  std::lock_guard lock(mutex_);
+  if (stopping_) return;
+  Entry& entry = entries_[name];
+  if (entry.since) return;
+  entry.since = SteadyClock::now();
+  if (entry.failures == 0) schedule(name, entry, *entry.since + options_.schedule.sync);
+}
+
+void Archiver::schedule(const std::string& name, Entry& entry, Deadline due) {
+  if (entry.due && *entry.due <= due) return;
+  entry.due = due;
+  bool is_next = due_.empty() || due < due_.begin()->first;
+  due_.emplace(due, name);
+  if (is_next) changed_.notify_all();
+}
+
+void Archiver::run() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    if (due_.empty()) {
+      changed_.wait(lock);
+      continue;
+    }
+    auto next = due_.begin();
+    if (next->first > SteadyClock::now()) {
+      Deadline until = next->first;
+      changed_.wait_until(lock, until);
+      continue;
+    }
+    std::string name = std::move(next->second);
+    Deadline due = next->first;
+    due_.erase(next);
+    auto found = entries_.find(name);
+    // One that was planned earlier meanwhile has another entry here.
+    if (found == entries_.end() || found->second.due != due || found->second.busy) continue;
+    found->second.due.reset();
+    found->second.busy = true;
+    pool_->post([this, name = std::move(name)] { work(name); });
+  }
+}
+
+void Archiver::work(const std::string& name) {
+  std::unique_lock lock(mutex_);
+  Entry& entry = entries_[name];
+  auto since = std::exchange(entry.since, std::nullopt);
+  lock.unlock();
+  auto parsed = DatabaseName::parse(name);
+  Result<> done = parsed ? work_on(*parsed, entry) : Result<>();
+  std::optional<std::int64_t> due_ms;
+  if (entry.archive) due_ms = entry.archive->due_ms();
+  std::int64_t now_ms = options_.wall_clock_ms();
+
+  lock.lock();
+  entry.busy = false;
+  changed_.notify_all();
+  bool is_gone = !done && done.error().code() == Code::kNotFound && !store_.info(*parsed);
+  if (is_gone) entry.archive.reset();
+  if (!done && !is_gone) {
+    if (entry.failures++ == 0)
+      log::warn("database '{}' does not get into the archive: {}", name, done.error().message());
+    ++status_.failures;
+    status_.error = done.error().message();
+    entry.archive.reset();  // what is there may be otherwise than it was thought to be
+    entry.since = since ? since : entry.since;
+    auto pause = kRetryFirst * (1 << std::min(entry.failures - 1, 10));
+    return schedule(name, entry,
+                    SteadyClock::now() + std::min<SteadyClock::duration>(
+                                             pause, std::chrono::milliseconds(
+                                                        options_.retry_max_ms)));
+  }
+  if (std::exchange(entry.failures, 0) > 0) {
+    log::info("database '{}' is in the archive again", name);
+    status_.error.clear();
+  }
+  if (entry.since) schedule(name, entry, *entry.since + options_.schedule.sync);
+  if (due_ms) {
+    std::chrono::milliseconds left(std::max<std::int64_t>(*due_ms - now_ms, 0));
+    schedule(name, entry, SteadyClock::now() + left);
+    if (left > kKeptInMemory) entry.archive.reset();
+  }
+  if (!entry.due) entries_.erase(name);
+}
+
+Result<> Archiver::work_on(const DatabaseName& name, Entry& entry) {
+  OFFPRINT_TRY(lease_.hold());
+  DatabaseArchive::Counters before;
+  if (!entry.archive) {
+    OFFPRINT_TRY_ASSIGN(entry.archive,
+                        DatabaseArchive::load(objects_, name.text() + "/", store_, name,
+                                              options_.schedule));
+  } else {
+    before = entry.archive->counters();
+  }
+  Result<> done = entry.archive->put_transactions();
+  if (done) {
+    {
+      std::lock_guard lock(mutex_);
+      entry.reached = entry.archive->reached();
+      changed_.notify_all();
+    }
+    done = entry.archive->keep_up(options_.wall_clock_ms());
+  }
+  count(before, *entry.archive);
+  return done;
+}
+
+void Archiver::count(const DatabaseArchive::Counters& before, const DatabaseArchive& archive) {
+  std::lock_guard lock(mutex_);
+  status_.puts += archive.counters().puts - before.puts;
+  status_.bytes += archive.counters().bytes - before.bytes;
+}
+
+}  // namespace offprint::archive

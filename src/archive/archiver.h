@@ -1,0 +1,94 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "archive/database_archive.h"
+#include "archive/lease.h"
+#include "archive/level_file.h"
+#include "archive/object_store.h"
+#include "base/clock.h"
+#include "database/executor.h"
+#include "database/store.h"
+
+namespace offprint::archive {
+
+struct ArchiverOptions {
+  Schedule schedule;
+  int threads = 4;             // databases that are worked for at once
+  int retry_max_ms = 60'000;   // pauses after failures grow up to this
+  int stop_flush_ms = 10'000;  // stop() tries so long to bring everything into the archive
+  std::function<std::int64_t()> wall_clock_ms = unix_time_ms;
+};
+
+// Keeps the archive of a node: what its databases commit goes there soon, without the commits
+// waiting for it. An idle database costs nothing: no object, no request, no memory. Each database
+// has its archive below its name; who may write all of them says the lease. Thread: any; start and
+// stop once each.
+class Archiver {
+ public:
+  struct Status {
+    std::size_t behind = 0;      // databases with transactions that are not there yet
+    std::int64_t lag_ms = 0;     // how long the oldest of them waits
+    std::size_t in_memory = 0;   // databases that something is to be done for
+    std::uint64_t puts = 0, bytes = 0, failures = 0;
+    std::string error;  // the last failure; empty once everything is there
+  };
+
+  // `objects` and `store` must outlive it. `owner` names the node for the lease.
+  Archiver(ObjectStore& objects, database::Store& store, std::string owner,
+           ArchiverOptions options);
+  ~Archiver();
+  Archiver(const Archiver&) = delete;
+  Archiver& operator=(const Archiver&) = delete;
+
+  // kConflict: another node writes this archive. Other failures are tried again later.
+  Result<> start();
+  void stop();
+  Status status() const;
+  // Waits until the archive has all that was visible when it was called. kTimeout.
+  Result<> wait(const database::DatabaseName& name, Deadline deadline);
+
+ private:
+  struct Entry {
+    std::unique_ptr<DatabaseArchive> archive;      // used by the thread that is at work
+    std::optional<SteadyClock::time_point> since;  // transactions wait
+    std::optional<Deadline> due;                   // of its work
+    bool busy = false;
+    int failures = 0;
+    TxId reached;
+  };
+
+  void note(const std::string& name);
+  void schedule(const std::string& name, Entry& entry, Deadline due);  // mutex_ held
+  void run();
+  void work(const std::string& name);
+  Result<> work_on(const database::DatabaseName& name, Entry& entry);
+  void count(const DatabaseArchive::Counters& before, const DatabaseArchive& archive);
+  void note_what_waits();
+
+  ObjectStore& objects_;
+  database::Store& store_;
+  const ArchiverOptions options_;
+  Lease lease_;
+  std::unique_ptr<database::Subscription> commits_;
+  std::unique_ptr<database::ThreadPool> pool_;
+  std::thread thread_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  // State below is protected by mutex_, but for Entry::archive.
+  std::map<std::string, Entry> entries_;
+  std::multimap<Deadline, std::string> due_;
+  bool stopping_ = false;
+  Status status_;
+};
+
+}  // namespace offprint::archive

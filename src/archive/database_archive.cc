@@ -1,0 +1,416 @@
+#include "archive/database_archive.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "archive/archive_header.h"
+#include "archive/page_merge.h"
+#include "archive/pipe.h"
+#include "base/log.h"
+#include "ltx/checksum.h"
+
+namespace offprint::archive {
+namespace {
+
+using database::LogEntry;
+
+constexpr std::size_t kEntriesAtOnce = 4'096;
+constexpr std::size_t kMergeBytesMax = 32 << 20;  // of pages, for one file of level 0
+constexpr std::size_t kCompactedAtOnce = 64;
+
+std::int64_t window_end(std::int64_t at_ms, std::chrono::milliseconds length) {
+  return (at_ms / length.count() + 1) * length.count();
+}
+
+bool covers(const LevelFile& larger, const LevelFile& file) {
+  return larger.min <= file.min && file.max <= larger.max;
+}
+
+Result<ltx::Header> header_of(ObjectStore& objects, const std::string& key) {
+  OFFPRINT_TRY_ASSIGN(auto source, objects.get(key));
+  ltx::Decoder decoder(*source);
+  return decoder.begin();
+}
+
+}  // namespace
+
+// --- what is there -----------------------------------------------------------------------------
+
+Result<std::unique_ptr<DatabaseArchive>> DatabaseArchive::load(ObjectStore& objects,
+                                                               std::string prefix,
+                                                               database::Store& store,
+                                                               const database::DatabaseName& name,
+                                                               const Schedule& schedule) {
+  std::unique_ptr<DatabaseArchive> archive(
+      new DatabaseArchive(objects, std::move(prefix), store, name, schedule));
+  OFFPRINT_TRY(archive->read_what_is_there());
+  OFFPRINT_TRY(archive->check_it_is_ours());
+  return archive;
+}
+
+Result<std::vector<LevelFile>> DatabaseArchive::list(int level) {
+  std::string prefix = prefix_ + objects_.level_prefix(level);
+  OFFPRINT_TRY_ASSIGN(auto objects, objects_.list(prefix));
+  std::vector<LevelFile> files;
+  for (const ObjectInfo& each : objects) {
+    auto range = ltx::parse_file_name(std::string_view(each.key).substr(prefix.size()));
+    if (range) files.push_back({level, range->first, range->second, each.timestamp_ms, each.size});
+  }
+  return files;
+}
+
+Result<> DatabaseArchive::read_what_is_there() {
+  auto text = read_object(objects_, prefix_ + kHistoryKey, kHistoryBytesMax);
+  if (!text && text.error().code() != Code::kNotFound) return fail(text.error());
+  if (text) {
+    OFFPRINT_TRY_ASSIGN(history_, History::parse(as_text(*text)));
+    has_history_ = true;
+  }
+  for (int level : kLevels) {
+    OFFPRINT_TRY_ASSIGN(files_[level], list(level));
+    for (LevelFile& file : files_[level]) {
+      if (file.timestamp_ms == 0) {
+        OFFPRINT_TRY_ASSIGN(ltx::Header header, header_of(objects_, key_of(file)));
+        file.timestamp_ms = header.timestamp_ms;
+      }
+      reached_ = std::max(reached_, file.max);
+    }
+  }
+  head_noted_ = !has_history_ || history_.head.txid == reached_;
+  return {};
+}
+
+Result<> DatabaseArchive::check_it_is_ours() {
+  auto conflict = [&](std::string_view why) {
+    return fail(Code::kConflict,
+                fmt::format("{}/{} is not the archive of database '{}': {}", objects_.url(),
+                            prefix_, name_.text(), why));
+  };
+  OFFPRINT_TRY_ASSIGN(Position ours, store_.position(name_));
+  if (!has_history_)
+    return reached_.value == 0 ? Result<>() : conflict("another program writes it");
+  if (!history_.parts.empty() && history_.parts.back().from.lineage != ours.lineage)
+    return conflict("it holds another database of this name");
+  if (reached_ > ours.txid) {
+    return conflict(fmt::format("it reaches transaction {}, the database only {}; restore it",
+                                reached_.value, ours.txid.value));
+  }
+  if (reached_.value == 0) return {};
+  OFFPRINT_TRY_ASSIGN(Bookmark bookmark, history_.bookmark_of(reached_));
+  auto here = store_.checksum_at(name_, bookmark);
+  if (!here) return {};  // not in the log any more
+  for (const auto& [level, files] : files_) {
+    if (files.empty() || files.back().max != reached_) continue;
+    OFFPRINT_TRY_ASSIGN(ltx::Header header, header_of(objects_, key_of(files.back())));
+    if (header.node_id != 0 && header.node_id != here->value)
+      return conflict(fmt::format("its transaction {} is another one", reached_.value));
+  }
+  return {};
+}
+
+// --- transactions ------------------------------------------------------------------------------
+
+Result<> DatabaseArchive::put_transactions() {
+  for (;;) {
+    OFFPRINT_TRY_ASSIGN(Position ours, store_.position(name_));
+    if (ours.txid == reached_) return {};
+    auto entries = store_.log_after(name_, {ours.epoch, reached_, ours.lineage}, kEntriesAtOnce);
+    if (!entries && entries.error().code() != Code::kBehind) return fail(entries.error());
+    if (!entries) {
+      log::warn("archive of database '{}': transactions after {} have left the log; putting a "
+                "snapshot of {}",
+                name_.text(), reached_.value, ours.txid.value);
+      OFFPRINT_TRY(put_snapshot());
+    } else {
+      if (entries->empty()) return {};
+      OFFPRINT_TRY(put_log(*entries));
+    }
+  }
+}
+
+Result<> DatabaseArchive::put_log(const std::vector<LogEntry>& entries) {
+  PageMerge merge;
+  auto flush = [&](const LogEntry& last) -> Result<> {
+    if (merge.empty()) return {};
+    OFFPRINT_TRY(note_parts(last));
+    Bytes bytes;
+    ltx::BytesSink sink(bytes);
+    OFFPRINT_TRY(merge.write(sink));
+    ltx::BytesSource source(bytes);
+    const ltx::Header& header = merge.header();
+    OFFPRINT_TRY(put({0, header.min_txid, header.max_txid, header.timestamp_ms, bytes.size()},
+                     source, bytes.size() <= kSmallObjectMax));
+    merge = PageMerge();
+    return {};
+  };
+  const LogEntry* last = nullptr;
+  for (const LogEntry& entry : entries) {
+    bool is_large = entry.location.payload_size > kMergeBytesMax;
+    if (last != nullptr &&
+        (is_large || entry.epoch != last->epoch || merge.bytes() > kMergeBytesMax))
+      OFFPRINT_TRY(flush(*last));
+    if (is_large) {
+      OFFPRINT_TRY(put_large(entry));
+    } else {
+      OFFPRINT_TRY_ASSIGN(auto payload, store_.open_payload(entry.location));
+      OFFPRINT_TRY(merge.add(entry, *payload));
+    }
+    last = &entry;
+  }
+  return flush(*last);
+}
+
+Result<> DatabaseArchive::put_large(const LogEntry& entry) {
+  OFFPRINT_TRY(note_parts(entry));
+  OFFPRINT_TRY_ASSIGN(auto payload, store_.open_payload(entry.location));
+  std::unique_ptr<ltx::ByteSource> pipe = make_pipe([&](ltx::ByteSink& to) -> Result<> {
+    ltx::Decoder decoder(*payload);
+    OFFPRINT_TRY_ASSIGN(ltx::Header header, decoder.begin());
+    ltx::Encoder encoder(to, kArchiveEncoding);
+    OFFPRINT_TRY(encoder.begin(archive_header(header, entry.checksum)));
+    for (;;) {
+      OFFPRINT_TRY_ASSIGN(auto page, decoder.next());
+      if (!page) break;
+      OFFPRINT_TRY(encoder.page(page->number, page->content));
+    }
+    OFFPRINT_TRY(decoder.finish());
+    OFFPRINT_TRY(encoder.finish(Checksum{}));
+    return {};
+  });
+  return put({0, entry.txid, entry.txid, entry.timestamp_ms, 0}, *pipe, false);
+}
+
+Result<> DatabaseArchive::put_snapshot() {
+  OFFPRINT_TRY_ASSIGN(auto snapshot, store_.snapshot(name_));
+  Position position = snapshot->position();
+  if (position.txid.value == 0) return {};
+  LogEntry entry;
+  entry.txid = position.txid;
+  entry.epoch = position.epoch;
+  entry.checksum = position.checksum;
+  Bookmark before = position.bookmark();
+  --before.txid.value;
+  auto logged = store_.log_after(name_, before, 1);
+  if (logged && !logged->empty()) {
+    entry.timestamp_ms = logged->front().timestamp_ms;
+  } else {
+    OFFPRINT_TRY_ASSIGN(database::DatabaseInfo info, store_.info(name_));
+    entry.timestamp_ms = info.written_at_ms;
+  }
+  OFFPRINT_TRY(note_parts(entry));
+  std::unique_ptr<ltx::ByteSource> pipe = make_pipe([&](ltx::ByteSink& to) -> Result<> {
+    ltx::Header header;
+    header.page_size = snapshot->page_size();
+    header.page_count = snapshot->page_count();
+    header.min_txid = TxId{1};
+    header.max_txid = position.txid;
+    header.timestamp_ms = entry.timestamp_ms;
+    ltx::Encoder encoder(to, kArchiveEncoding);
+    OFFPRINT_TRY(encoder.begin(archive_header(header, position.checksum)));
+    for (PageNo page = 1; page <= header.page_count; ++page) {
+      if (page == ltx::lock_page(header.page_size)) continue;
+      OFFPRINT_TRY_ASSIGN(ByteView image, snapshot->page(page));
+      OFFPRINT_TRY(encoder.page(page, image));
+    }
+    OFFPRINT_TRY(encoder.finish(Checksum{}));
+    return {};
+  });
+  return put({kSnapshotLevel, TxId{1}, position.txid, entry.timestamp_ms, 0}, *pipe, false);
+}
+
+Result<> DatabaseArchive::put(LevelFile file, ltx::ByteSource& from, bool is_small) {
+  PutOptions options;
+  options.timestamp_ms = file.timestamp_ms;
+  options.if_absent = is_small && file.level == 0;
+  auto done = objects_.put(key_of(file), from, options);
+  // One that is there already may be this very one, whose answer got lost.
+  if (!done && done.error().code() == Code::kConflict) {
+    done = objects_.info(key_of(file));
+    if (done && done->size != file.size)
+      return fail(Code::kConflict,
+                  fmt::format("{}/{} is there with another content: another program writes this "
+                              "archive",
+                              objects_.url(), key_of(file)));
+  }
+  if (!done) return fail(done.error());
+  file.size = done->size;
+  ++counters_.puts;
+  counters_.bytes += file.size;
+  if (file.max > reached_) {
+    reached_ = file.max;
+    head_noted_ = false;
+  }
+  files_[file.level].push_back(file);
+  return {};
+}
+
+// --- the history beside them -------------------------------------------------------------------
+
+// Before the first transaction of an epoch is there, so that its bookmarks are never unknown.
+Result<> DatabaseArchive::note_parts(const LogEntry& entry) {
+  OFFPRINT_TRY_ASSIGN(Position ours, store_.position(name_));
+  if (!history_.parts.empty() && history_.parts.back().from.epoch == entry.epoch &&
+      history_.parts.back().from.lineage == ours.lineage)
+    return {};
+  TxId first = reached_.next();
+  history_.parts.push_back({{entry.epoch, first, ours.lineage}, entry.timestamp_ms});
+  if (Result<> put = put_history(); !put) {
+    history_.parts.pop_back();
+    return put;
+  }
+  return {};
+}
+
+Result<> DatabaseArchive::note_head() {
+  if (head_noted_) return {};
+  const LevelFile* newest = nullptr;
+  for (const auto& [level, files] : files_) {
+    if (!files.empty() && files.back().max == reached_) newest = &files.back();
+  }
+  OFFPRINT_TRY_ASSIGN(Bookmark bookmark, history_.bookmark_of(reached_));
+  OFFPRINT_TRY_ASSIGN(ltx::Header header, header_of(objects_, key_of(*newest)));
+  history_.head = {bookmark.lineage, bookmark.epoch, bookmark.txid, Checksum{header.node_id}};
+  history_.head_ms = newest->timestamp_ms;
+  OFFPRINT_TRY(put_history());
+  head_noted_ = true;
+  return {};
+}
+
+Result<> DatabaseArchive::put_history() {
+  OFFPRINT_TRY_ASSIGN(database::DatabaseInfo info, store_.info(name_));
+  history_.database = name_.text();
+  history_.foreign_keys = info.options.foreign_keys;
+  std::string text = history_.text();
+  ltx::BytesSource source(as_bytes(text));
+  OFFPRINT_TRY(objects_.put(prefix_ + kHistoryKey, source, {}));
+  has_history_ = true;
+  ++counters_.puts;
+  return {};
+}
+
+// --- upkeep ------------------------------------------------------------------------------------
+
+namespace {
+
+// The next files of a level that the one above does not cover, without a gap.
+std::vector<LevelFile> uncovered(const std::vector<LevelFile>& files,
+                                 const std::vector<LevelFile>& above) {
+  TxId covered = above.empty() ? TxId{} : above.back().max;
+  std::vector<LevelFile> run;
+  for (const LevelFile& file : files) {
+    if (file.max <= covered) continue;
+    if (!run.empty() && file.min > run.back().max.next()) {
+      if (run.size() > 1) break;
+      run.clear();  // one alone before a gap stays where it is
+    }
+    run.push_back(file);
+    if (run.size() == kCompactedAtOnce) break;
+  }
+  return run;
+}
+
+}  // namespace
+
+std::optional<std::int64_t> DatabaseArchive::due_ms() const {
+  std::optional<std::int64_t> due;
+  auto at = [&](std::int64_t when) { due = due ? std::min(*due, when) : when; };
+  static const std::vector<LevelFile> kNone;
+  auto files = [&](int level) -> const std::vector<LevelFile>& {
+    auto found = files_.find(level);
+    return found == files_.end() ? kNone : found->second;
+  };
+  for (int level = 1; level <= kCompactedLevels; ++level) {
+    auto run = uncovered(files(level - 1), files(level));
+    auto length = schedule_.windows[static_cast<std::size_t>(level - 1)];
+    if (run.size() > 1) at(window_end(run.front().timestamp_ms, length));
+  }
+  if (!head_noted_ && !files(0).empty())
+    at(window_end(files(0).back().timestamp_ms, schedule_.windows[0]));
+  const auto& snapshots = files(kSnapshotLevel);
+  TxId snapped = snapshots.empty() ? TxId{} : snapshots.back().max;
+  if (reached_ > snapped && !history_.parts.empty()) {
+    at(window_end(snapshots.empty() ? history_.parts.front().since_ms
+                                    : snapshots.back().timestamp_ms,
+                  schedule_.snapshots));
+  }
+  return due;
+}
+
+Result<> DatabaseArchive::keep_up(std::int64_t now_ms) {
+  for (int level = 1; level <= kCompactedLevels; ++level) OFFPRINT_TRY(compact(level, now_ms));
+  if (!head_noted_ && due_ms() && *due_ms() <= now_ms) OFFPRINT_TRY(note_head());
+  OFFPRINT_TRY(remove_covered(now_ms));
+  if (due_ms() && *due_ms() <= now_ms) {
+    OFFPRINT_TRY(put_snapshot());
+    OFFPRINT_TRY(retain(now_ms));
+  }
+  return {};
+}
+
+Result<> DatabaseArchive::compact(int to_level, std::int64_t now_ms) {
+  for (;;) {
+    std::vector<LevelFile> run = uncovered(files_[to_level - 1], files_[to_level]);
+    auto length = schedule_.windows[static_cast<std::size_t>(to_level - 1)];
+    if (run.size() < 2 || window_end(run.front().timestamp_ms, length) > now_ms) return {};
+    OFFPRINT_TRY_ASSIGN(ltx::Header last, header_of(objects_, key_of(run.back())));
+    std::vector<std::unique_ptr<ltx::ByteSource>> sources;
+    std::vector<ltx::ByteSource*> inputs;
+    for (const LevelFile& file : run) {
+      OFFPRINT_TRY_ASSIGN(auto source, objects_.get(key_of(file)));
+      sources.push_back(std::move(source));
+      inputs.push_back(sources.back().get());
+    }
+    std::unique_ptr<ltx::ByteSource> pipe = make_pipe([&](ltx::ByteSink& to) -> Result<> {
+      OFFPRINT_TRY(ltx::compact(inputs,
+                                {.flags = ltx::kNoChecksumFlag,
+                                 .encoding = kArchiveEncoding,
+                                 .node_id = last.node_id,
+                                 .wal_offset = kWalOffset,
+                                 .wal_salt1 = kWalSalt,
+                                 .wal_salt2 = kWalSalt},
+                                to));
+      return {};
+    });
+    OFFPRINT_TRY(put({to_level, run.front().min, run.back().max, run.back().timestamp_ms, 0}, *pipe,
+                     false));
+  }
+}
+
+Result<> DatabaseArchive::remove_covered(std::int64_t now_ms) {
+  std::vector<std::string> keys;
+  for (int level = 0; level < kCompactedLevels; ++level) {
+    std::int64_t before = now_ms - schedule_.keep[static_cast<std::size_t>(level)].count();
+    const auto& above = files_[level + 1];
+    std::erase_if(files_[level], [&](const LevelFile& file) {
+      if (file.timestamp_ms >= before) return false;
+      auto from = std::ranges::lower_bound(above, file.max, {}, &LevelFile::max);
+      if (from == above.end() || !covers(*from, file)) return false;
+      keys.push_back(key_of(file));
+      return true;
+    });
+  }
+  return keys.empty() ? Result<>() : objects_.remove(keys);
+}
+
+// Everything before the newest snapshot that is older than the retention time.
+Result<> DatabaseArchive::retain(std::int64_t now_ms) {
+  auto& snapshots = files_[kSnapshotLevel];
+  const LevelFile* base = nullptr;
+  for (const LevelFile& file : snapshots) {
+    if (file.timestamp_ms < now_ms - schedule_.retention.count()) base = &file;
+  }
+  if (base == nullptr) return {};
+  TxId reach = base->max;
+  std::vector<std::string> keys;
+  for (auto& [level, files] : files_) {
+    std::erase_if(files, [&](const LevelFile& file) {
+      bool old = level == kSnapshotLevel ? file.max < reach : file.max <= reach;
+      if (old) keys.push_back(key_of(file));
+      return old;
+    });
+  }
+  return keys.empty() ? Result<>() : objects_.remove(keys);
+}
+
+}  // namespace offprint::archive

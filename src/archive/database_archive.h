@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "archive/history.h"
+#include "archive/level_file.h"
+#include "archive/object_store.h"
+#include "database/store.h"
+
+namespace offprint::archive {
+
+// One database's archive, as its only writer sees it: what is there, and what is to be put, merged
+// and removed. Each step leaves the archive restorable to all that it was restorable to, whenever
+// it is cut short, and is done again by calling it again. Thread: one at a time. Blocks.
+class DatabaseArchive {
+ public:
+  // Reads what is there below the key `prefix` ("" or with '/' at its end). kConflict: the archive
+  // is not this database's, or ahead of it.
+  static Result<std::unique_ptr<DatabaseArchive>> load(ObjectStore& objects, std::string prefix,
+                                                       database::Store& store,
+                                                       const database::DatabaseName& name,
+                                                       const Schedule& schedule);
+
+  // The archive has all up to here; txid 0: nothing.
+  TxId reached() const { return reached_; }
+  // Puts what the database has beyond that.
+  Result<> put_transactions();
+  // Compacts, notes the head, makes snapshots and removes what is over its time, as far as it is
+  // due at `now_ms` (Unix time).
+  Result<> keep_up(std::int64_t now_ms);
+  // When keep_up() has something to do; nothing: not before transactions come.
+  std::optional<std::int64_t> due_ms() const;
+  // Notes how far the archive reaches, for those who restore it.
+  Result<> note_head();
+
+  struct Counters {
+    std::uint64_t puts = 0, bytes = 0;
+  };
+  const Counters& counters() const { return counters_; }
+
+ private:
+  DatabaseArchive(ObjectStore& objects, std::string prefix, database::Store& store,
+                  const database::DatabaseName& name, const Schedule& schedule)
+      : objects_(objects),
+        prefix_(std::move(prefix)),
+        store_(store),
+        name_(name),
+        schedule_(schedule) {}
+
+  Result<> read_what_is_there();
+  Result<> check_it_is_ours();
+  Result<> put_log(const std::vector<database::LogEntry>& entries);
+  Result<> put_large(const database::LogEntry& entry);
+  Result<> put_snapshot();
+  Result<> note_parts(const database::LogEntry& entry);
+  Result<> put(LevelFile file, ltx::ByteSource& from, bool is_small);
+  Result<> compact(int to_level, std::int64_t now_ms);
+  Result<> remove_covered(std::int64_t now_ms);
+  Result<> retain(std::int64_t now_ms);
+  Result<> put_history();
+  Result<std::vector<LevelFile>> list(int level);
+  std::string key_of(const LevelFile& file) const {
+    return prefix_ + objects_.level_prefix(file.level) + file.name();
+  }
+
+  ObjectStore& objects_;
+  const std::string prefix_;
+  database::Store& store_;
+  const database::DatabaseName name_;
+  const Schedule schedule_;
+  History history_;
+  bool has_history_ = false;
+  TxId reached_;
+  std::map<int, std::vector<LevelFile>> files_;  // by level, ascending
+  std::optional<std::int64_t> window_ms_[kCompactedLevels];  // begin of the open one, by level - 1
+  bool head_noted_ = true;
+  Counters counters_;
+};
+
+}  // namespace offprint::archive
