@@ -47,7 +47,8 @@ void check(ByteView bytes) {
   ByteSource* inputs[] = {&source};
   Bytes out;
   BytesSink sink(out);
-  require(compact(inputs, first->header.flags, sink).has_value(), "one file can be compacted");
+  require(compact(inputs, {.flags = first->header.flags}, sink).has_value(),
+          "one file can be compacted");
   const auto compacted = decode(out);
   require(compacted.has_value() && compacted->pages == first->pages,
           "compacting one file changes no page");

@@ -80,6 +80,13 @@ class BytesSource final : public ByteSource {
   ByteView from_;
 };
 
+// How pages stand in a file. Decoders of today read both; Litestream 0.5.0 to 0.5.15 reads frames
+// alone.
+enum class PageEncoding {
+  kBlock,  // LZ4 blocks with a size before them
+  kFrame,  // LZ4 frames: 9 bytes more for a page, and a checksum of each
+};
+
 // Writes one LTX file: begin, pages in ascending order, finish. The sink gets large pieces (64 KiB;
 // a small transaction in one). Memory: about 80 KiB, one page's bound, and the page index (8 bytes
 // a page). Begin may be called again after finish or after an error, and starts another file:
@@ -89,7 +96,7 @@ class BytesSource final : public ByteSource {
 class Encoder {
  public:
   // `sink` must outlive the encoder.
-  explicit Encoder(ByteSink& sink);
+  explicit Encoder(ByteSink& sink, PageEncoding encoding = PageEncoding::kBlock);
   ~Encoder();
   Encoder(const Encoder&) = delete;
   Encoder& operator=(const Encoder&) = delete;
@@ -144,13 +151,24 @@ struct DecodedFile {
 };
 Result<DecodedFile> decode(ByteView file);
 
+struct CompactOptions {
+  std::uint32_t flags = 0;  // the result's
+  PageEncoding encoding = PageEncoding::kBlock;
+  std::uint64_t node_id = 0;
+  std::int64_t wal_offset = 0;
+  std::uint32_t wal_salt1 = 0;
+  std::uint32_t wal_salt2 = 0;
+};
+
 // Compacts a contiguous run of LTX files, oldest first, into one: the newest image of each page,
-// none above the final size. `flags` become the result's; checksums are kept unless it says
-// kNoChecksumFlag. Reads inputs in parallel as streams: memory is one Decoder for each input plus
-// the index. After an error what `output` holds is no LTX file. Errors: kInvalid no inputs, a gap,
-// another page size, or checksums asked for that the inputs lack; kCorrupt an input, or inputs that
-// do not follow from each other; and what sources and sink answer.
-Result<Trailer> compact(std::span<ByteSource* const> inputs, std::uint32_t flags, ByteSink& output);
+// none above the final size. Files may overlap: each begins at or before the transaction after its
+// predecessor's last, and leads further. Checksums are kept unless flags say kNoChecksumFlag; then
+// inputs may have them or not. Reads inputs in parallel as streams: memory is one Decoder for each
+// input plus the index. After an error what `output` holds is no LTX file. Errors: kInvalid no
+// inputs, a gap, another page size, or checksums asked for that the inputs lack; kCorrupt an input,
+// or inputs that do not follow from each other; and what sources and sink answer.
+Result<Trailer> compact(std::span<ByteSource* const> inputs, const CompactOptions& options,
+                        ByteSink& output);
 
 // "%016x-%016x.ltx", and its inverse: nothing for any other text.
 std::string file_name(TxId min_txid, TxId max_txid);

@@ -136,7 +136,9 @@ TEST_P(RoundTripTest, DecodeGivesWhatWasEncoded) {
     const RandomFile made = random_file(random, page_size);
     SCOPED_TRACE(testing::Message() << "page size " << page_size << " round " << round);
     const Bytes file = encode(made.header, made.pages, made.post_apply);
-    for (const Bytes& variant : {file, reference_file(made, false), reference_file(made, true)}) {
+    const Bytes frames = encode(made.header, made.pages, made.post_apply, PageEncoding::kFrame);
+    for (const Bytes& variant :
+         {file, frames, reference_file(made, false), reference_file(made, true)}) {
       const auto decoded = decode(variant);
       ASSERT_TRUE(decoded) << decoded.error().message();
       EXPECT_EQ(decoded->header, made.header);
@@ -148,6 +150,37 @@ TEST_P(RoundTripTest, DecodeGivesWhatWasEncoded) {
 
 INSTANTIATE_TEST_SUITE_P(PageSizes, RoundTripTest,
                          testing::Values(512, 1024, 2048, 4096, 8192, 16384, 32768, 65536));
+
+// LZ4's own decoder, which old readers use in one form or another, accepts our frames.
+TEST_P(RoundTripTest, FramesAreWhatOtherDecodersExpect) {
+  const std::uint32_t page_size = GetParam();
+  std::mt19937_64 random(page_size);
+  std::vector<Bytes> pages = {Bytes(page_size), random_page(random, page_size), Bytes(page_size)};
+  for (std::uint8_t& byte : pages[2]) byte = static_cast<std::uint8_t>(random());
+  for (const Bytes& page : pages) {
+    const Header header{.flags = kNoChecksumFlag,
+                        .page_size = page_size,
+                        .page_count = 1,
+                        .min_txid = {1},
+                        .max_txid = {1}};
+    const Bytes file = encode(header, {{1, page}}, Checksum{}, PageEncoding::kFrame);
+    EXPECT_EQ(to_hex(ByteView(file).subspan(kHeaderSize, 6)), "000000010000");
+    LZ4F_dctx* context = nullptr;
+    ASSERT_EQ(LZ4F_createDecompressionContext(&context, LZ4F_VERSION), 0u);
+    Bytes inflated(page_size + 1);
+    std::size_t inflated_size = inflated.size();
+    std::size_t taken = file.size() - kHeaderSize - 6;
+    const std::size_t wanted = LZ4F_decompress(context, inflated.data(), &inflated_size,
+                                               file.data() + kHeaderSize + 6, &taken, nullptr);
+    LZ4F_freeDecompressionContext(context);
+    EXPECT_EQ(wanted, 0u);  // the frame ended, its checksum was right
+    inflated.resize(inflated_size);
+    EXPECT_EQ(inflated, page);
+    // End mark, index of one page, its length, trailer.
+    EXPECT_LE(file.size() - kHeaderSize - 6 - taken, 6u + 7 + 1 + 8 + kTrailerSize);
+    EXPECT_LE(taken, page_size + 19u);
+  }
+}
 
 // Counts pieces; fails on demand.
 class PieceSink final : public ByteSink {

@@ -11,14 +11,17 @@ namespace {
 
 using testing::HasSubstr;
 
-Result<Bytes> compact_files(const std::vector<Bytes>& files, std::uint32_t flags = 0) {
+Result<Bytes> compact_files(const std::vector<Bytes>& files, const CompactOptions& options) {
   std::deque<BytesSource> sources;
   std::vector<ByteSource*> inputs;
   for (const Bytes& file : files) inputs.push_back(&sources.emplace_back(file));
   Bytes out;
   BytesSink sink(out);
-  OFFPRINT_TRY(compact(inputs, flags, sink));
+  OFFPRINT_TRY(compact(inputs, options, sink));
   return out;
+}
+Result<Bytes> compact_files(const std::vector<Bytes>& files, std::uint32_t flags = 0) {
+  return compact_files(files, CompactOptions{.flags = flags});
 }
 
 void expect_refused(const std::vector<Bytes>& files, std::uint32_t flags, Code code,
@@ -50,6 +53,41 @@ TEST(CompactTest, WithoutChecksumsThereIsNoneInTheResult) {
   EXPECT_EQ(decoded->header.flags, kNoChecksumFlag);
   EXPECT_EQ(decoded->trailer.post_apply.value, 0u);
   EXPECT_EQ(decoded->pages[0].second, Bytes(512, 0xaa));
+}
+
+// What an archive that stock programs read is made of: no checksums, frames, and our own header
+// fields.
+TEST(CompactTest, OptionsStandInTheResult) {
+  const CompactOptions options{.flags = kNoChecksumFlag,
+                               .encoding = PageEncoding::kFrame,
+                               .node_id = 0xa992da1927bb5c9f,
+                               .wal_offset = 32,
+                               .wal_salt1 = 5,
+                               .wal_salt2 = 6};
+  const std::vector<std::vector<Bytes>> runs = {
+      {*from_hex(vectors::kSnapshot), *from_hex(vectors::kIncremental)},
+      {*from_hex(vectors::kSnapshotWithoutChecksums), *from_hex(vectors::kIncremental)},
+  };
+  for (const auto& run : runs) {
+    const auto compacted = compact_files(run, options);
+    ASSERT_TRUE(compacted) << compacted.error().message();
+    // Page header without a size, then the frame's magic.
+    EXPECT_EQ(to_hex(ByteView(*compacted).subspan(kHeaderSize, 10)), "00000001000004224d18");
+    const auto decoded = decode(*compacted);
+    ASSERT_TRUE(decoded) << decoded.error().message();
+    EXPECT_EQ(decoded->header, (Header{.flags = kNoChecksumFlag,
+                                       .page_size = 512,
+                                       .page_count = 2,
+                                       .min_txid = {1},
+                                       .max_txid = {2},
+                                       .timestamp_ms = 2000,
+                                       .wal_offset = 32,
+                                       .wal_salt1 = 5,
+                                       .wal_salt2 = 6,
+                                       .node_id = 0xa992da1927bb5c9f}));
+    EXPECT_EQ(decoded->pages, (Pages{{1, Bytes(512, 0xaa)}, {2, ramp_page()}}));
+    EXPECT_EQ(decoded->trailer.post_apply.value, 0u);
+  }
 }
 
 TEST(CompactTest, DeletionLeavesNothing) {
@@ -111,8 +149,10 @@ History random_history(std::mt19937_64& random, std::uint32_t page_size, bool tr
     for (const auto& [page, content] : made.pages) state[page] = content;
     state.erase(state.upper_bound(made.header.page_count), state.end());
     if (tracked) made.post_apply = checksum_of(state);
-    history.files.push_back(random() % 2 == 0 ? encode(made.header, made.pages, made.post_apply)
-                                              : reference_file(made, random() % 2 == 0));
+    const auto encoding = random() % 2 == 0 ? PageEncoding::kBlock : PageEncoding::kFrame;
+    history.files.push_back(random() % 2 == 0
+                                ? encode(made.header, made.pages, made.post_apply, encoding)
+                                : reference_file(made, random() % 2 == 0));
     history.states.push_back(std::move(state));
   }
   return history;
@@ -195,6 +235,8 @@ TEST(CompactTest, RefusesInputsThatDoNotFollowEachOther) {
   const Bytes two = change(2, 3, {1}, 1, 2);
   const Bytes three = change(3, 3, {1}, 2, 3);
   const Bytes four = change(4, 3, {1}, 3, 4);
+  const auto two_to_three = compact_files({two, three});
+  ASSERT_TRUE(two_to_three);
   expect_refused({}, 0, Code::kInvalid, "nothing to compact");
   expect_refused({two, four}, 0, Code::kInvalid, "does not follow");
   expect_refused({three, two}, 0, Code::kInvalid, "does not follow");
@@ -203,7 +245,10 @@ TEST(CompactTest, RefusesInputsThatDoNotFollowEachOther) {
   expect_refused({two, change(3, 3, {1}, 7, 3)}, 0, Code::kCorrupt,
                  "pre-apply checksum is not what");
   expect_refused({two, three}, 1, Code::kInvalid, "unknown flags");
+  expect_refused({*two_to_three, three}, 0, Code::kInvalid, "does not follow");
   EXPECT_TRUE(compact_files({two, three, four}));
+  // Overlapping, and leading further.
+  EXPECT_TRUE(compact_files({two, *two_to_three, four}));
 }
 
 TEST(CompactTest, RefusesDamagedInputsAndNamesThem) {

@@ -1,8 +1,11 @@
 #include <lz4.h>
 
+#include <algorithm>
+
 #include "base/assert.h"
 #include "ltx/checksum.h"
 #include "ltx/layout.h"
+#include "ltx/lz4_frame.h"
 
 namespace offprint::ltx {
 namespace {
@@ -20,7 +23,7 @@ std::unexpected<Error> invalid(const Error& error) { return fail(Code::kInvalid,
 }  // namespace
 
 struct Encoder::State {
-  explicit State(ByteSink& to) : sink(to) {}
+  State(ByteSink& to, PageEncoding pages_as) : sink(to), encoding(pages_as) {}
 
   enum class Phase { kIdle, kPages };
 
@@ -35,17 +38,24 @@ struct Encoder::State {
     return sink.write({buffer.get(), size});
   }
   std::uint64_t position() const { return flushed + used; }
+  struct Written {
+    std::size_t prefix;  // what the file's checksum covers before the page's content
+    std::size_t size;    // of all
+  };
+  // A page with its header, at the buffer's end.
+  Written write_frame(PageNo page, ByteView content);
   // The index may be larger than the buffer.
   Result<> write_index();
 
   ByteSink& sink;
+  const PageEncoding encoding;
   Phase phase = Phase::kIdle;
   Header header;
   std::optional<PageOrder> order;
   Crc64 crc;
   Checksum rolling;
   PageIndex index;
-  std::size_t frame_size_max = 0;  // page header, size and the largest block
+  std::size_t frame_size_max = 0;  // page header and the largest block or frame
   std::unique_ptr<std::uint8_t[]> buffer;
   std::size_t capacity = 0;
   std::size_t used = 0;
@@ -53,7 +63,8 @@ struct Encoder::State {
   LZ4_stream_t lz4;
 };
 
-Encoder::Encoder(ByteSink& sink) : state_(std::make_unique<State>(sink)) {}
+Encoder::Encoder(ByteSink& sink, PageEncoding encoding)
+    : state_(std::make_unique<State>(sink, encoding)) {}
 Encoder::~Encoder() = default;
 
 std::uint64_t Encoder::size() const { return state_->position(); }
@@ -71,8 +82,9 @@ Result<> Encoder::begin(const Header& header) {
   state.used = 0;
   state.flushed = 0;
   state.frame_size_max =
-      kPageHeaderSize + kSizeFieldSize +
-      static_cast<std::size_t>(LZ4_compressBound(static_cast<int>(header.page_size)));
+      kPageHeaderSize + std::max(kSizeFieldSize + static_cast<std::size_t>(LZ4_compressBound(
+                                                      static_cast<int>(header.page_size))),
+                                 header.page_size + kLz4FrameOverhead);
   if (const std::size_t needed = kFlushSize + state.frame_size_max; state.capacity < needed) {
     state.buffer = std::make_unique_for_overwrite<std::uint8_t[]>(needed);
     state.capacity = needed;
@@ -86,6 +98,24 @@ Result<> Encoder::begin(const Header& header) {
   return {};
 }
 
+Encoder::State::Written Encoder::State::write_frame(PageNo page, ByteView content) {
+  std::uint8_t* frame = buffer.get() + used;
+  store_be<std::uint32_t>(frame, page);
+  if (encoding == PageEncoding::kFrame) {
+    store_be<std::uint16_t>(frame + 4, 0);
+    return {kPageHeaderSize, kPageHeaderSize + write_lz4_frame(content, &lz4, kAcceleration,
+                                                               frame + kPageHeaderSize)};
+  }
+  constexpr std::size_t kPrefix = kPageHeaderSize + kSizeFieldSize;
+  const int block_size = LZ4_compress_fast_extState(
+      &lz4, reinterpret_cast<const char*>(content.data()), reinterpret_cast<char*>(frame + kPrefix),
+      static_cast<int>(content.size()), static_cast<int>(frame_size_max - kPrefix), kAcceleration);
+  OFFPRINT_ASSERT(block_size > 0);  // the bound leaves room for a block of literals alone
+  store_be<std::uint16_t>(frame + 4, kSizedBlockFlag);
+  store_be<std::uint32_t>(frame + 6, static_cast<std::uint32_t>(block_size));
+  return {kPrefix, kPrefix + static_cast<std::size_t>(block_size)};
+}
+
 Result<> Encoder::page(PageNo page, ByteView content) {
   State& state = *state_;
   OFFPRINT_ASSERT(state.phase == State::Phase::kPages);
@@ -95,22 +125,12 @@ Result<> Encoder::page(PageNo page, ByteView content) {
   if (auto taken = state.order->take(page); !taken) return invalid(taken.error());
 
   const std::uint64_t offset = state.position();
-  std::uint8_t* frame = state.buffer.get() + state.used;
-  constexpr std::size_t kPrefix = kPageHeaderSize + kSizeFieldSize;
-  const int block_size_max = static_cast<int>(state.frame_size_max - kPrefix);
-  const int block_size =
-      LZ4_compress_fast_extState(&state.lz4, reinterpret_cast<const char*>(content.data()),
-                                 reinterpret_cast<char*>(frame + kPrefix),
-                                 static_cast<int>(content.size()), block_size_max, kAcceleration);
-  OFFPRINT_ASSERT(block_size > 0);  // the bound leaves room for a block of literals alone
-  store_be<std::uint32_t>(frame, page);
-  store_be<std::uint16_t>(frame + 4, kSizedBlockFlag);
-  store_be<std::uint32_t>(frame + 6, static_cast<std::uint32_t>(block_size));
-  const std::size_t frame_size = kPrefix + static_cast<std::size_t>(block_size);
-  state.used += frame_size;
-  state.index.add(page, offset, frame_size);
+  const std::uint8_t* frame = state.buffer.get() + state.used;
+  const State::Written written = state.write_frame(page, content);
+  state.used += written.size;
+  state.index.add(page, offset, written.size);
 
-  state.crc.update({frame, kPrefix});
+  state.crc.update({frame, written.prefix});
   state.crc.update(content);
   if (state.header.is_snapshot() && state.header.tracks_checksum()) {
     state.rolling = toggle(state.rolling, page_checksum(page, content));

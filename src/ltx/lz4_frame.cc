@@ -2,6 +2,8 @@
 
 #include <lz4.h>
 
+#include "base/assert.h"
+
 namespace offprint::ltx {
 namespace {
 
@@ -17,11 +19,18 @@ constexpr std::uint8_t kContentChecksum = 0x04;
 constexpr std::uint8_t kReserved = 0x02;
 constexpr std::uint8_t kDictionary = 0x01;
 
+// The descriptor's second byte: the largest block.
+constexpr std::uint8_t kBlocksOf64KiB = 4 << 4;
+constexpr std::size_t kBlockSizeMax = std::size_t{64} << 10;
+
 // A block's size has this bit when the block is not compressed.
 constexpr std::uint32_t kRawBlock = 0x80000000;
 
 std::uint32_t load_le32(const std::uint8_t* from) {
   return __builtin_bswap32(load_be<std::uint32_t>(from));
+}
+void store_le32(std::uint8_t* to, std::uint32_t value) {
+  store_be<std::uint32_t>(to, __builtin_bswap32(value));
 }
 std::uint64_t load_le64(const std::uint8_t* from) {
   return __builtin_bswap64(load_be<std::uint64_t>(from));
@@ -106,6 +115,32 @@ Result<> read_lz4_frame(BufferedInput& input, std::span<std::uint8_t> page) {
   if (load_le32(stored.data()) != xxh32(page)) return broken("wrong content checksum");
   input.take(4);
   return {};
+}
+
+std::size_t write_lz4_frame(ByteView page, void* lz4, int acceleration, std::uint8_t* to) {
+  OFFPRINT_ASSERT(!page.empty() && page.size() <= kBlockSizeMax);
+  std::uint8_t* at = to;
+  store_le32(at, kMagic);
+  at[4] = kVersion | kIndependentBlocks | kContentChecksum;
+  at[5] = kBlocksOf64KiB;
+  at[6] = static_cast<std::uint8_t>(xxh32({at + 4, 2}) >> 8);
+  at += 7;
+
+  // 0 when it does not become smaller.
+  int size = LZ4_compress_fast_extState(
+      lz4, reinterpret_cast<const char*>(page.data()), reinterpret_cast<char*>(at + 4),
+      static_cast<int>(page.size()), static_cast<int>(page.size()) - 1, acceleration);
+  if (size > 0) {
+    store_le32(at, static_cast<std::uint32_t>(size));
+    at += 4 + size;
+  } else {
+    store_le32(at, kRawBlock | static_cast<std::uint32_t>(page.size()));
+    std::memcpy(at + 4, page.data(), page.size());
+    at += 4 + page.size();
+  }
+  store_le32(at, 0);
+  store_le32(at + 4, xxh32(page));
+  return static_cast<std::size_t>(at + 8 - to);
 }
 
 std::uint32_t xxh32(ByteView bytes) {

@@ -88,10 +88,11 @@ inline RandomFile random_file(std::mt19937_64& random, std::uint32_t page_size) 
   return file;
 }
 
-inline Bytes encode(const Header& header, const Pages& pages, Checksum post_apply) {
+inline Bytes encode(const Header& header, const Pages& pages, Checksum post_apply,
+                    PageEncoding encoding = PageEncoding::kBlock) {
   Bytes out;
   BytesSink sink(out);
-  Encoder encoder(sink);
+  Encoder encoder(sink, encoding);
   EXPECT_TRUE(encoder.begin(header));
   for (const auto& [number, content] : pages) {
     const auto written = encoder.page(number, content);

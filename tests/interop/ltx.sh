@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # LTX files between Offprint and the stock library (github.com/superfly/ltx), both ways, for every page size:
-# the stock program verifies, applies and compacts what we write; we verify, apply and compact what it writes, in the
-# encodings of versions 0.5.2 (LZ4 blocks) and 0.5.1 (LZ4 frames).
+# the stock program verifies, applies and compacts what we write, in the encodings of versions 0.5.2 (LZ4 blocks) and
+# 0.5.1 (LZ4 frames); we do the same with what it writes in both.
 #
 #   LTX       the stock `ltx` program, version 0.5.2
 #   LTX_TOOL  our ltx_tool (default: built in OFFPRINT_BUILD, which is build/dev by default)
@@ -91,6 +91,10 @@ leads() {
 
 build_stock 0.5.2
 build_stock 0.5.1
+# Our files with pages as LZ4 frames.
+frames=$work/frames
+printf '#!/bin/sh\nexec "%s" "$@" --frames\n' "$(realpath "$(command -v "$tool")")" >"$frames"
+chmod +x "$frames"
 stock=$work/ltx_stock-0.5.2
 old=$work/ltx_stock-0.5.1
 
@@ -104,9 +108,10 @@ for size in 512 1024 2048 4096 8192 16384 32768 65536; do
   done
 
   encode_all "$dir" ours "$tool"
+  encode_all "$dir" frames "$frames"
   encode_all "$dir" stock "$stock"
   encode_all "$dir" old "$old"
-  for writer in ours stock old; do
+  for writer in ours frames stock old; do
     f=$dir/x.$writer.ltx
     leads "$writer 1, page size $size" "$dir/1.db" "${f/x./1.}"
     leads "$writer 1-2, page size $size" "$dir/2.db" "${f/x./1.}" "${f/x./2.}"
@@ -121,6 +126,13 @@ for size in 512 1024 2048 4096 8192 16384 32768 65536; do
   leads "stock's compaction, page size $size" "$dir/3.db" "$dir/all.stock.ltx"
   check "we compact the changes" "$tool" compact "$dir/tail.ours.ltx" "$dir/2.stock.ltx" "$dir/3.ours.ltx"
   leads "a snapshot and our compacted changes, page size $size" "$dir/3.db" "$dir/1.stock.ltx" "$dir/tail.ours.ltx"
+
+  # Our frames are what the library before 0.5.2 reads; blocks it refuses.
+  check "stock 0.5.1 compacts our frames" "$old" compact "$dir/all.frames.old.ltx" "$dir"/[123].frames.ltx
+  leads "0.5.1's compaction of our frames, page size $size" "$dir/3.db" "$dir/all.frames.old.ltx"
+  refuse "stock 0.5.1 compacts our blocks" "$old" compact "$dir/x" "$dir"/[123].ours.ltx
+  check "we compact into frames" "$frames" compact "$dir/all.frames.ltx" "${mixed[@]}"
+  leads "our compaction into frames, page size $size" "$dir/3.db" "$dir/all.frames.ltx"
 
   # The same without checksums.
   check "we write without checksums" "$tool" encode "$dir/1.db" "$dir/1.plain.ltx" 1 --no-checksum

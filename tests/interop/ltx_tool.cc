@@ -25,7 +25,9 @@ constexpr std::string_view kUsage =
     "       ltx_tool compact OUT FILE...\n"
     "       ltx_tool verify FILE...\n"
     "       ltx_tool apply DB FILE...            makes DB if it is absent\n"
-    "       --no-checksum at the end of encode and compact: tracks no checksums\n";
+    "       at the end of encode and compact:\n"
+    "       --no-checksum   tracks no checksums\n"
+    "       --frames        pages as LZ4 frames instead of blocks\n";
 
 struct Database {
   Bytes content;
@@ -58,10 +60,10 @@ Result<Database> read_database(const std::string& path) {
   return database;
 }
 
-Result<> encode(const Database& before, const Database& after, TxId txid, std::uint32_t flags,
-                const std::string& out) {
+Result<> encode(const Database& before, const Database& after, TxId txid,
+                const CompactOptions& options, const std::string& out) {
   Header header;
-  header.flags = flags;
+  header.flags = options.flags;
   header.page_size = after.page_size != 0 ? after.page_size : before.page_size;
   header.page_count = after.page_count();
   header.min_txid = header.max_txid = txid;
@@ -69,7 +71,7 @@ Result<> encode(const Database& before, const Database& after, TxId txid, std::u
   if (header.tracks_checksum() && !header.is_snapshot()) header.pre_apply = before.checksum();
   Bytes file;
   BytesSink sink(file);
-  Encoder encoder(sink);
+  Encoder encoder(sink, options.encoding);
   OFFPRINT_TRY(encoder.begin(header));
   for (PageNo number = 1; number <= after.page_count(); ++number) {
     if (number == lock_page(after.page_size)) continue;
@@ -108,7 +110,7 @@ Result<> apply(const std::string& path, const std::string& file) {
 }
 
 Result<> compact_files(const std::string& out, std::span<const std::string> files,
-                       std::uint32_t flags) {
+                       const CompactOptions& options) {
   std::deque<Bytes> contents;
   std::deque<BytesSource> sources;
   std::vector<ByteSource*> inputs;
@@ -118,16 +120,21 @@ Result<> compact_files(const std::string& out, std::span<const std::string> file
   }
   Bytes merged;
   BytesSink sink(merged);
-  OFFPRINT_TRY(compact(inputs, flags, sink));
+  OFFPRINT_TRY(compact(inputs, options, sink));
   return write_file_atomically(FileSystem::real(), out, merged);
 }
 
 // Answers nothing when the arguments make no sense.
 std::optional<Result<>> run(std::vector<std::string> args) {
-  std::uint32_t flags = 0;
-  if (!args.empty() && args.back() == "--no-checksum") {
-    flags = kNoChecksumFlag;
-    args.pop_back();
+  CompactOptions options;
+  for (; !args.empty() && args.back().starts_with("--"); args.pop_back()) {
+    if (args.back() == "--no-checksum") {
+      options.flags = kNoChecksumFlag;
+    } else if (args.back() == "--frames") {
+      options.encoding = PageEncoding::kFrame;
+    } else {
+      return std::nullopt;
+    }
   }
   if (args.size() < 2) return std::nullopt;
   const std::string& verb = args[0];
@@ -142,12 +149,12 @@ std::optional<Result<>> run(std::vector<std::string> args) {
       if (rest.size() > 3) {
         OFFPRINT_TRY_ASSIGN(before, read_database(rest[3]));
       }
-      return encode(before, after, TxId{std::stoull(rest[2])}, flags, rest[1]);
+      return encode(before, after, TxId{std::stoull(rest[2])}, options, rest[1]);
     } else if (verb == "delete") {
       OFFPRINT_TRY_ASSIGN(const Database before, read_database(rest[0]));
-      return encode(before, Database{}, TxId{std::stoull(rest[2])}, 0, rest[1]);
+      return encode(before, Database{}, TxId{std::stoull(rest[2])}, {}, rest[1]);
     } else if (verb == "compact") {
-      return compact_files(rest[0], rest.subspan(1), flags);
+      return compact_files(rest[0], rest.subspan(1), options);
     } else if (verb == "verify") {
       for (const std::string& file : rest) {
         OFFPRINT_TRY_ASSIGN(const Bytes bytes, read_file(FileSystem::real(), file, kSizeMax));
