@@ -54,9 +54,7 @@ class ImportTest : public ::testing::Test {
     return json_field(server_.request("GET", "/v1/databases/shop")->body, "bookmark");
   }
   // Peak of its memory, in MiB.
-  std::uint64_t peak_mib() const {
-    return process_memory_kib(server_.pid(), "VmHWM") / 1024;
-  }
+  std::uint64_t peak_mib() const { return process_memory_kib(server_.pid(), "VmHWM") / 1024; }
 
   TemporaryFolder folder_;
   ServerProcess server_{folder_};

@@ -144,8 +144,9 @@ void Archiver::run() {
     due_.erase(next);
     auto found = entries_.find(name);
     // One that was planned earlier meanwhile has another entry here.
-    if (found == entries_.end() || found->second.due != due || found->second.busy) continue;
+    if (found == entries_.end() || found->second.due != due) continue;
     found->second.due.reset();
+    if (found->second.busy) continue;  // work() looks again at its end
     found->second.busy = true;
     pool_->post([this, name = std::move(name)] { work(name); });
   }
@@ -175,10 +176,10 @@ void Archiver::work(const std::string& name) {
     entry.archive.reset();  // what is there may be otherwise than it was thought to be
     entry.since = since ? since : entry.since;
     auto pause = kRetryFirst * (1 << std::min(entry.failures - 1, 10));
-    return schedule(name, entry,
-                    SteadyClock::now() + std::min<SteadyClock::duration>(
-                                             pause, std::chrono::milliseconds(
-                                                        options_.retry_max_ms)));
+    return schedule(
+        name, entry,
+        SteadyClock::now() + std::min<SteadyClock::duration>(
+                                 pause, std::chrono::milliseconds(options_.retry_max_ms)));
   }
   if (std::exchange(entry.failures, 0) > 0) {
     log::info("database '{}' is in the archive again", name);
@@ -197,9 +198,8 @@ Result<> Archiver::work_on(const DatabaseName& name, Entry& entry) {
   OFFPRINT_TRY(lease_.hold());
   DatabaseArchive::Counters before;
   if (!entry.archive) {
-    OFFPRINT_TRY_ASSIGN(entry.archive,
-                        DatabaseArchive::load(objects_, name.text() + "/", store_, name,
-                                              options_.schedule));
+    OFFPRINT_TRY_ASSIGN(entry.archive, DatabaseArchive::load(objects_, name.text() + "/", store_,
+                                                             name, options_.schedule));
   } else {
     before = entry.archive->counters();
   }

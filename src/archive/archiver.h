@@ -35,9 +35,9 @@ struct ArchiverOptions {
 class Archiver {
  public:
   struct Status {
-    std::size_t behind = 0;      // databases with transactions that are not there yet
-    std::int64_t lag_ms = 0;     // how long the oldest of them waits
-    std::size_t in_memory = 0;   // databases that something is to be done for
+    std::size_t behind = 0;     // databases with transactions that are not there yet
+    std::int64_t lag_ms = 0;    // how long the oldest of them waits
+    std::size_t in_memory = 0;  // databases that something is to be done for
     std::uint64_t puts = 0, bytes = 0, failures = 0;
     std::string error;  // the last failure; empty once everything is there
   };

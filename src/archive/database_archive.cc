@@ -83,9 +83,8 @@ Result<> DatabaseArchive::read_what_is_there() {
 
 Result<> DatabaseArchive::check_it_is_ours() {
   auto conflict = [&](std::string_view why) {
-    return fail(Code::kConflict,
-                fmt::format("{}/{} is not the archive of database '{}': {}", objects_.url(),
-                            prefix_, name_.text(), why));
+    return fail(Code::kConflict, fmt::format("{}/{} is not the archive of database '{}': {}",
+                                             objects_.url(), prefix_, name_.text(), why));
   };
   OFFPRINT_TRY_ASSIGN(Position ours, store_.position(name_));
   if (!has_history_)
@@ -118,9 +117,10 @@ Result<> DatabaseArchive::put_transactions() {
     auto entries = store_.log_after(name_, {ours.epoch, reached_, ours.lineage}, kEntriesAtOnce);
     if (!entries && entries.error().code() != Code::kBehind) return fail(entries.error());
     if (!entries) {
-      log::warn("archive of database '{}': transactions after {} have left the log; putting a "
-                "snapshot of {}",
-                name_.text(), reached_.value, ours.txid.value);
+      log::warn(
+          "archive of database '{}': transactions after {} have left the log; putting a "
+          "snapshot of {}",
+          name_.text(), reached_.value, ours.txid.value);
       OFFPRINT_TRY(put_snapshot());
     } else {
       if (entries->empty()) return {};
@@ -330,9 +330,9 @@ std::optional<std::int64_t> DatabaseArchive::due_ms() const {
   const auto& snapshots = files(kSnapshotLevel);
   TxId snapped = snapshots.empty() ? TxId{} : snapshots.back().max;
   if (reached_ > snapped && !history_.parts.empty()) {
-    at(window_end(snapshots.empty() ? history_.parts.front().since_ms
-                                    : snapshots.back().timestamp_ms,
-                  schedule_.snapshots));
+    at(window_end(
+        snapshots.empty() ? history_.parts.front().since_ms : snapshots.back().timestamp_ms,
+        schedule_.snapshots));
   }
   return due;
 }
@@ -372,8 +372,8 @@ Result<> DatabaseArchive::compact(int to_level, std::int64_t now_ms) {
                                 to));
       return {};
     });
-    OFFPRINT_TRY(put({to_level, run.front().min, run.back().max, run.back().timestamp_ms, 0}, *pipe,
-                     false));
+    OFFPRINT_TRY(
+        put({to_level, run.front().min, run.back().max, run.back().timestamp_ms, 0}, *pipe, false));
   }
 }
 

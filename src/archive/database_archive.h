@@ -76,7 +76,7 @@ class DatabaseArchive {
   History history_;
   bool has_history_ = false;
   TxId reached_;
-  std::map<int, std::vector<LevelFile>> files_;  // by level, ascending
+  std::map<int, std::vector<LevelFile>> files_;              // by level, ascending
   std::optional<std::int64_t> window_ms_[kCompactedLevels];  // begin of the open one, by level - 1
   bool head_noted_ = true;
   Counters counters_;

@@ -12,7 +12,8 @@ namespace offprint::archive {
 // Thread: one.
 class PageMerge {
  public:
-  // Reads a transaction's LTX file, which must follow on those before. After an error it is useless.
+  // Reads a transaction's LTX file, which must follow on those before. After an error it is
+  // useless.
   Result<> add(const database::LogEntry& entry, ltx::ByteSource& payload);
 
   bool empty() const { return !header_; }

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "cluster/forwarder.h"
 #include "database/store.h"
+#include "main/archiving.h"
 #include "main/commands.h"
 #include "main/security.h"
 #include "main/settings.h"
@@ -38,6 +39,7 @@ struct ServeOptions {
   server::ServiceOptions service;
   database::StoreOptions store;
   SecurityOptions security;
+  ArchiveOptions archive;
 };
 
 int failed(const Error& error, int exit_code) {
@@ -171,6 +173,8 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   security->apply(service);
   Following following;
   OFFPRINT_TRY(following.start(options, *store, service));
+  Archiving archiving;
+  OFFPRINT_TRY(archiving.start(options.archive, options.data, *store, service));
   options.http.tls = security->tls();
   server::Router router(service);
   server::HttpServer http(options.http, router);
@@ -184,6 +188,7 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   service.jobs.stop();
   http.stop();
   if (following.follower) following.follower->stop();
+  archiving.stop();
   store.reset();  // answers what is left, while `http` and the primary can still be told
   log::info("stopped");
   return {};
@@ -240,6 +245,7 @@ void add_serve(CLI::App& app, int& exit_code) {
       ->add("follow_wait_ms", options->store.copy_wait_ms,
             "a read waits here so long for its bookmark, then it is the primary's")
       ->check(CLI::Range(0, 600'000));
+  add_archive_settings(*settings, options->archive);
   add_security_settings(*settings, options->security);
   settings->add("node_name", options->service.node_name, "this server's name in answers");
   settings->add("allow_origin", options->service.allowed_origins,

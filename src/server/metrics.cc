@@ -92,6 +92,17 @@ std::string metrics_text(Service& service) {
     gauge("follower_silence_ms", "Since anything came from the followed node.",
           static_cast<std::uint64_t>(follower.heard_ms_ago));
   }
+  if (service.archive_status) {
+    archive::Archiver::Status archive = service.archive_status();
+    gauge("archive_databases_behind", "Databases with transactions that are not in the archive.",
+          archive.behind);
+    gauge("archive_lag_ms", "How long the oldest of these transactions waits.",
+          static_cast<std::uint64_t>(archive.lag_ms));
+    counter("archive_puts_total", "Objects put into the archive.", archive.puts);
+    counter("archive_bytes_total", "Bytes of these objects.", archive.bytes);
+    counter("archive_failures_total", "Attempts to archive a database that failed.",
+            archive.failures);
+  }
   if (service.authenticator != nullptr) {
     gauge("tokens_cached", "Tokens that were verified and are remembered.",
           service.authenticator->cached_count());

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "archive/archiver.h"
 #include "base/result.h"
 #include "cluster/forwarder.h"
 #include "database/store.h"
@@ -49,6 +50,7 @@ struct Service {
   // Of a node that has copies: how old one is, and the way to the primary.
   std::function<std::int64_t(const database::DatabaseName&)> copy_age_ms = {};
   std::function<replica::NodeFollower::Status()> follower_status = {};
+  std::function<archive::Archiver::Status()> archive_status = {};  // empty: nothing is archived
   cluster::Forwarder* forwarder = nullptr;
   bool has_copies() const { return copy_age_ms != nullptr; }
   std::atomic<std::uint64_t> spooled_bytes{0};  // in files, by server/spool.h

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "archive/archiver.h"
+#include "main/settings.h"
+#include "server/service.h"
+
+namespace offprint {
+
+struct ArchiveOptions {
+  std::string url;  // empty: nothing is archived
+  int sync_ms = 1'000;
+  int retention_days = 30;
+};
+
+void add_archive_settings(Settings& settings, ArchiveOptions& options);
+
+// The archive that a node writes; nothing without a URL. Must not outlive the store.
+class Archiving {
+ public:
+  // kConflict: another node writes it. kInvalid: no such URL.
+  Result<> start(const ArchiveOptions& options, const std::string& data, database::Store& store,
+                 server::Service& service);
+  void stop();
+
+ private:
+  std::unique_ptr<archive::ObjectStore> objects_;
+  std::unique_ptr<archive::Archiver> archiver_;
+};
+
+}  // namespace offprint
