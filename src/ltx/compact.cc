@@ -23,10 +23,7 @@ Header merged_header(const Merge& merge, const CompactOptions& options) {
 
 }  // namespace
 
-Result<Trailer> compact(std::span<ByteSource* const> inputs, const CompactOptions& options,
-                        ByteSink& output) {
-  Merge merge;
-  OFFPRINT_TRY(merge.open(inputs));
+Result<Trailer> compact(Merge& merge, const CompactOptions& options, ByteSink& output) {
   if (tracks(options) && !(merge.first().tracks_checksum() && merge.last().tracks_checksum()))
     return fail(Code::kInvalid, "checksums asked for that the files do not track");
 
@@ -44,6 +41,15 @@ Result<Trailer> compact(std::span<ByteSource* const> inputs, const CompactOption
   if (!trailer && trailer.error().code() == Code::kInvalid)
     return fail(Code::kCorrupt, trailer.error().message());
   return trailer;
+}
+
+Result<Trailer> compact(std::span<ByteSource* const> inputs, const CompactOptions& options,
+                        ByteSink& output) {
+  std::vector<MergeInput> named;
+  for (ByteSource* source : inputs) named.push_back({source, ""});
+  Merge merge;
+  OFFPRINT_TRY(merge.open(named));
+  return compact(merge, options, output);
 }
 
 }  // namespace offprint::ltx

@@ -10,19 +10,19 @@
 // A merge of sorted page lists: at each step the lowest page number among the inputs' heads, and of
 // those that have it the newest input's image.
 namespace offprint::ltx {
-namespace {
 
-std::unexpected<Error> in_file(const Error& error, const Header& header) {
-  return fail(error.with_context(file_name(header.min_txid, header.max_txid)));
+std::unexpected<Error> Merge::in_file(const Error& error, const Input& input) {
+  return fail(error.with_context(input.name));
 }
 
-}  // namespace
-
-Result<> Merge::open(std::span<ByteSource* const> sources) {
-  if (sources.empty()) return fail(Code::kInvalid, "nothing to compact");
-  for (ByteSource* source : sources) {
-    Input& input = inputs_.emplace_back(*source);
-    OFFPRINT_TRY_ASSIGN(input.header, input.decoder.begin());
+Result<> Merge::open(std::span<const MergeInput> inputs) {
+  if (inputs.empty()) return fail(Code::kInvalid, "nothing to compact");
+  for (const MergeInput& from : inputs) {
+    Input& input = inputs_.emplace_back(from);
+    auto header = input.decoder.begin();
+    if (!header) return input.name.empty() ? fail(header.error()) : in_file(header.error(), input);
+    input.header = *header;
+    if (input.name.empty()) input.name = file_name(header->min_txid, header->max_txid);
   }
   std::uint32_t page_count_min = inputs_.back().header.page_count;
   for (std::size_t i = inputs_.size(); i-- > 0;) {
@@ -42,8 +42,7 @@ Result<> Merge::check_sequence() const {
     // Overlap is allowed, as long as each file leads further.
     if (after.min_txid > before.max_txid.next() || after.max_txid <= before.max_txid) {
       return fail(Code::kInvalid,
-                  fmt::format("{} does not follow {}", file_name(after.min_txid, after.max_txid),
-                              file_name(before.min_txid, before.max_txid)));
+                  fmt::format("{} does not follow {}", inputs_[i].name, inputs_[i - 1].name));
     }
   }
   return {};
@@ -52,7 +51,7 @@ Result<> Merge::check_sequence() const {
 Result<> Merge::advance(std::size_t input) {
   Input& from = inputs_[input];
   auto page = from.decoder.next();
-  if (!page) return in_file(page.error(), from.header);
+  if (!page) return in_file(page.error(), from);
   if (!*page) return {};
   from.head = **page;
   waiting_.push({from.head.number, input});
@@ -99,13 +98,12 @@ Result<> Merge::finish() {
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
     Input& input = inputs_[i];
     auto trailer = input.decoder.finish();
-    if (!trailer) return in_file(trailer.error(), input.header);
+    if (!trailer) return in_file(trailer.error(), input);
     const bool adjacent = i > 0 && input.header.min_txid == inputs_[i - 1].header.max_txid.next();
     if (adjacent && input.header.tracks_checksum() && before.value != 0 &&
         input.header.pre_apply != before) {
       return in_file(
-          Error(Code::kCorrupt, "pre-apply checksum is not what the file before it leaves"),
-          input.header);
+          Error(Code::kCorrupt, "pre-apply checksum is not what the file before it leaves"), input);
     }
     before = trailer->post_apply;
     input.trailer = *trailer;

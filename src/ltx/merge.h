@@ -15,10 +15,15 @@ class MergeObserver {
   virtual void image(std::size_t input, PageNo page, ByteView content) = 0;
 };
 
+struct MergeInput {
+  ByteSource* source = nullptr;
+  std::string name;  // for messages; empty: the file's name by its header
+};
+
 // Reads a run of LTX files, oldest first, as one: open, next until it answers nothing, then finish.
 // Nothing that was read may be believed before finish answered without an error; after an error
 // nothing more may be called. The rules are those of compact() (codec.h). Memory: one Decoder for
-// each input. Thread: one. Errors: as compact(), and each names the file.
+// each input. Thread: one. Errors: as compact(); what is wrong with one file names it.
 class Merge {
  public:
   Merge() = default;
@@ -26,7 +31,7 @@ class Merge {
   explicit Merge(MergeObserver& observer) : observer_(&observer) {}
 
   // Reads the headers. The sources must outlive the merge.
-  Result<> open(std::span<ByteSource* const> sources);
+  Result<> open(std::span<const MergeInput> inputs);
   std::size_t size() const { return inputs_.size(); }
   const Header& header(std::size_t input) const { return inputs_[input].header; }
   const Header& first() const { return inputs_.front().header; }
@@ -41,8 +46,9 @@ class Merge {
 
  private:
   struct Input {
-    explicit Input(ByteSource& source) : decoder(source) {}
+    explicit Input(const MergeInput& from) : name(from.name), decoder(*from.source) {}
 
+    std::string name;
     Decoder decoder;
     Header header;
     Trailer trailer{};
@@ -60,6 +66,7 @@ class Merge {
     }
   };
 
+  static std::unexpected<Error> in_file(const Error& error, const Input& input);
   Result<> check_sequence() const;
   Result<> advance(std::size_t input);
   Result<> check_growth(std::uint64_t page);
@@ -72,5 +79,8 @@ class Merge {
   PageNo last_ = 0;
   std::uint64_t grown_next_ = 0;  // the next page that growth after a truncation must have brought
 };
+
+// As compact() of codec.h, from an open merge whose next() was not called yet.
+Result<Trailer> compact(Merge& merge, const CompactOptions& options, ByteSink& output);
 
 }  // namespace offprint::ltx
