@@ -12,8 +12,8 @@
 
 #include "archive/database_archive.h"
 #include "archive/lease.h"
-#include "archive/level_file.h"
 #include "archive/object_store.h"
+#include "archive/schedule.h"
 #include "base/clock.h"
 #include "database/executor.h"
 #include "database/store.h"

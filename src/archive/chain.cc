@@ -28,7 +28,8 @@ Result<std::vector<ArchivedFile>> list_files(ObjectStore& store, const std::stri
     for (ObjectInfo& object : objects) {
       const auto range = ltx::parse_file_name(std::string_view(object.key).substr(folder.size()));
       if (!range || range->first.value == 0 || range->second < range->first) continue;
-      files.push_back({level, range->first, range->second, std::move(object.key), object.size});
+      files.push_back({level, range->first, range->second, std::move(object.key), object.size,
+                       object.timestamp_ms});
     }
   }
   return files;

@@ -20,6 +20,7 @@ struct ArchivedFile {
   TxId min_txid, max_txid;
   std::string key;
   std::uint64_t size = 0;
+  std::int64_t timestamp_ms = 0;  // of its last transaction; 0: the store's lists do not tell
   bool operator==(const ArchivedFile&) const = default;
 };
 

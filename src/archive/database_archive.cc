@@ -23,8 +23,8 @@ std::int64_t window_end(std::int64_t at_ms, std::chrono::milliseconds length) {
   return (at_ms / length.count() + 1) * length.count();
 }
 
-bool covers(const LevelFile& larger, const LevelFile& file) {
-  return larger.min <= file.min && file.max <= larger.max;
+bool covers(const ArchivedFile& larger, const ArchivedFile& file) {
+  return larger.min_txid <= file.min_txid && file.max_txid <= larger.max_txid;
 }
 
 Result<ltx::Header> header_of(ObjectStore& objects, const std::string& key) {
@@ -49,15 +49,11 @@ Result<std::unique_ptr<DatabaseArchive>> DatabaseArchive::load(ObjectStore& obje
   return archive;
 }
 
-Result<std::vector<LevelFile>> DatabaseArchive::list(int level) {
-  std::string prefix = prefix_ + objects_.level_prefix(level);
-  OFFPRINT_TRY_ASSIGN(auto objects, objects_.list(prefix));
-  std::vector<LevelFile> files;
-  for (const ObjectInfo& each : objects) {
-    auto range = ltx::parse_file_name(std::string_view(each.key).substr(prefix.size()));
-    if (range) files.push_back({level, range->first, range->second, each.timestamp_ms, each.size});
-  }
-  return files;
+ArchivedFile DatabaseArchive::file_of(int level, TxId min, TxId max,
+                                      std::int64_t timestamp_ms) const {
+  ArchivedFile file{level, min, max, prefix_ + objects_.level_prefix(level), 0, timestamp_ms};
+  file.key += ltx::file_name(min, max);
+  return file;
 }
 
 Result<> DatabaseArchive::read_what_is_there() {
@@ -67,15 +63,14 @@ Result<> DatabaseArchive::read_what_is_there() {
     OFFPRINT_TRY_ASSIGN(history_, History::parse(as_text(*text)));
     has_history_ = true;
   }
-  for (int level : kLevels) {
-    OFFPRINT_TRY_ASSIGN(files_[level], list(level));
-    for (LevelFile& file : files_[level]) {
-      if (file.timestamp_ms == 0) {
-        OFFPRINT_TRY_ASSIGN(ltx::Header header, header_of(objects_, key_of(file)));
-        file.timestamp_ms = header.timestamp_ms;
-      }
-      reached_ = std::max(reached_, file.max);
+  OFFPRINT_TRY_ASSIGN(auto files, list_files(objects_, prefix_));
+  for (ArchivedFile& file : files) {
+    if (file.timestamp_ms == 0) {
+      OFFPRINT_TRY_ASSIGN(ltx::Header header, header_of(objects_, file.key));
+      file.timestamp_ms = header.timestamp_ms;
     }
+    reached_ = std::max(reached_, file.max_txid);
+    files_[file.level].push_back(std::move(file));
   }
   head_noted_ = !has_history_ || history_.head.txid == reached_;
   return {};
@@ -100,8 +95,8 @@ Result<> DatabaseArchive::check_it_is_ours() {
   auto here = store_.checksum_at(name_, bookmark);
   if (!here) return {};  // not in the log any more
   for (const auto& [level, files] : files_) {
-    if (files.empty() || files.back().max != reached_) continue;
-    OFFPRINT_TRY_ASSIGN(ltx::Header header, header_of(objects_, key_of(files.back())));
+    if (files.empty() || files.back().max_txid != reached_) continue;
+    OFFPRINT_TRY_ASSIGN(ltx::Header header, header_of(objects_, files.back().key));
     if (header.node_id != 0 && header.node_id != here->value)
       return conflict(fmt::format("its transaction {} is another one", reached_.value));
   }
@@ -139,8 +134,9 @@ Result<> DatabaseArchive::put_log(const std::vector<LogEntry>& entries) {
     OFFPRINT_TRY(merge.write(sink));
     ltx::BytesSource source(bytes);
     const ltx::Header& header = merge.header();
-    OFFPRINT_TRY(put({0, header.min_txid, header.max_txid, header.timestamp_ms, bytes.size()},
-                     source, bytes.size() <= kSmallObjectMax));
+    ArchivedFile file = file_of(0, header.min_txid, header.max_txid, header.timestamp_ms);
+    file.size = bytes.size();
+    OFFPRINT_TRY(put(std::move(file), source, bytes.size() <= kSmallObjectMax));
     merge = PageMerge();
     return {};
   };
@@ -178,7 +174,7 @@ Result<> DatabaseArchive::put_large(const LogEntry& entry) {
     OFFPRINT_TRY(encoder.finish(Checksum{}));
     return {};
   });
-  return put({0, entry.txid, entry.txid, entry.timestamp_ms, 0}, *pipe, false);
+  return put(file_of(0, entry.txid, entry.txid, entry.timestamp_ms), *pipe, false);
 }
 
 Result<> DatabaseArchive::put_snapshot() {
@@ -216,29 +212,29 @@ Result<> DatabaseArchive::put_snapshot() {
     OFFPRINT_TRY(encoder.finish(Checksum{}));
     return {};
   });
-  return put({kSnapshotLevel, TxId{1}, position.txid, entry.timestamp_ms, 0}, *pipe, false);
+  return put(file_of(kSnapshotLevel, TxId{1}, position.txid, entry.timestamp_ms), *pipe, false);
 }
 
-Result<> DatabaseArchive::put(LevelFile file, ltx::ByteSource& from, bool is_small) {
+Result<> DatabaseArchive::put(ArchivedFile file, ltx::ByteSource& from, bool is_small) {
   PutOptions options;
   options.timestamp_ms = file.timestamp_ms;
   options.if_absent = is_small && file.level == 0;
-  auto done = objects_.put(key_of(file), from, options);
+  auto done = objects_.put(file.key, from, options);
   // One that is there already may be this very one, whose answer got lost.
   if (!done && done.error().code() == Code::kConflict) {
-    done = objects_.info(key_of(file));
+    done = objects_.info(file.key);
     if (done && done->size != file.size)
       return fail(Code::kConflict,
                   fmt::format("{}/{} is there with another content: another program writes this "
                               "archive",
-                              objects_.url(), key_of(file)));
+                              objects_.url(), file.key));
   }
   if (!done) return fail(done.error());
   file.size = done->size;
   ++counters_.puts;
   counters_.bytes += file.size;
-  if (file.max > reached_) {
-    reached_ = file.max;
+  if (file.max_txid > reached_) {
+    reached_ = file.max_txid;
     head_noted_ = false;
   }
   files_[file.level].push_back(file);
@@ -264,12 +260,12 @@ Result<> DatabaseArchive::note_parts(const LogEntry& entry) {
 
 Result<> DatabaseArchive::note_head() {
   if (head_noted_) return {};
-  const LevelFile* newest = nullptr;
+  const ArchivedFile* newest = nullptr;
   for (const auto& [level, files] : files_) {
-    if (!files.empty() && files.back().max == reached_) newest = &files.back();
+    if (!files.empty() && files.back().max_txid == reached_) newest = &files.back();
   }
   OFFPRINT_TRY_ASSIGN(Bookmark bookmark, history_.bookmark_of(reached_));
-  OFFPRINT_TRY_ASSIGN(ltx::Header header, header_of(objects_, key_of(*newest)));
+  OFFPRINT_TRY_ASSIGN(ltx::Header header, header_of(objects_, newest->key));
   history_.head = {bookmark.lineage, bookmark.epoch, bookmark.txid, Checksum{header.node_id}};
   history_.head_ms = newest->timestamp_ms;
   OFFPRINT_TRY(put_history());
@@ -294,13 +290,13 @@ Result<> DatabaseArchive::put_history() {
 namespace {
 
 // The next files of a level that the one above does not cover, without a gap.
-std::vector<LevelFile> uncovered(const std::vector<LevelFile>& files,
-                                 const std::vector<LevelFile>& above) {
-  TxId covered = above.empty() ? TxId{} : above.back().max;
-  std::vector<LevelFile> run;
-  for (const LevelFile& file : files) {
-    if (file.max <= covered) continue;
-    if (!run.empty() && file.min > run.back().max.next()) {
+std::vector<ArchivedFile> uncovered(const std::vector<ArchivedFile>& files,
+                                    const std::vector<ArchivedFile>& above) {
+  TxId covered = above.empty() ? TxId{} : above.back().max_txid;
+  std::vector<ArchivedFile> run;
+  for (const ArchivedFile& file : files) {
+    if (file.max_txid <= covered) continue;
+    if (!run.empty() && file.min_txid > run.back().max_txid.next()) {
       if (run.size() > 1) break;
       run.clear();  // one alone before a gap stays where it is
     }
@@ -315,8 +311,8 @@ std::vector<LevelFile> uncovered(const std::vector<LevelFile>& files,
 std::optional<std::int64_t> DatabaseArchive::due_ms() const {
   std::optional<std::int64_t> due;
   auto at = [&](std::int64_t when) { due = due ? std::min(*due, when) : when; };
-  static const std::vector<LevelFile> kNone;
-  auto files = [&](int level) -> const std::vector<LevelFile>& {
+  static const std::vector<ArchivedFile> kNone;
+  auto files = [&](int level) -> const std::vector<ArchivedFile>& {
     auto found = files_.find(level);
     return found == files_.end() ? kNone : found->second;
   };
@@ -328,7 +324,7 @@ std::optional<std::int64_t> DatabaseArchive::due_ms() const {
   if (!head_noted_ && !files(0).empty())
     at(window_end(files(0).back().timestamp_ms, schedule_.windows[0]));
   const auto& snapshots = files(kSnapshotLevel);
-  TxId snapped = snapshots.empty() ? TxId{} : snapshots.back().max;
+  TxId snapped = snapshots.empty() ? TxId{} : snapshots.back().max_txid;
   if (reached_ > snapped && !history_.parts.empty()) {
     at(window_end(
         snapshots.empty() ? history_.parts.front().since_ms : snapshots.back().timestamp_ms,
@@ -350,14 +346,14 @@ Result<> DatabaseArchive::keep_up(std::int64_t now_ms) {
 
 Result<> DatabaseArchive::compact(int to_level, std::int64_t now_ms) {
   for (;;) {
-    std::vector<LevelFile> run = uncovered(files_[to_level - 1], files_[to_level]);
+    std::vector<ArchivedFile> run = uncovered(files_[to_level - 1], files_[to_level]);
     auto length = schedule_.windows[static_cast<std::size_t>(to_level - 1)];
     if (run.size() < 2 || window_end(run.front().timestamp_ms, length) > now_ms) return {};
-    OFFPRINT_TRY_ASSIGN(ltx::Header last, header_of(objects_, key_of(run.back())));
+    OFFPRINT_TRY_ASSIGN(ltx::Header last, header_of(objects_, run.back().key));
     std::vector<std::unique_ptr<ltx::ByteSource>> sources;
     std::vector<ltx::ByteSource*> inputs;
-    for (const LevelFile& file : run) {
-      OFFPRINT_TRY_ASSIGN(auto source, objects_.get(key_of(file)));
+    for (const ArchivedFile& file : run) {
+      OFFPRINT_TRY_ASSIGN(auto source, objects_.get(file.key));
       sources.push_back(std::move(source));
       inputs.push_back(sources.back().get());
     }
@@ -373,7 +369,8 @@ Result<> DatabaseArchive::compact(int to_level, std::int64_t now_ms) {
       return {};
     });
     OFFPRINT_TRY(
-        put({to_level, run.front().min, run.back().max, run.back().timestamp_ms, 0}, *pipe, false));
+        put(file_of(to_level, run.front().min_txid, run.back().max_txid, run.back().timestamp_ms),
+            *pipe, false));
   }
 }
 
@@ -382,11 +379,11 @@ Result<> DatabaseArchive::remove_covered(std::int64_t now_ms) {
   for (int level = 0; level < kCompactedLevels; ++level) {
     std::int64_t before = now_ms - schedule_.keep[static_cast<std::size_t>(level)].count();
     const auto& above = files_[level + 1];
-    std::erase_if(files_[level], [&](const LevelFile& file) {
+    std::erase_if(files_[level], [&](const ArchivedFile& file) {
       if (file.timestamp_ms >= before) return false;
-      auto from = std::ranges::lower_bound(above, file.max, {}, &LevelFile::max);
+      auto from = std::ranges::lower_bound(above, file.max_txid, {}, &ArchivedFile::max_txid);
       if (from == above.end() || !covers(*from, file)) return false;
-      keys.push_back(key_of(file));
+      keys.push_back(file.key);
       return true;
     });
   }
@@ -396,17 +393,17 @@ Result<> DatabaseArchive::remove_covered(std::int64_t now_ms) {
 // Everything before the newest snapshot that is older than the retention time.
 Result<> DatabaseArchive::retain(std::int64_t now_ms) {
   auto& snapshots = files_[kSnapshotLevel];
-  const LevelFile* base = nullptr;
-  for (const LevelFile& file : snapshots) {
+  const ArchivedFile* base = nullptr;
+  for (const ArchivedFile& file : snapshots) {
     if (file.timestamp_ms < now_ms - schedule_.retention.count()) base = &file;
   }
   if (base == nullptr) return {};
-  TxId reach = base->max;
+  TxId reach = base->max_txid;
   std::vector<std::string> keys;
   for (auto& [level, files] : files_) {
-    std::erase_if(files, [&](const LevelFile& file) {
-      bool old = level == kSnapshotLevel ? file.max < reach : file.max <= reach;
-      if (old) keys.push_back(key_of(file));
+    std::erase_if(files, [&](const ArchivedFile& file) {
+      bool old = level == kSnapshotLevel ? file.max_txid < reach : file.max_txid <= reach;
+      if (old) keys.push_back(file.key);
       return old;
     });
   }

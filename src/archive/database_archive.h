@@ -7,9 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "archive/chain.h"
 #include "archive/history.h"
-#include "archive/level_file.h"
 #include "archive/object_store.h"
+#include "archive/schedule.h"
 #include "database/store.h"
 
 namespace offprint::archive {
@@ -58,15 +59,12 @@ class DatabaseArchive {
   Result<> put_large(const database::LogEntry& entry);
   Result<> put_snapshot();
   Result<> note_parts(const database::LogEntry& entry);
-  Result<> put(LevelFile file, ltx::ByteSource& from, bool is_small);
+  Result<> put(ArchivedFile file, ltx::ByteSource& from, bool is_small);
   Result<> compact(int to_level, std::int64_t now_ms);
   Result<> remove_covered(std::int64_t now_ms);
   Result<> retain(std::int64_t now_ms);
   Result<> put_history();
-  Result<std::vector<LevelFile>> list(int level);
-  std::string key_of(const LevelFile& file) const {
-    return prefix_ + objects_.level_prefix(file.level) + file.name();
-  }
+  ArchivedFile file_of(int level, TxId min, TxId max, std::int64_t timestamp_ms) const;
 
   ObjectStore& objects_;
   const std::string prefix_;
@@ -76,7 +74,7 @@ class DatabaseArchive {
   History history_;
   bool has_history_ = false;
   TxId reached_;
-  std::map<int, std::vector<LevelFile>> files_;              // by level, ascending
+  std::map<int, std::vector<ArchivedFile>> files_;           // by level, ascending
   std::optional<std::int64_t> window_ms_[kCompactedLevels];  // begin of the open one, by level - 1
   bool head_noted_ = true;
   Counters counters_;

@@ -42,7 +42,8 @@ Result<std::shared_ptr<OpenFiles>> OpenFiles::open(const Options& options,
                       PageReader::open(options.path, options.vfs, options.create.encoding));
   files->old_pages_ = std::make_unique<PageReader>(std::move(old_pages));
   files->recorder_ = std::make_unique<TransactionRecorder>(
-      TransactionRecorder::Options{options.database_id, options.payload_bytes_max, options.is_copy},
+      TransactionRecorder::Options{options.database_id, options.payload_bytes_max, options.is_copy,
+                                   options.wall_clock_ms},
       journal, state, *files->old_pages_, std::move(decided));
   if (!options.is_copy) {
     OFFPRINT_TRY(files->open_writer());

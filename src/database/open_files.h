@@ -39,7 +39,8 @@ class OpenFiles {
     CreateOptions create;
     Watchdog* watchdog = nullptr;  // outlives the files
     bool is_copy = false;          // of another node's database: written by pages, not by SQL
-    std::shared_ptr<StatementMeter> meter;  // null: nothing is gathered
+    std::function<std::int64_t()> wall_clock_ms = unix_time_ms;  // of its transactions
+    std::shared_ptr<StatementMeter> meter;                       // null: nothing is gathered
   };
   // Opens the file, making it when the database was never written.
   static Result<std::shared_ptr<OpenFiles>> open(const Options& options, journal::Journal& journal,

@@ -168,7 +168,7 @@ Result<DatabaseState> TransactionRecorder::encode(sqlite::CapturedTransaction& t
   next.position.txid = state_.position.txid.next();
   next.page_size = transaction.page_size();
   next.page_count = transaction.page_count();
-  next.timestamp_ms = std::max(unix_time_ms(), state_.timestamp_ms);
+  next.timestamp_ms = std::max(options_.wall_clock_ms(), state_.timestamp_ms);
   bool first = next.position.txid.value == 1;
   Checksum checksum = first ? ltx::kEmptyDatabase : state_.position.checksum;
 

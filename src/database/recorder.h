@@ -55,6 +55,7 @@ class TransactionRecorder final : public sqlite::CommitGate {
     std::uint64_t database_id = 0;
     std::size_t payload_bytes_max = 1 << 20;  // larger ones go to files of their own
     bool is_copy = false;  // of another node's database: only expected commits are taken
+    std::function<std::int64_t()> wall_clock_ms = unix_time_ms;
   };
   TransactionRecorder(const Options& options, journal::Journal& journal, DatabaseState state,
                       PageReader& old_pages, Decided decided);

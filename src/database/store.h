@@ -41,8 +41,9 @@ struct StoreOptions {
   std::int64_t log_age_max_ms = 3'600'000;  // … and for how long
   std::uint32_t checkpoint_frames = 4'000;  // -wal frames that start a checkpoint
   int slow_ms = 1'000;                      // a statement is slow from here on; 0: none is
-  int usage_flush_ms = 60'000;              // usage is kept on the disk so often …
-  std::function<std::int64_t()> wall_clock_ms = unix_time_ms;  // … in the months of this clock
+  int usage_flush_ms = 60'000;              // usage is kept on the disk so often
+  // The clock of transactions, and of months.
+  std::function<std::int64_t()> wall_clock_ms = unix_time_ms;
   // All databases are copies of another node's: they are written by apply() and replace() alone,
   // and requests that only the primary can answer get kNotPrimary.
   bool copies = false;

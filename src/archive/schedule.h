@@ -2,27 +2,10 @@
 
 #include <array>
 #include <chrono>
-#include <cstdint>
-#include <string>
-
-#include "ltx/codec.h"
 
 namespace offprint::archive {
 
-// A file of transactions in an archive: those from `min` to `max`, as of the last one's time.
-// Level 0: as they came; above it: compacted from the level below; kSnapshotLevel: whole databases.
-struct LevelFile {
-  int level = 0;
-  TxId min, max;
-  std::int64_t timestamp_ms = 0;  // 0: not known
-  std::uint64_t size = 0;
-
-  std::string name() const { return ltx::file_name(min, max); }
-};
-
-inline constexpr int kSnapshotLevel = 9;
-inline constexpr int kCompactedLevels = 3;  // 1 … 3
-inline constexpr int kLevels[] = {0, 1, 2, 3, kSnapshotLevel};
+inline constexpr int kCompactedLevels = 3;  // 1 … 3: each compacted from the level below
 
 // When what is made, and how long it stays. Each window begins at a multiple of its length.
 struct Schedule {

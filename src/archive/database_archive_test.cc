@@ -1,0 +1,217 @@
+#include "archive/database_archive.h"
+
+#include <algorithm>
+#include <random>
+
+#include "archive/archive_testing.h"
+#include "base/fault_file_system.h"
+
+namespace offprint::archive::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+class DatabaseArchiveTest : public ArchiveTest {
+ protected:
+  void SetUp() override {
+    ArchiveTest::SetUp();
+    create("orders");
+    write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
+  }
+  std::size_t count(int level) {
+    return static_cast<std::size_t>(
+        std::ranges::count(files("orders"), level, &ArchivedFile::level));
+  }
+  void put(const std::string& value) {
+    write("orders", "INSERT INTO t(b) VALUES('" + value + "')");
+    ASSERT_TRUE(archive_->put_transactions());
+  }
+
+  std::unique_ptr<DatabaseArchive> archive_;
+};
+
+TEST_F(DatabaseArchiveTest, WhatCameSinceIsOneFile) {
+  archive_ = load("orders").value();
+  EXPECT_EQ(archive_->reached().value, 0u);
+  for (int i = 0; i < 5; ++i) write("orders", "INSERT INTO t(b) VALUES(zeroblob(10))");
+  ASSERT_TRUE(archive_->put_transactions());
+  EXPECT_EQ(archive_->reached().value, 6u);
+  EXPECT_EQ(files("orders").size(), 1u);
+  std::uint64_t puts = archive_->counters().puts;
+  ASSERT_TRUE(archive_->put_transactions());
+  EXPECT_EQ(archive_->counters().puts, puts) << "nothing came";
+  Content newest = restore("orders");
+  ASSERT_TRUE(newest.restored) << newest.restored.error().message();
+  EXPECT_EQ(newest.text, model("orders", TxId{6}));
+  EXPECT_TRUE(newest.restored->proven);
+  EXPECT_EQ(newest.restored->checksum, store_->position(name("orders"))->checksum);
+}
+
+TEST_F(DatabaseArchiveTest, WindowsAreCompactedAndOldFilesGo) {
+  archive_ = load("orders").value();
+  for (int i = 0; i < 40; ++i) {
+    put("x");
+    pass(1s);
+  }
+  ASSERT_TRUE(archive_->keep_up(now_ms_));
+  EXPECT_EQ(count(0), 40u);
+  EXPECT_EQ(count(1), 1u);
+  pass(10min);
+  ASSERT_TRUE(archive_->keep_up(now_ms_));
+  EXPECT_EQ(count(0), 0u) << "covered, and older than five minutes";
+  EXPECT_EQ(restore("orders").text, model("orders", TxId{41}));
+  for (int i = 0; i < 90; ++i) {
+    put("x");
+    pass(20s);
+    ASSERT_TRUE(archive_->keep_up(now_ms_));
+  }
+  EXPECT_GT(count(2), 1u);
+  pass(2h);
+  ASSERT_TRUE(archive_->keep_up(now_ms_));
+  EXPECT_GE(count(3), 1u);
+  EXPECT_EQ(restore("orders").text, model("orders", TxId{131}));
+  EXPECT_EQ(archive_->due_ms().value_or(0) / 86'400'000, now_ms_ / 86'400'000 + 1)
+      << "nothing but the day's snapshot is left to do";
+  pass(24h);
+  ASSERT_TRUE(archive_->keep_up(now_ms_));
+  EXPECT_EQ(count(kSnapshotLevel), 1u);
+  EXPECT_FALSE(archive_->due_ms());
+}
+
+TEST_F(DatabaseArchiveTest, MomentsOfTheRetentionTimeStay) {
+  schedule_.retention = 10 * 24h;
+  archive_ = load("orders").value();
+  for (int day = 0; day < 30; ++day) {
+    put(std::string(static_cast<std::size_t>(day), 'x'));
+    pass(24h);
+    ASSERT_TRUE(archive_->keep_up(now_ms_));
+    ASSERT_TRUE(archive_->note_head());
+  }
+  EXPECT_LE(count(kSnapshotLevel), 12u);
+  for (const auto& [txid, at] : at_ms_["orders"]) {
+    Content then = restore("orders", AtTime{at});
+    if (at >= now_ms_ - schedule_.retention.count()) {
+      ASSERT_TRUE(then.restored) << txid.value << ": " << then.restored.error().message();
+    }
+    if (then.restored) EXPECT_EQ(then.text, model("orders", txid));
+  }
+}
+
+TEST_F(DatabaseArchiveTest, GoesOnAfterARestartAndAfterAGap) {
+  archive_ = load("orders").value();
+  put("one");
+  archive_.reset();
+  open();
+  archive_ = load("orders").value();
+  EXPECT_EQ(archive_->reached().value, 2u);
+  put("two");
+  EXPECT_EQ(files("orders").size(), 2u);
+  // The log loses what was not archived.
+  archive_.reset();
+  options_.log_bytes_max = 1;
+  open();
+  auto has_lost = [&] {
+    Bookmark at{{}, TxId{3}, store_->position(name("orders"))->lineage};
+    return !store_->log_after(name("orders"), at, 1);
+  };
+  for (int i = 0; i < 300 && !has_lost(); ++i)
+    write("orders", "INSERT OR REPLACE INTO t VALUES(1, randomblob(400000))");
+  ASSERT_TRUE(has_lost());
+  archive_ = load("orders").value();
+  ASSERT_TRUE(archive_->put_transactions());
+  EXPECT_EQ(count(kSnapshotLevel), 1u);
+  put("after");
+  ASSERT_TRUE(archive_->note_head());
+  EXPECT_EQ(restore("orders").text, model("orders", archive_->reached()));
+  EXPECT_EQ(restore("orders", TxId{3}).text, model("orders", TxId{3}));
+  pass(2h);
+  ASSERT_TRUE(archive_->keep_up(now_ms_));
+  EXPECT_EQ(restore("orders").text, model("orders", archive_->reached()));
+}
+
+TEST_F(DatabaseArchiveTest, AnotherOnesArchiveIsLeftAlone) {
+  archive_ = load("orders").value();
+  put("one");
+  ASSERT_TRUE(archive_->note_head());
+  ASSERT_TRUE(store_->drop(name("orders")));
+  create("orders");
+  write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
+  auto refused = load("orders");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), Code::kConflict);
+  EXPECT_EQ(restore("orders").text, model("orders", TxId{2}));
+  // Files without our history are somebody else's.
+  ASSERT_TRUE(objects_->remove({std::string("orders/") + kHistoryKey}));
+  EXPECT_EQ(load("orders").error().code(), Code::kConflict);
+}
+
+// Two writers: the one that comes second finds the name taken by other content.
+TEST_F(DatabaseArchiveTest, AFileOfAnotherWriterIsNotReplaced) {
+  archive_ = load("orders").value();
+  put("one");
+  std::string key = "orders/" + objects_->level_prefix(0) + ltx::file_name(TxId{3}, TxId{3});
+  ltx::BytesSource foreign(as_bytes("something else"));
+  ASSERT_TRUE(objects_->put(key, foreign));
+  write("orders", "INSERT INTO t(b) VALUES('two')");
+  EXPECT_EQ(archive_->put_transactions().error().code(), Code::kConflict);
+}
+
+// Random work on a disk that stops at any moment: whatever was archived can be restored.
+TEST_F(DatabaseArchiveTest, RandomWorkIsRestorableWhereverItStops) {
+  FaultFileSystem disk;
+  disk.put("archive/.keep", {});
+  auto reopen = [&] { objects_ = open_object_store("file:///archive", disk).value(); };
+  reopen();
+  std::uint64_t seed = std::random_device{}();
+  SCOPED_TRACE(::testing::Message() << "seed " << seed);
+  std::mt19937_64 dice(seed);
+  schedule_.retention = 48h;
+  TxId archived;
+  for (int round = 0; round < 150; ++round) {
+    if (!archive_) {
+      auto loaded = load("orders");
+      ASSERT_TRUE(loaded) << loaded.error().message();
+      archive_ = std::move(*loaded);
+      EXPECT_GE(archive_->reached(), archived) << "what was put is there";
+    }
+    if (dice() % 2 == 0) disk.crash_at(disk.call_count() + dice() % 120, dice());
+    for (std::uint64_t i = dice() % 4; i > 0; --i) {
+      switch (dice() % 6) {
+        case 0:
+          write("orders", fmt::format("DELETE FROM t WHERE a % 3 = {}", dice() % 3));
+          break;
+        case 1:
+          write("orders", "VACUUM");
+          break;
+        default:
+          write("orders", fmt::format("INSERT INTO t(b) VALUES(randomblob({}))", dice() % 20'000));
+      }
+    }
+    Result<> done = archive_->put_transactions();
+    if (done) archived = archive_->reached();
+    constexpr std::chrono::milliseconds kPauses[] = {0s, 1s, 40s, 7min, 2h, 25h};
+    pass(kPauses[dice() % 6]);
+    if (done) done = archive_->keep_up(now_ms_);
+    if (!done) {  // the machine stopped, or a file of an answer that got lost
+      archive_.reset();
+      disk.restart();
+      reopen();
+      continue;
+    }
+    disk.crash_at(UINT64_MAX, {});
+    Content newest = restore("orders");
+    if (archived.value == 0) continue;
+    ASSERT_TRUE(newest.restored) << newest.restored.error().message();
+    EXPECT_TRUE(newest.restored->proven);
+    EXPECT_EQ(newest.restored->txid, archived);
+    EXPECT_EQ(newest.text, model("orders", archived));
+    Chain chain(files("orders"));
+    TxId some = chain.restorable()[dice() % chain.restorable().size()];
+    Content then = restore("orders", some);
+    ASSERT_TRUE(then.restored) << some.value << ": " << then.restored.error().message();
+    EXPECT_EQ(then.text, model("orders", some));
+  }
+}
+
+}  // namespace
+}  // namespace offprint::archive::testing
