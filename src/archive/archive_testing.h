@@ -60,7 +60,8 @@ class ArchiveTest : public database::testing::StoreTest {
     return list_files(*objects_, database + "/").value();
   }
 
-  static constexpr const char* kContent = "SELECT group_concat(a || ':' || length(b), ' ') FROM t";
+  static constexpr const char* kContent =
+      "SELECT ifnull(group_concat(a || ':' || length(b), ' '), 'none') FROM t";
   std::atomic<std::int64_t> now_ms_{1'699'963'200'000};  // at noon
   Schedule schedule_;
   std::string folder_url_;

@@ -32,7 +32,9 @@ Result<> Archiver::start() {
   Result<> held = lease_.hold();
   if (!held && held.error().code() == Code::kConflict) return held;
   if (!held) log::warn("the archive cannot be reached yet: {}", held.error().message());
-  commits_ = store_.subscribe_commits([this](const std::string& name) { note(name); });
+  commits_ = store_.subscribe_commits(
+      [this](const std::string& name, journal::Lsn first) { note(name, first); });
+  store_.hold_log([this] { return needed_from(); });
   note_what_waits();
   thread_ = std::thread([this] { run(); });
   return {};
@@ -50,7 +52,7 @@ void Archiver::note_what_waits() {
       Bookmark before = info.bookmark;
       --before.txid.value;
       auto entries = store_.log_after(*name, before, 1);
-      if (entries && !entries->empty()) note(info.name);
+      if (entries && !entries->empty()) note(info.name, journal::Lsn{});
     }
     if (page.size() < kListedAtOnce) return;
   }
@@ -58,6 +60,7 @@ void Archiver::note_what_waits() {
 
 void Archiver::stop() {
   commits_.reset();
+  store_.hold_log({});
   {
     std::unique_lock lock(mutex_);
     if (stopping_) return;
@@ -109,11 +112,23 @@ Result<> Archiver::wait(const DatabaseName& name, Deadline deadline) {
   return fail(Code::kTimeout, "not in the archive in time");
 }
 
-void Archiver::note(const std::string& name) {
+std::optional<journal::Lsn> Archiver::needed_from() const {
+  std::lock_guard lock(mutex_);
+  std::optional<journal::Lsn> from;
+  for (const auto& [name, entry] : entries_) {
+    for (const auto& each : {entry.from, entry.from_at_work}) {
+      if (each && (!from || *each < *from)) from = each;
+    }
+  }
+  return from;
+}
+
+void Archiver::note(const std::string& name, journal::Lsn from) {
   std::lock_guard lock(mutex_);
   if (stopping_) return;
   Entry& entry = entries_[name];
   if (entry.since) return;
+  if (!entry.from) entry.from = from;
   entry.since = SteadyClock::now();
   if (entry.failures == 0) schedule(name, entry, *entry.since + options_.schedule.sync);
 }
@@ -156,6 +171,7 @@ void Archiver::work(const std::string& name) {
   std::unique_lock lock(mutex_);
   Entry& entry = entries_[name];
   auto since = std::exchange(entry.since, std::nullopt);
+  entry.from_at_work = std::exchange(entry.from, std::nullopt);
   lock.unlock();
   auto parsed = DatabaseName::parse(name);
   Result<> done = parsed ? work_on(*parsed, entry) : Result<>();
@@ -165,6 +181,7 @@ void Archiver::work(const std::string& name) {
 
   lock.lock();
   entry.busy = false;
+  auto from = std::exchange(entry.from_at_work, std::nullopt);
   changed_.notify_all();
   bool is_gone = !done && done.error().code() == Code::kNotFound && !store_.info(*parsed);
   if (is_gone) entry.archive.reset();
@@ -174,7 +191,8 @@ void Archiver::work(const std::string& name) {
     ++status_.failures;
     status_.error = done.error().message();
     entry.archive.reset();  // what is there may be otherwise than it was thought to be
-    entry.since = since ? since : entry.since;
+    if (since) entry.since = since;
+    if (from) entry.from = from;
     auto pause = kRetryFirst * (1 << std::min(entry.failures - 1, 10));
     return schedule(
         name, entry,

@@ -59,14 +59,17 @@ class Archiver {
  private:
   struct Entry {
     std::unique_ptr<DatabaseArchive> archive;      // used by the thread that is at work
-    std::optional<SteadyClock::time_point> since;  // transactions wait
+    std::optional<SteadyClock::time_point> since;  // transactions wait …
+    std::optional<journal::Lsn> from;              // … from here on in the journal
+    std::optional<journal::Lsn> from_at_work;      // the same of those that are being put
     std::optional<Deadline> due;                   // of its work
     bool busy = false;
     int failures = 0;
     TxId reached;
   };
 
-  void note(const std::string& name);
+  void note(const std::string& name, journal::Lsn from);
+  std::optional<journal::Lsn> needed_from() const;
   void schedule(const std::string& name, Entry& entry, Deadline due);  // mutex_ held
   void run();
   void work(const std::string& name);

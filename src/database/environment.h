@@ -53,8 +53,8 @@ struct Environment {
   UsageOfAll usage;
   StatementTotals statement_totals;
   SlowLog slow_log;
-  Subscribers<std::string> committed;  // Store::subscribe_commits
-  Subscribers<std::string> stopped;    // Store::subscribe_stopped
+  Subscribers<std::string, journal::Lsn> committed;  // Store::subscribe_commits
+  Subscribers<std::string> stopped;                  // Store::subscribe_stopped
   // Called (on a writer thread, must be quick) after transactions: frees journal segments when it
   // is time.
   std::function<void()> upkeep;

@@ -135,13 +135,16 @@ std::unique_ptr<Subscription> HostedDatabase::subscribe(std::function<void()> ch
 void HostedDatabase::became_visible() {
   std::unique_lock lock(mutex_);
   if (visible_ == state_.position && !dropped_) return;
+  journal::Lsn first = state_lsn_;
+  if (!log_.empty() && visible_.txid >= log_.front().txid && visible_.txid < log_.back().txid)
+    first = log_[visible_.txid.value + 1 - log_.front().txid.value].location.lsn;
   visible_ = state_.position;
   if (!waiting_.empty())
     environment_.helpers.post([self = shared_from_this()] { self->wake_waiting(); });
   Subscribers<>* subscribers = subscribers_.get();
   lock.unlock();
   if (subscribers != nullptr) subscribers->call();
-  environment_.committed.call(identity_.name);
+  environment_.committed.call(identity_.name, first);
 }
 
 void HostedDatabase::on_decided(const DatabaseState& state, const sqlite::WalPoint& point,

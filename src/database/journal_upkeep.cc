@@ -35,13 +35,37 @@ journal::Lsn JournalUpkeep::over_limits(const std::vector<journal::Segment>& seg
   return target;
 }
 
+void JournalUpkeep::hold(std::function<std::optional<journal::Lsn>()> needed_from) {
+  std::lock_guard lock(mutex_);
+  held_from_ = std::move(needed_from);
+}
+
+// What the archive does not have yet stays, but a journal that only grows would end all writes.
+journal::Lsn JournalUpkeep::held(journal::Lsn target, journal::Lsn end) {
+  std::optional<journal::Lsn> from = held_from_ ? held_from_() : std::nullopt;
+  if (!from || *from >= target) {
+    holds_too_much_ = false;
+    return target;
+  }
+  std::uint64_t bytes_max = environment_.options.log_held_bytes_max;
+  bool too_much = end.value - from->value > bytes_max;
+  if (too_much && !std::exchange(holds_too_much_, true)) {
+    log::error(
+        "the archive is more than {} MiB behind: transactions leave the log before they are "
+        "archived; moments between them cannot be restored",
+        bytes_max >> 20);
+  }
+  return too_much ? target : *from;
+}
+
 void JournalUpkeep::free_segments() {
   std::lock_guard lock(mutex_);
   journal::Journal& journal = *environment_.journal;
   auto segments = journal.segments();
   if (segments.size() < 2) return;
   journal::Lsn target = over_limits(segments);
-  if (target == segments.front().begin) return;
+  target = held(target, segments.back().end);
+  if (target <= segments.front().begin) return;
   Holders holders = find_holders_(target);
   target = std::min(target, holders.at_least);
   for (const auto& database : holders.databases) database->let_go_of(target);

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "database/environment.h"
@@ -29,6 +30,8 @@ class JournalUpkeep {
   // Once the journal is open.
   void start();
   void stop() { due_at_ = kNever; }
+  // Store::hold_log.
+  void hold(std::function<std::optional<journal::Lsn>()> needed_from);
   // Called after transactions; quick.
   void run_if_due();
 
@@ -36,12 +39,15 @@ class JournalUpkeep {
   static constexpr std::uint64_t kNever = ~std::uint64_t{0};
 
   void free_segments();
+  journal::Lsn held(journal::Lsn target, journal::Lsn end);
   journal::Lsn over_limits(const std::vector<journal::Segment>& segments);
 
   Environment& environment_;
   const std::function<Holders(journal::Lsn)> find_holders_;
-  std::atomic<std::uint64_t> due_at_{kNever};      // journal position of the next run
-  std::mutex mutex_;                               // one run at a time
+  std::atomic<std::uint64_t> due_at_{kNever};               // journal position of the next run
+  std::mutex mutex_;                                        // one run at a time
+  std::function<std::optional<journal::Lsn>()> held_from_;  // by mutex_
+  bool holds_too_much_ = false;                             // by mutex_
   std::map<std::uint64_t, std::int64_t> seen_ms_;  // segments, first seen, by begin; by mutex_
 };
 

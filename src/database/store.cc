@@ -78,8 +78,11 @@ class StoreImpl final : public Store {
   Result<std::unique_ptr<Subscription>> subscribe(const DatabaseName& name,
                                                   std::function<void()> changed) override;
   std::unique_ptr<Subscription> subscribe_commits(
-      std::function<void(const std::string& name)> committed) override {
+      std::function<void(const std::string& name, journal::Lsn first)> committed) override {
     return environment_->committed.add(std::move(committed));
+  }
+  void hold_log(std::function<std::optional<journal::Lsn>()> needed_from) override {
+    upkeep_.hold(std::move(needed_from));
   }
   std::unique_ptr<Subscription> subscribe_stopped(
       std::function<void(const std::string& name)> stopped) override {

@@ -38,10 +38,11 @@ struct StoreOptions {
   int copy_timeout_ms = 3'600'000;  // an SqlSnapshot ends after this, whoever still reads it
   std::uint64_t log_bytes_max =
       256 << 20;  // recent transactions kept for followers, all databases together …
-  std::int64_t log_age_max_ms = 3'600'000;  // … and for how long
-  std::uint32_t checkpoint_frames = 4'000;  // -wal frames that start a checkpoint
-  int slow_ms = 1'000;                      // a statement is slow from here on; 0: none is
-  int usage_flush_ms = 60'000;              // usage is kept on the disk so often
+  std::int64_t log_age_max_ms = 3'600'000;        // … and for how long
+  std::uint64_t log_held_bytes_max = 4ULL << 30;  // … hold_log() keeps no more than this
+  std::uint32_t checkpoint_frames = 4'000;        // -wal frames that start a checkpoint
+  int slow_ms = 1'000;                            // a statement is slow from here on; 0: none is
+  int usage_flush_ms = 60'000;                    // usage is kept on the disk so often
   // The clock of transactions, and of months.
   std::function<std::int64_t()> wall_clock_ms = unix_time_ms;
   // All databases are copies of another node's: they are written by apply() and replace() alone,
@@ -221,10 +222,13 @@ class Store {
   // found from then on.
   virtual std::unique_ptr<Subscription> subscribe_names(
       std::function<void(const std::string& name)> added) = 0;
-  // `committed` is called (on any thread, must be quick) with the name of each database after each
-  // of its visible transactions.
+  // `committed` is called (on any thread, must be quick) with the name of each database after its
+  // transactions have become visible, and where the first of these is in the journal.
   virtual std::unique_ptr<Subscription> subscribe_commits(
-      std::function<void(const std::string& name)> committed) = 0;
+      std::function<void(const std::string& name, journal::Lsn first)> committed) = 0;
+  // Transactions from `needed_from` on (asked on any thread; nothing: none) stay in the log over
+  // its limits, up to StoreOptions::log_held_bytes_max. Empty ends it; waits for a call that runs.
+  virtual void hold_log(std::function<std::optional<journal::Lsn>()> needed_from) = 0;
   // `stopped` is called (on any thread, must be quick) with the name of each database whose file is
   // found to be damaged or changed by another program; from then on it takes nothing but a copy.
   virtual std::unique_ptr<Subscription> subscribe_stopped(
