@@ -45,6 +45,7 @@ Result<std::unique_ptr<DatabaseArchive>> DatabaseArchive::load(ObjectStore& obje
   std::unique_ptr<DatabaseArchive> archive(
       new DatabaseArchive(objects, std::move(prefix), store, name, schedule));
   OFFPRINT_TRY(archive->read_what_is_there());
+  OFFPRINT_TRY(archive->move_away_another_life());
   OFFPRINT_TRY(archive->check_it_is_ours());
   return archive;
 }
@@ -76,6 +77,35 @@ Result<> DatabaseArchive::read_what_is_there() {
   return {};
 }
 
+// The history goes last from its old place: as long as it is there, all is done again.
+Result<> DatabaseArchive::move_away_another_life() {
+  OFFPRINT_TRY_ASSIGN(Position ours, store_.position(name_));
+  if (history_.parts.empty() || history_.parts.back().from.lineage == ours.lineage) return {};
+  const std::string to = dropped_prefix(name_.text(), history_.parts.back().from.lineage);
+  log::info("archive of database '{}': the history of the one before goes to {}", name_.text(), to);
+  std::vector<std::string> keys;
+  for (const auto& [level, files] : files_) {
+    for (const ArchivedFile& file : files) {
+      OFFPRINT_TRY_ASSIGN(auto source, objects_.get(file.key));
+      PutOptions options;
+      options.timestamp_ms = file.timestamp_ms;
+      OFFPRINT_TRY(objects_.put(to + file.key.substr(prefix_.size()), *source, options));
+      keys.push_back(file.key);
+    }
+  }
+  std::string text = history_.text();
+  ltx::BytesSource source(as_bytes(text));
+  OFFPRINT_TRY(objects_.put(to + kHistoryKey, source, {}));
+  OFFPRINT_TRY(objects_.remove(keys));
+  OFFPRINT_TRY(objects_.remove({prefix_ + kHistoryKey}));
+  files_.clear();
+  history_ = {};
+  has_history_ = false;
+  reached_ = {};
+  head_noted_ = true;
+  return {};
+}
+
 Result<> DatabaseArchive::check_it_is_ours() {
   auto conflict = [&](std::string_view why) {
     return fail(Code::kConflict, fmt::format("{}/{} is not the archive of database '{}': {}",
@@ -84,8 +114,6 @@ Result<> DatabaseArchive::check_it_is_ours() {
   OFFPRINT_TRY_ASSIGN(Position ours, store_.position(name_));
   if (!has_history_)
     return reached_.value == 0 ? Result<>() : conflict("another program writes it");
-  if (!history_.parts.empty() && history_.parts.back().from.lineage != ours.lineage)
-    return conflict("it holds another database of this name");
   if (reached_ > ours.txid) {
     return conflict(fmt::format("it reaches transaction {}, the database only {}; restore it",
                                 reached_.value, ours.txid.value));

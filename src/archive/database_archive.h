@@ -20,8 +20,9 @@ namespace offprint::archive {
 // it is cut short, and is done again by calling it again. Thread: one at a time. Blocks.
 class DatabaseArchive {
  public:
-  // Reads what is there below the key `prefix` ("" or with '/' at its end). kConflict: the archive
-  // is not this database's, or ahead of it.
+  // Reads what is there below the key `prefix` ("" or with '/' at its end). The history of a
+  // database that had this name before goes below dropped_prefix() first. kConflict: another
+  // program writes it, or it is ahead of the database.
   static Result<std::unique_ptr<DatabaseArchive>> load(ObjectStore& objects, std::string prefix,
                                                        database::Store& store,
                                                        const database::DatabaseName& name,
@@ -39,6 +40,11 @@ class DatabaseArchive {
   // Notes how far the archive reaches, for those who restore it.
   Result<> note_head();
 
+  // Where the history of a dropped database is, once another one has its name.
+  static std::string dropped_prefix(const std::string& database, const Lineage& lineage) {
+    return "_offprint/dropped/" + database + "@" + lineage.text() + "/";
+  }
+
   struct Counters {
     std::uint64_t puts = 0, bytes = 0;
   };
@@ -54,6 +60,7 @@ class DatabaseArchive {
         schedule_(schedule) {}
 
   Result<> read_what_is_there();
+  Result<> move_away_another_life();
   Result<> check_it_is_ours();
   Result<> put_log(const std::vector<database::LogEntry>& entries);
   Result<> put_large(const database::LogEntry& entry);

@@ -129,20 +129,45 @@ TEST_F(DatabaseArchiveTest, GoesOnAfterARestartAndAfterAGap) {
   EXPECT_EQ(restore("orders").text, model("orders", archive_->reached()));
 }
 
-TEST_F(DatabaseArchiveTest, AnotherOnesArchiveIsLeftAlone) {
+// Also when it stops half-way.
+TEST_F(DatabaseArchiveTest, AHistoryMakesRoomForTheNextDatabaseOfItsName) {
+  FaultFileSystem disk;
+  disk.put("archive/.keep", {});
+  auto reopen = [&] { objects_ = open_object_store("file:///archive", disk).value(); };
+  reopen();
   archive_ = load("orders").value();
-  put("one");
+  for (int i = 0; i < 5; ++i) put("first life");
   ASSERT_TRUE(archive_->note_head());
+  std::string dropped =
+      DatabaseArchive::dropped_prefix("orders", store_->position(name("orders"))->lineage);
+  std::string before = model("orders", TxId{6});
+  archive_.reset();
   ASSERT_TRUE(store_->drop(name("orders")));
   create("orders");
   write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
-  auto refused = load("orders");
-  ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code(), Code::kConflict);
+  for (std::uint64_t stop = 0;; stop += 3) {
+    disk.crash_at(disk.call_count() + stop, stop);
+    auto loaded = load("orders");
+    disk.crash_at(UINT64_MAX, {});
+    if (loaded) {
+      archive_ = std::move(*loaded);
+      break;
+    }
+    disk.restart();
+    reopen();
+  }
+  put("second life");
   EXPECT_EQ(restore("orders").text, model("orders", TxId{2}));
-  // Files without our history are somebody else's.
+  EXPECT_EQ(files("orders").size(), 1u);
+  EXPECT_EQ(restore(dropped.substr(0, dropped.size() - 1)).text, before);
+}
+
+TEST_F(DatabaseArchiveTest, FilesOfAnotherProgramAreLeftAlone) {
+  archive_ = load("orders").value();
+  put("one");
   ASSERT_TRUE(objects_->remove({std::string("orders/") + kHistoryKey}));
   EXPECT_EQ(load("orders").error().code(), Code::kConflict);
+  EXPECT_EQ(restore("orders").text, model("orders", TxId{2}));
 }
 
 // Two writers: the one that comes second finds the name taken by other content.
