@@ -62,9 +62,10 @@ void read_reason(S3Answer& answer, bool can_fail_late) {
 }
 
 Code code_of(const S3Answer& answer) {
-  if (is_one_of(answer.code, {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken",
-                              "InvalidToken", "TokenRefreshRequired", "RequestTimeTooSkewed",
-                              "AuthorizationHeaderMalformed", "InvalidSecurity"})) {
+  if (is_one_of(answer.code,
+                {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
+                 "TokenRefreshRequired", "RequestTimeTooSkewed", "AuthorizationHeaderMalformed",
+                 "InvalidSecurity", "XAdminUserNotFound"})) {
     return Code::kUnauthorized;
   }
   if (is_one_of(answer.code, {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage"}))
