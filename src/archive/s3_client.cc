@@ -16,6 +16,7 @@ namespace {
 constexpr std::int64_t kSkewMs = 5 * 60 * 1000;  // services refuse from 15 minutes on
 constexpr int kLessonsMax = 4;                   // of one call
 constexpr std::size_t kMessageMax = 300;
+constexpr int kTriesMin = 3;
 
 bool is_one_of(std::string_view code, std::initializer_list<std::string_view> codes) {
   return std::find(codes.begin(), codes.end(), code) != codes.end();
@@ -94,19 +95,17 @@ std::int64_t http_date_ms(const std::string& text) {
   return seconds <= 0 ? 0 : std::int64_t{seconds} * 1000;
 }
 
-S3Patience::S3Patience(const S3Options& options) : options_(options) { renew(); }
-
-void S3Patience::renew() {
-  deadline_ = SteadyClock::now() + std::chrono::milliseconds(options_.retry_total_ms);
-  bound_ms_ = options_.retry_first_ms;
-}
-
 bool S3Patience::wait(HttpTransport& transport, const std::atomic<bool>* stop) {
+  if (++failures_ == 1) {
+    deadline_ = SteadyClock::now() + std::chrono::milliseconds(options_.retry_total_ms);
+    bound_ms_ = options_.retry_first_ms;
+  }
   std::array<std::uint8_t, 4> raw{};
   fill_random(raw);
   auto bound = static_cast<std::uint32_t>(std::max(bound_ms_, 1));
   int ms = static_cast<int>(load_be<std::uint32_t>(raw.data()) % bound) + 1;
-  if (SteadyClock::now() + std::chrono::milliseconds(ms) > deadline_) return false;
+  bool late = SteadyClock::now() + std::chrono::milliseconds(ms) > deadline_;
+  if (late && failures_ >= kTriesMin) return false;
   bound_ms_ = std::min(bound_ms_ * 2, options_.retry_max_ms);
   return transport.pause(ms, stop);
 }

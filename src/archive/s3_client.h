@@ -19,7 +19,7 @@ struct S3Options {
   // Pauses between tries: at random up to a bound that doubles.
   int retry_first_ms = 50;
   int retry_max_ms = 5'000;
-  int retry_total_ms = 30'000;  // after it a call gives up
+  int retry_total_ms = 30'000;  // from the first failure; after it a call gives up
   int connect_timeout_ms = 10'000;
   int stall_seconds = 20;             // a transfer without a byte for so long is tried again
   std::size_t range_bytes = 4 << 20;  // of a download at a time
@@ -51,19 +51,21 @@ struct S3Answer {
   bool ok() const { return status >= 200 && status < 300; }
 };
 
-// Time and number of the tries of one call.
+// How long a call tries: for a time from the first failure on, since what went well may have taken
+// long, and three times at least.
 class S3Patience {
  public:
-  explicit S3Patience(const S3Options& options);
-  // Waits and answers true, or false: the time is over or all is cancelled.
+  explicit S3Patience(const S3Options& options) : options_(options) {}
+  // After a failure: waits and answers true, or false: it is enough, or all is cancelled.
   bool wait(HttpTransport& transport, const std::atomic<bool>* stop = nullptr);
   // Something came: from now on as at first.
-  void renew();
+  void renew() { failures_ = 0; }
 
  private:
   const S3Options& options_;
+  int failures_ = 0;
   Deadline deadline_;
-  int bound_ms_;
+  int bound_ms_ = 0;
 };
 
 // Signed requests to one bucket, with what needs no decision of the caller: tries after temporary

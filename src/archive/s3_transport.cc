@@ -118,12 +118,7 @@ void HttpTransport::Line::set_options(const HttpRequest& request, const Options&
   if (!options.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, options.ca_file.c_str());
   if (options.no_proxy) curl_easy_setopt(easy, CURLOPT_PROXY, "");
   headers_.reset();
-  auto add = [&](const char* text) {
-    if (curl_slist* longer = curl_slist_append(headers_.get(), text)) {
-      (void)headers_.release();
-      headers_.reset(longer);
-    }
-  };
+  auto add = [&](const char* text) { headers_.reset(curl_slist_append(headers_.release(), text)); };
   for (const std::string& header : request.headers) add(header.c_str());
   if (request.method == "HEAD") {
     curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
