@@ -49,7 +49,7 @@ test: preset-$(PRESET) ## all tests; PRESET=asan, tsan or gcc runs them there
 
 .PHONY: test-interop
 test-interop: preset-dev ## stock clients and programs against our server
-	@cmake --build --preset dev -j $(JOBS) --target offprint ltx_tool
+	@cmake --build --preset dev -j $(JOBS) --target offprint ltx_tool s3_tool
 	@tests/interop/run build/dev/offprint
 
 .PHONY: test-soak

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "archive/file_store.h"
+#include "archive/s3_store.h"
 
 namespace offprint::archive {
 
@@ -17,6 +18,7 @@ Result<std::unique_ptr<ObjectStore>> open_object_store(std::string_view url, Fil
     }
     return open_file_store(folder, files);
   }
+  if (url.starts_with("s3://")) return open_s3_store(url);
   return fail(Code::kInvalid,
               fmt::format("'{}': an archive is file:///FOLDER or s3://BUCKET/PREFIX", url));
 }
