@@ -28,7 +28,7 @@ struct RestoreOptions {
   enum class JournalMode { kAsArchived, kWal, kRollback };
   JournalMode journal_mode = JournalMode::kAsArchived;
   // Pages written, and how many it will be. Called on the caller's thread.
-  std::function<void(std::uint64_t done, std::uint64_t total)> progress;
+  std::function<void(std::uint64_t done, std::uint64_t total)> progress = {};
   // When it becomes true the restore ends soon with kUnavailable, and the store is cancelled.
   const std::atomic<bool>* cancelled = nullptr;
   FileSystem* files = &FileSystem::real();
