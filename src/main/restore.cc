@@ -64,9 +64,8 @@ Result<std::unique_ptr<archive::ObjectStore>> open_archive(const std::string& ur
   return archive::open_object_store(url);
 }
 
-Result<archive::Restored> restore(const RestoreArguments& arguments,
+Result<archive::Restored> restore(const RestoreArguments& arguments, archive::ObjectStore& store,
                                   const archive::RestoreTarget& target) {
-  OFFPRINT_TRY_ASSIGN(auto store, open_archive(arguments.archive));
   StatusLine line;
   ProgressBar bar(line, "restore", ProgressBar::Unit::kPages);
   archive::RestoreOptions options;
@@ -74,7 +73,7 @@ Result<archive::Restored> restore(const RestoreArguments& arguments,
   options.progress = [&](std::uint64_t done, std::uint64_t total) { bar.update(done, total); };
   options.cancelled = &cancelled;
   handle_signals();
-  return archive::restore_file(*store, "", target, arguments.file, options);
+  return archive::restore_file(store, "", target, arguments.file, options);
 }
 
 int report_failure(const RestoreArguments& arguments, const Error& error) {
@@ -83,9 +82,6 @@ int report_failure(const RestoreArguments& arguments, const Error& error) {
   switch (error.code()) {
     case Code::kConflict:
       if (!arguments.force) hint = "\n--force replaces it; no program may have it open.";
-      break;
-    case Code::kInvalid:
-      exit_code = kExitUsage;
       break;
     case Code::kUnavailable:
       exit_code = cancelled ? kExitFailed : kExitUnreachable;
@@ -134,7 +130,11 @@ int run(const RestoreArguments& arguments) {
         "--at '{}' is no transaction's number, no bookmark and no time like 2026-11-22T10:00:00Z",
         arguments.at));
   }
-  const auto restored = restore(arguments, *target);
+  auto store = open_archive(arguments.archive);
+  if (!store && store.error().code() == Code::kInvalid)
+    return report_usage(store.error().message());
+  if (!store) return report_failure(arguments, store.error());
+  const auto restored = restore(arguments, **store, *target);
   if (!restored) return report_failure(arguments, restored.error());
   if (arguments.json) {
     print_json(arguments, *restored);
