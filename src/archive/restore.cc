@@ -218,16 +218,18 @@ Result<std::unique_ptr<OpenParts>> Restore::open(std::span<const Part> parts) {
     }
     inputs.push_back({opened->sources.back().get(), part.name});
   }
-  if (auto begun = opened->merge.open(inputs); !begun) return fail(as_damage(begun.error()));
-  for (std::size_t i = 0; i < parts.size(); ++i) {
+  auto begun = opened->merge.open(inputs);
+  // Files that do not follow each other are not what their names say: that is the better message.
+  for (std::size_t i = 0; i < opened->merge.size(); ++i) {
     const ltx::Header& header = opened->merge.header(i);
+    if (header.page_size == 0) break;  // not read
     if (header.min_txid != parts[i].min_txid || header.max_txid != parts[i].max_txid) {
       return fail(Code::kCorrupt,
-                  fmt::format("{}: holds transactions {} to {}, not what its name "
-                              "says",
+                  fmt::format("{}: holds transactions {} to {}, not what its name says",
                               parts[i].name, header.min_txid.value, header.max_txid.value));
     }
   }
+  if (!begun) return fail(as_damage(begun.error()));
   opened->checksums.begin(opened->merge);
   return opened;
 }

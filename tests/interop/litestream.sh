@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# A database that stock Litestream replicated into a folder is restored by `offprint restore`: equal to what Litestream
+# itself restores, page by page but for the counters of page 1, and equal to the database that was replicated.
+#
+#   OFFPRINT    the program
+#   LITESTREAM  folders of Litestream's program, one for each version, with spaces between
+#   SQLITE3     the sqlite3 shell (default: sqlite3)
+# Prints what failed, then "N passed, N failed"; exit 0 only if nothing failed.
+set -u
+offprint=${OFFPRINT:?set OFFPRINT to the program}
+versions=${LITESTREAM:?set LITESTREAM to the folders of Litestream}
+sqlite3=${SQLITE3:-sqlite3}
+work=$(mktemp -d)
+replicator=""
+passed=0
+failed=0
+cleanup() {
+  [ -z "$replicator" ] || kill -TERM "$replicator" 2>/dev/null
+  rm -rf "$work"
+}
+trap cleanup EXIT
+
+# check NAME COMMAND...: the command succeeds. refuse NAME COMMAND...: it fails.
+check() {
+  local name=$1 said; shift
+  if said=$("$@" 2>&1); then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED $name: $* : $said"; fi
+}
+refuse() {
+  local name=$1; shift
+  if "$@" >/dev/null 2>&1; then failed=$((failed + 1)); echo "FAILED $name: $* : was accepted"; else passed=$((passed + 1)); fi
+}
+# The tables of the test: Litestream's own count on meanwhile.
+same_dump() { cmp <("$sqlite3" "$1" '.dump t u') <("$sqlite3" "$2" '.dump t u'); }
+is_sound() { [ "$("$sqlite3" "$1" 'PRAGMA integrity_check')" = ok ]; }
+# Equal but for page 1's change counter (24..27), the counter of its last change (92..95) and the journal mode (18, 19).
+same_pages() {
+  python3 - "$1" "$2" <<'PYTHON'
+import sys
+one, two = (bytearray(open(path, "rb").read()) for path in sys.argv[1:])
+for content in one, two:
+    for at in (18, 19, *range(24, 28), *range(92, 96)):
+        content[at] = 0
+sys.exit(one != two)
+PYTHON
+}
+newest_txid() { find "$1/ltx/0" -name '*.ltx' | sort | tail -n 1 | sed 's/.*-//; s/\.ltx//'; }
+
+# until_synced REPLICA TXID: Litestream wrote a transaction after that one.
+until_synced() {
+  local deadline=$((SECONDS + 20))
+  until [[ "$(newest_txid "$1" 2>/dev/null)" > "$2" ]]; do
+    ((SECONDS < deadline)) || { echo "FAILED litestream did not go on after transaction $2"; failed=$((failed + 1)); return; }
+    sleep 0.1
+  done
+}
+
+# write DATABASE REPLICA SQL: a transaction, and the sync that takes it.
+write() {
+  local before
+  before=$(newest_txid "$2" 2>/dev/null)
+  "$sqlite3" -cmd '.timeout 5000' "$1" "$3" >/dev/null || { echo "FAILED to write: $3"; failed=$((failed + 1)); }
+  until_synced "$2" "${before:-0}"
+}
+
+# replicate LITESTREAM FOLDER PAGE_SIZE: a life of a database, with copies of some moments: FOLDER/at-TXID.db.
+replicate() {
+  local litestream=$1 dir=$2 size=$3 db=$2/source.db replica=$2/replica
+  "$sqlite3" "$db" "PRAGMA page_size=$size; PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, noise BLOB);
+    CREATE INDEX i ON t(noise); INSERT INTO t(noise) VALUES (randomblob(20000));" >/dev/null
+  "$litestream" replicate "$db" "file://$replica" >"$dir/log" 2>&1 &
+  replicator=$!
+  until_synced "$replica" 0
+  local sql
+  for sql in \
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<400) INSERT INTO t(noise) SELECT randomblob(300) FROM n" \
+    "DELETE FROM t WHERE id % 3 = 0" \
+    "UPDATE t SET noise = randomblob(900) WHERE id % 5 = 0; CREATE TABLE u(a, b); INSERT INTO u VALUES (1, 'ü')" \
+    "DELETE FROM t WHERE id > 50" \
+    "VACUUM" \
+    "INSERT INTO t(noise) VALUES (zeroblob(200000))"; do
+    write "$db" "$replica" "$sql"
+    "$sqlite3" "$db" ".backup '$dir/at-$(newest_txid "$replica").db'"
+  done
+  kill -INT "$replicator"
+  wait "$replicator"
+  replicator=""
+}
+
+# moments NAME LITESTREAM FOLDER: every moment that was copied, by both programs.
+moments() {
+  local name=$1 litestream=$2 dir=$3 copy txid ours theirs
+  for copy in "$dir"/at-*.db; do
+    txid=$(basename "$copy" .db)
+    txid=${txid#at-}
+    ours=$dir/ours-$txid.db theirs=$dir/theirs-$txid.db
+    check "$name: we restore $txid" "$offprint" restore "file://$dir/replica" "$ours" --at "$((16#$txid))"
+    check "$name: litestream restores $txid" "$litestream" restore -txid "$txid" -o "$theirs" "file://$dir/replica"
+    check "$name: equal pages at $txid" same_pages "$ours" "$theirs"
+    check "$name: equal content at $txid" same_dump "$ours" "$copy"
+    check "$name: sound at $txid" is_sound "$ours"
+  done
+}
+
+for folder in $versions; do
+  litestream=$folder/litestream
+  version=$("$litestream" version)
+  for size in 4096 512; do
+    dir=$work/$version-$size
+    mkdir -p "$dir"
+    name="$version, page size $size"
+    replicate "$litestream" "$dir" "$size"
+    moments "$name" "$litestream" "$dir"
+    check "$name: we restore the newest" "$offprint" restore "file://$dir/replica" "$dir/newest.db" --json
+    check "$name: litestream restores the newest" "$litestream" restore -o "$dir/theirs.db" "file://$dir/replica"
+    check "$name: equal pages of the newest" same_pages "$dir/newest.db" "$dir/theirs.db"
+    check "$name: equal to the source" same_dump "$dir/newest.db" "$dir/source.db"
+    check "$name: a time before now is the newest" "$offprint" restore "file://$dir/replica" "$dir/now.db" \
+      --at "$(date -u +%Y-%m-%dT%H:%M:%SZ -d '+1 minute')"
+    check "$name: the same by time" cmp "$dir/now.db" "$dir/newest.db"
+    refuse "$name: a file that is there" "$offprint" restore "file://$dir/replica" "$dir/now.db"
+    check "$name: unless forced" "$offprint" restore "file://$dir/replica" "$dir/now.db" --force
+    refuse "$name: a transaction to come" "$offprint" restore "file://$dir/replica" "$dir/x.db" --at 999999
+    refuse "$name: a time before all" "$offprint" restore "file://$dir/replica" "$dir/x.db" --at 2001-01-01T00:00:00Z
+    find "$dir/replica/ltx" -name "*-$(newest_txid "$dir/replica").ltx" | while read -r file; do printf x >>"$file"; done
+    refuse "$name: a damaged file" "$offprint" restore "file://$dir/replica" "$dir/x.db"
+  done
+done
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
