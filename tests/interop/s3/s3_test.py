@@ -32,8 +32,12 @@ class Service:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="offprint-s3-"))
         self.port = free_port()
         self.log = open(self.folder / "log", "wb")
-        self.process = subprocess.Popen(make_command(self), stdout=self.log, stderr=subprocess.STDOUT,
-                                        env={**os.environ, **variables}, cwd=self.folder)
+        self.command, self.variables = make_command(self), {**os.environ, **variables}
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=subprocess.STDOUT, env=self.variables,
+                                        cwd=self.folder)
         deadline = time.monotonic() + 60
         while not self.listens():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -45,6 +49,10 @@ class Service:
     def listens(self):
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
 
     def stop(self):
         self.process.terminate()
@@ -138,6 +146,31 @@ class VersityGateway(AnyService, unittest.TestCase):
         cls.endpoint = f"http://127.0.0.1:{cls.service.port}"
         cls.key_id, cls.secret = ID, SECRET
         cls.s3 = client("s3", cls.endpoint, ID, SECRET)
+
+
+    def test_service_that_is_killed_and_comes_back(self):
+        # An upload and a download go on, with the bytes that they had to have.
+        size = 96 << 20
+        for verb, arguments in (("put", (size, 1)), ("cat", ())):
+            keys = {"AWS_ACCESS_KEY_ID": ID, "AWS_SECRET_ACCESS_KEY": SECRET}
+            with tempfile.TemporaryFile() as out:
+                process = subprocess.Popen([TOOL, verb, self.url("/killed"), "x", *map(str, arguments)], stdout=out,
+                                           env={**os.environ, **keys})
+                while verb == "put" and not self.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads"):
+                    self.assertIsNone(process.poll())
+                for _ in range(3):
+                    time.sleep(0.1)
+                    self.service.kill()
+                    self.service.start()
+                self.assertEqual(process.wait(timeout=120), 0, verb)
+                out.seek(0)
+                got = out.read()
+        self.assertEqual(len(got), size)
+        self.assertEqual(got, self.s3.get_object(Bucket=BUCKET, Key="killed/x")["Body"].read())
+        self.run_tool("put", self.url("/calm"), "x", size, 1)
+        self.assertEqual(got, self.run_tool("cat", self.url("/calm"), "x"))
+        for name in ("killed/x", "calm/x"):
+            self.s3.delete_object(Bucket=BUCKET, Key=name)
 
 
 class Moto(AnyService, unittest.TestCase):
