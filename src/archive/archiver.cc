@@ -59,19 +59,19 @@ void Archiver::note_what_waits() {
 }
 
 void Archiver::stop() {
+  if (std::unique_lock lock(mutex_); stopping_) return;
   commits_.reset();
   store_.hold_log({});
   {
     std::unique_lock lock(mutex_);
-    if (stopping_) return;
     // What is known to wait goes first, failures or not.
     for (auto& [name, entry] : entries_) {
-      if (entry.since || entry.archive) schedule(name, entry, SteadyClock::now());
+      if (entry.waiting || entry.archive) schedule(name, entry, SteadyClock::now());
     }
     Deadline until = SteadyClock::now() + std::chrono::milliseconds(options_.stop_flush_ms);
     changed_.wait_until(lock, until, [this] {
       return !thread_.joinable() || std::ranges::none_of(entries_, [](const auto& each) {
-        return each.second.busy || (each.second.since && each.second.failures == 0);
+        return each.second.busy || (each.second.waiting && each.second.failures == 0);
       });
     });
     stopping_ = true;
@@ -92,9 +92,10 @@ Archiver::Status Archiver::status() const {
   SteadyClock::time_point now = SteadyClock::now();
   status.in_memory = entries_.size();
   for (const auto& [name, entry] : entries_) {
-    if (!entry.since) continue;
+    const auto& first = entry.at_work ? entry.at_work : entry.waiting;
+    if (!first) continue;
     ++status.behind;
-    auto waits = std::chrono::duration_cast<std::chrono::milliseconds>(now - *entry.since);
+    auto waits = std::chrono::duration_cast<std::chrono::milliseconds>(now - first->since);
     status.lag_ms = std::max<std::int64_t>(status.lag_ms, waits.count());
   }
   return status;
@@ -106,7 +107,7 @@ Result<> Archiver::wait(const DatabaseName& name, Deadline deadline) {
   bool there = changed_.wait_until(lock, deadline, [&] {
     auto found = entries_.find(name.text());
     return found == entries_.end() || found->second.reached >= target.txid ||
-           (!found->second.since && !found->second.busy);
+           (!found->second.waiting && !found->second.at_work);
   });
   if (there) return {};
   return fail(Code::kTimeout, "not in the archive in time");
@@ -116,8 +117,8 @@ std::optional<journal::Lsn> Archiver::needed_from() const {
   std::lock_guard lock(mutex_);
   std::optional<journal::Lsn> from;
   for (const auto& [name, entry] : entries_) {
-    for (const auto& each : {entry.from, entry.from_at_work}) {
-      if (each && (!from || *each < *from)) from = each;
+    for (const auto& each : {entry.waiting, entry.at_work}) {
+      if (each && (!from || each->from < *from)) from = each->from;
     }
   }
   return from;
@@ -127,10 +128,9 @@ void Archiver::note(const std::string& name, journal::Lsn from) {
   std::lock_guard lock(mutex_);
   if (stopping_) return;
   Entry& entry = entries_[name];
-  if (entry.since) return;
-  if (!entry.from) entry.from = from;
-  entry.since = SteadyClock::now();
-  if (entry.failures == 0) schedule(name, entry, *entry.since + options_.schedule.sync);
+  if (entry.waiting) return;
+  entry.waiting = {SteadyClock::now(), from};
+  if (entry.failures == 0) schedule(name, entry, entry.waiting->since + options_.schedule.sync);
 }
 
 void Archiver::schedule(const std::string& name, Entry& entry, Deadline due) {
@@ -170,8 +170,7 @@ void Archiver::run() {
 void Archiver::work(const std::string& name) {
   std::unique_lock lock(mutex_);
   Entry& entry = entries_[name];
-  auto since = std::exchange(entry.since, std::nullopt);
-  entry.from_at_work = std::exchange(entry.from, std::nullopt);
+  entry.at_work = std::exchange(entry.waiting, std::nullopt);
   lock.unlock();
   auto parsed = DatabaseName::parse(name);
   Result<> done = parsed ? work_on(*parsed, entry) : Result<>();
@@ -181,7 +180,7 @@ void Archiver::work(const std::string& name) {
 
   lock.lock();
   entry.busy = false;
-  auto from = std::exchange(entry.from_at_work, std::nullopt);
+  auto tried = std::exchange(entry.at_work, std::nullopt);
   changed_.notify_all();
   bool is_gone = !done && done.error().code() == Code::kNotFound && !store_.info(*parsed);
   if (is_gone) entry.archive.reset();
@@ -191,8 +190,7 @@ void Archiver::work(const std::string& name) {
     ++status_.failures;
     status_.error = done.error().message();
     entry.archive.reset();  // what is there may be otherwise than it was thought to be
-    if (since) entry.since = since;
-    if (from) entry.from = from;
+    if (tried) entry.waiting = tried;
     auto pause = kRetryFirst * (1 << std::min(entry.failures - 1, 10));
     return schedule(
         name, entry,
@@ -203,7 +201,7 @@ void Archiver::work(const std::string& name) {
     log::info("database '{}' is in the archive again", name);
     status_.error.clear();
   }
-  if (entry.since) schedule(name, entry, *entry.since + options_.schedule.sync);
+  if (entry.waiting) schedule(name, entry, entry.waiting->since + options_.schedule.sync);
   if (due_ms) {
     std::chrono::milliseconds left(std::max<std::int64_t>(*due_ms - now_ms, 0));
     schedule(name, entry, SteadyClock::now() + left);

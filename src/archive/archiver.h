@@ -57,12 +57,16 @@ class Archiver {
   Result<> wait(const database::DatabaseName& name, Deadline deadline);
 
  private:
+  // Transactions that are not there yet: for how long, and from where on in the journal.
+  struct Waiting {
+    SteadyClock::time_point since;
+    journal::Lsn from;
+  };
   struct Entry {
-    std::unique_ptr<DatabaseArchive> archive;      // used by the thread that is at work
-    std::optional<SteadyClock::time_point> since;  // transactions wait …
-    std::optional<journal::Lsn> from;              // … from here on in the journal
-    std::optional<journal::Lsn> from_at_work;      // the same of those that are being put
-    std::optional<Deadline> due;                   // of its work
+    std::unique_ptr<DatabaseArchive> archive;  // used by the thread that is at work
+    std::optional<Waiting> waiting;
+    std::optional<Waiting> at_work;  // those that are being put
+    std::optional<Deadline> due;     // of its work
     bool busy = false;
     int failures = 0;
     TxId reached;

@@ -49,10 +49,10 @@ struct Restored {
 // Makes an SQLite file from a database's archive, which is below `prefix` ("orders/", or "" for the
 // store's own place). The file appears when it is whole, durable and proven: every checksum that
 // the archive has of it was computed again. Reads many objects at once, at most kMergeFilesMax;
-// memory: about 1.5 MiB for each, and 8 bytes for each page in them. Where more are needed, some are
-// merged first, into files beside the output. Blocks. Thread: any. Errors: kNotFound no such archive
-// or moment; kConflict the file is there; kCorrupt objects are missing or damaged, with their names;
-// kUnavailable cancelled; and what the store and the file system answer.
+// memory: about 1.5 MiB for each, and 8 bytes for each page in them. Where more are needed, some
+// are merged first, into files beside the output. Blocks. Thread: any. Errors: kNotFound no such
+// archive or moment; kConflict the file is there; kCorrupt objects are missing or damaged, with
+// their names; kUnavailable cancelled; and what the store and the file system answer.
 Result<Restored> restore_file(ObjectStore& store, const std::string& prefix,
                               const RestoreTarget& target, const std::string& output_file,
                               const RestoreOptions& options = {});

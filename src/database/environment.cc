@@ -42,12 +42,13 @@ StoreMetrics Environment::metrics() const {
   return metrics;
 }
 
-bool Environment::writes_are_recent() {
+void Environment::post_piece(std::chrono::nanoseconds rest, std::function<void()> work) {
   constexpr std::chrono::milliseconds kRecent{100};
   std::uint64_t count = counters.transactions;
   SteadyClock::time_point now = SteadyClock::now();
   if (transactions_seen.exchange(count) != count) transactions_seen_at = now;
-  return now - transactions_seen_at.load() < kRecent;
+  if (now - transactions_seen_at.load() > kRecent) return helpers.post(std::move(work));
+  timers.at(now + rest, [this, work = std::move(work)] { helpers.post(work); });
 }
 
 std::shared_ptr<StatementMeter> Environment::meter_of(std::uint64_t database_id,

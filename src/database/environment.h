@@ -38,8 +38,8 @@ struct Environment {
   void fatal(const Error& error);
   // What the counters say.
   StoreMetrics metrics() const;
-  // Whether transactions came within the last 100 ms. Exact if asked often.
-  bool writes_are_recent();
+  // Store::post_piece.
+  void post_piece(std::chrono::nanoseconds rest, std::function<void()> work);
   // For statements of that database.
   std::shared_ptr<StatementMeter> meter_of(std::uint64_t database_id, const std::string& name);
 
@@ -47,7 +47,7 @@ struct Environment {
   std::string vfs;  // name of the capture VFS
   std::unique_ptr<journal::Journal> journal;
   Counters counters;
-  std::atomic<std::uint64_t> transactions_seen{0};              // by writes_are_recent()
+  std::atomic<std::uint64_t> transactions_seen{0};              // by post_piece()
   std::atomic<SteadyClock::time_point> transactions_seen_at{};  // that those became more
   InsightsOfAll insights;
   UsageOfAll usage;

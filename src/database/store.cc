@@ -106,10 +106,7 @@ class StoreImpl final : public Store {
     environment_->helpers.post(std::move(work));
   }
   void post_piece(std::chrono::nanoseconds rest, std::function<void()> work) override {
-    if (!environment_->writes_are_recent()) return post_blocking(std::move(work));
-    environment_->timers.at(SteadyClock::now() + rest, [this, work = std::move(work)]() mutable {
-      post_blocking(std::move(work));
-    });
+    environment_->post_piece(rest, std::move(work));
   }
   StoreMetrics metrics() override;
 

@@ -54,4 +54,10 @@ struct Completion {
   std::string name = {};  // of a database that has stopped
 };
 
+// Whether a transaction that failed so shows that the copy is not what the primary has.
+bool is_difference(const Error& error);
+
+// A token, or all of a database, that count no more. kCorrupt: it is neither or both.
+Result<database::Revocation> take_revocation(const Frame& frame);
+
 }  // namespace offprint::replica

@@ -80,7 +80,6 @@ class NodeFollowerImpl final : public NodeFollower {
   Result<> handle(const Frame& frame);
   Result<> handle(Feed& feed, const Frame& frame);
   Result<> on_database(const Frame& frame);
-  Result<> on_revocation(const Frame& frame);
   void on_position(Feed& feed, const StreamPosition& position, bool is_start);
   Result<> on_transaction(Feed& feed, const Frame& frame);
   Result<> on_snapshot_begin(Feed& feed, const Frame& frame);
@@ -268,7 +267,10 @@ Result<> NodeFollowerImpl::handle(const Frame& frame) {
     return {};
   }
   if (frame.kind == FrameKind::kAlive) return {};
-  if (frame.kind == FrameKind::kRevocation) return on_revocation(frame);
+  if (frame.kind == FrameKind::kRevocation) {
+    OFFPRINT_TRY_ASSIGN(database::Revocation revocation, take_revocation(frame));
+    return options_.on_revocation ? options_.on_revocation(revocation) : Result<>();
+  }
   if (frame.kind == FrameKind::kDatabase) return on_database(frame);
   if (frame.database == 0 || frame.database >= feeds_.size() || !feeds_[frame.database].name)
     return fail(Code::kCorrupt, "a frame of no database");
@@ -329,18 +331,6 @@ Result<> NodeFollowerImpl::on_database(const Frame& frame) {
   std::unique_lock lock(status_mutex_);
   status_.databases = feeds_.size() - 1;
   return {};
-}
-
-Result<> NodeFollowerImpl::on_revocation(const Frame& frame) {
-  OFFPRINT_TRY_ASSIGN(StreamRevocation told, parse_revocation(frame.payload));
-  if (!options_.on_revocation) return {};
-  database::Revocation revocation;
-  revocation.token_id = std::move(told.token_id);
-  revocation.database = std::move(told.database);
-  (revocation.token_id.empty() ? revocation.not_before_s : revocation.until_s) = told.time_s;
-  if (revocation.token_id.empty() == revocation.database.empty())
-    return fail(Code::kCorrupt, "a revocation of nothing");
-  return options_.on_revocation(revocation);
 }
 
 void NodeFollowerImpl::on_position(Feed& feed, const StreamPosition& position, bool is_start) {
@@ -508,11 +498,7 @@ Result<> NodeFollowerImpl::finish(const Completion& completion) {
   }
   if (!completion.result) {
     const Error& error = completion.result.error();
-    int damage = error.sqlite_code() & 0xff;
-    bool differs = error.code() == Code::kBehind || error.code() == Code::kConflict ||
-                   error.code() == Code::kCorrupt || error.code() == Code::kNotFound ||
-                   damage == SQLITE_CORRUPT || damage == SQLITE_NOTADB;
-    if (!differs) return fail(error.with_context(feed.name->text()));
+    if (!is_difference(error)) return fail(error.with_context(feed.name->text()));
     repair(feed, error.message());
     return {};
   }

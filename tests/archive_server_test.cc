@@ -1,0 +1,159 @@
+// A server whose databases go to an archive: what it promised is there when it stops, is killed, or
+// comes back.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "base/clock.h"
+#include "sqlite/connection.h"
+#include "tests/server_process.h"
+
+namespace offprint::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::HasSubstr;
+
+class ArchiveServerTest : public ::testing::Test {
+ protected:
+  void start(std::vector<std::string> options = {}) {
+    options.insert(options.end(), {"--archive", "file://" + archive_});
+    server_.set_options(options);
+    ASSERT_TRUE(server_.start());
+  }
+  template <class Condition>
+  static bool comes(Condition condition) {
+    for (Deadline until = in_seconds(30); SteadyClock::now() < until;) {
+      if (condition()) return true;
+      std::this_thread::sleep_for(5ms);
+    }
+    return false;
+  }
+  Finished restore(const std::string& name, std::vector<std::string> options = {}) {
+    std::vector<std::string> arguments = {"restore", "file://" + archive_ + "/" + name, restored_,
+                                          "--force"};
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    return server_.run(arguments);
+  }
+  // One value of the restored file.
+  std::string read(const std::string& sql) {
+    auto file = sqlite::Connection::open(restored_, {});
+    if (!file) return file.error().message();
+    auto value = file->query_text(sql.c_str());
+    return value ? *value : value.error().message();
+  }
+  bool is_behind() { return server_.metric("archive_databases_behind") > 0; }
+
+  TemporaryFolder folder_;
+  ServerProcess server_{folder_};
+  const std::string archive_ = folder_ / "archive";
+  const std::string restored_ = folder_ / "restored.db";
+};
+
+TEST_F(ArchiveServerTest, AKilledServerBringsTheRest) {
+  start({"--archive-sync-ms", "100"});
+  server_.create("orders");
+  server_.query("orders", "CREATE TABLE t(i INTEGER PRIMARY KEY, v)");
+  int acknowledged = 0;
+  for (int round = 0; round < 6; ++round) {
+    std::atomic<bool> stop{false};
+    std::thread writer([&] {
+      HttpConnection client(server_.port());
+      while (!stop) {
+        auto answer = client.request("POST", "/db/orders/query",
+                                     sql_body("INSERT INTO t(v) VALUES(hex(randomblob(200)))"));
+        if (!answer || answer->status != 200) return;
+        ++acknowledged;
+      }
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(150 + 90 * round));
+    server_.kill();
+    stop = true;
+    writer.join();
+    // What is there is a state that was.
+    Finished restored = restore("orders");
+    if (restored.exit_code == 0) {
+      EXPECT_EQ(read("PRAGMA integrity_check"), "ok");
+      EXPECT_EQ(read("SELECT count(*) = ifnull(max(i), 0) FROM t"), "1");
+      EXPECT_LE(std::stoi(read("SELECT count(*) FROM t")), acknowledged + 1);
+    } else {
+      EXPECT_EQ(round, 0) << restored.err;  // before the first object
+    }
+    ASSERT_TRUE(server_.start());
+    acknowledged = std::stoi(server_.query("orders", "SELECT count(*) FROM t").substr(2));
+  }
+  EXPECT_TRUE(comes([&] { return !is_behind(); }));
+  server_.kill();
+  Finished restored = restore("orders");
+  ASSERT_EQ(restored.exit_code, 0) << restored.err;
+  EXPECT_EQ(read("SELECT count(*) FROM t"), std::to_string(acknowledged));
+}
+
+TEST_F(ArchiveServerTest, EveryCommitCanBeRestoredWhenEachGoesThereAtOnce) {
+  start({"--archive-sync-ms", "0"});
+  server_.create("shop/orders");
+  server_.query("shop/orders", "CREATE TABLE t(i INTEGER PRIMARY KEY)");
+  for (int i = 1; i <= 20; ++i) {
+    server_.query("shop/orders", "INSERT INTO t DEFAULT VALUES");
+    ASSERT_TRUE(comes([&] { return !is_behind(); }));
+  }
+  for (int txid : {1, 7, 21}) {
+    Finished restored = restore("shop/orders", {"--at", std::to_string(txid), "--json"});
+    ASSERT_EQ(restored.exit_code, 0) << restored.err;
+    EXPECT_THAT(restored.out, HasSubstr("\"proven\":true"));
+    EXPECT_EQ(read("SELECT count(*) FROM t"), std::to_string(txid - 1));
+  }
+  auto bookmark =
+      json_field(server_.request("GET", "/v1/databases/shop%2Forders")->body, "bookmark");
+  EXPECT_EQ(restore("shop/orders", {"--at", bookmark}).exit_code, 0);
+  EXPECT_EQ(server_.terminate(), 0);
+  EXPECT_EQ(restore("shop/orders").exit_code, 0);
+  EXPECT_EQ(read("SELECT count(*) FROM t"), "20");
+}
+
+TEST_F(ArchiveServerTest, AnotherServersArchiveAndWrongPlacesAreRefused) {
+  start();
+  TemporaryFolder other;
+  auto serve = [&](const std::string& url) {
+    return server_.run(
+        {"serve", "--data", other / "data", "--listen", "127.0.0.1:0", "--archive", url}, {}, 20);
+  };
+  Finished second = serve("file://" + archive_);
+  EXPECT_EQ(second.exit_code, 1);
+  EXPECT_THAT(second.err, HasSubstr("two nodes cannot share one"));
+  Finished wrong = serve("ftp://somewhere");
+  EXPECT_EQ(wrong.exit_code, 1);
+  EXPECT_THAT(wrong.err, HasSubstr("file:///"));
+  EXPECT_EQ(server_.terminate(), 0);
+  start();  // the same one again
+}
+
+// The disk of the archive goes away and comes back.
+TEST_F(ArchiveServerTest, WritesGoOnWithoutTheArchive) {
+  start({"--archive-sync-ms", "0"});
+  server_.create("orders");
+  server_.query("orders", "CREATE TABLE t(i INTEGER PRIMARY KEY)");
+  ASSERT_TRUE(comes([&] { return !is_behind(); }));
+  std::filesystem::rename(archive_, archive_ + ".away");
+  {
+    std::ofstream(archive_) << "no folder";
+  }
+  server_.query("orders", "INSERT INTO t DEFAULT VALUES");
+  EXPECT_TRUE(comes([&] { return server_.metric("archive_failures_total") > 0; }));
+  EXPECT_TRUE(is_behind());
+  EXPECT_EQ(server_.query("orders", "INSERT INTO t DEFAULT VALUES RETURNING i"), "[[2]]");
+  std::filesystem::remove(archive_);
+  std::filesystem::rename(archive_ + ".away", archive_);
+  EXPECT_TRUE(comes([&] { return !is_behind(); }));
+  EXPECT_EQ(restore("orders").exit_code, 0);
+  EXPECT_EQ(read("SELECT count(*) FROM t"), "2");
+}
+
+}  // namespace
+}  // namespace offprint::testing
