@@ -77,19 +77,16 @@ class StoreImpl final : public Store {
   Result<std::unique_ptr<ltx::ByteSource>> open_payload(const journal::Location& location) override;
   Result<std::unique_ptr<Subscription>> subscribe(const DatabaseName& name,
                                                   std::function<void()> changed) override;
-  std::unique_ptr<Subscription> subscribe_commits(
-      std::function<void(const std::string& name, journal::Lsn first)> committed) override {
+  std::unique_ptr<Subscription> subscribe_commits(Committed committed) override {
     return environment_->committed.add(std::move(committed));
   }
   void hold_log(std::function<std::optional<journal::Lsn>()> needed_from) override {
     upkeep_.hold(std::move(needed_from));
   }
-  std::unique_ptr<Subscription> subscribe_stopped(
-      std::function<void(const std::string& name)> stopped) override {
+  std::unique_ptr<Subscription> subscribe_stopped(Named stopped) override {
     return environment_->stopped.add(std::move(stopped));
   }
-  std::unique_ptr<Subscription> subscribe_names(
-      std::function<void(const std::string&)> added) override {
+  std::unique_ptr<Subscription> subscribe_names(Named added) override {
     return index_.subscribe(std::move(added));
   }
   Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) override;

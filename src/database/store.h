@@ -220,19 +220,18 @@ class Store {
                                                           std::function<void()> changed) = 0;
   // `added` is called (on any thread, must be quick) with the name of each database that can be
   // found from then on.
-  virtual std::unique_ptr<Subscription> subscribe_names(
-      std::function<void(const std::string& name)> added) = 0;
+  using Named = std::function<void(const std::string& name)>;
+  virtual std::unique_ptr<Subscription> subscribe_names(Named added) = 0;
   // `committed` is called (on any thread, must be quick) with the name of each database after its
   // transactions have become visible, and where the first of these is in the journal.
-  virtual std::unique_ptr<Subscription> subscribe_commits(
-      std::function<void(const std::string& name, journal::Lsn first)> committed) = 0;
+  using Committed = std::function<void(const std::string& name, journal::Lsn first)>;
+  virtual std::unique_ptr<Subscription> subscribe_commits(Committed committed) = 0;
   // Transactions from `needed_from` on (asked on any thread; nothing: none) stay in the log over
   // its limits, up to StoreOptions::log_held_bytes_max. Empty ends it; waits for a call that runs.
   virtual void hold_log(std::function<std::optional<journal::Lsn>()> needed_from) = 0;
   // `stopped` is called (on any thread, must be quick) with the name of each database whose file is
   // found to be damaged or changed by another program; from then on it takes nothing but a copy.
-  virtual std::unique_ptr<Subscription> subscribe_stopped(
-      std::function<void(const std::string& name)> stopped) = 0;
+  virtual std::unique_ptr<Subscription> subscribe_stopped(Named stopped) = 0;
   // Blocks.
   virtual Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) = 0;
   // Blocks.
