@@ -23,7 +23,7 @@ Archiver::Archiver(ObjectStore& objects, database::Store& store, std::string own
     : objects_(objects),
       store_(store),
       options_(std::move(options)),
-      lease_(objects, std::move(owner), options_.wall_clock_ms),
+      lease_(objects, std::move(owner), options_.former_owners, options_.wall_clock_ms),
       pool_(std::make_unique<database::ThreadPool>(options_.threads)) {}
 
 Archiver::~Archiver() { stop(); }

@@ -22,8 +22,9 @@ namespace offprint::archive {
 
 struct ArchiverOptions {
   Schedule schedule;
-  int threads = 4;             // databases that are worked for at once
-  int retry_max_ms = 60'000;   // pauses after failures grow up to this
+  int threads = 4;                         // databases that are worked for at once
+  int retry_max_ms = 60'000;               // pauses after failures grow up to this
+  std::vector<std::string> former_owners;  // Lease
   int stop_flush_ms = 10'000;  // stop() tries so long to bring everything into the archive
   std::function<std::int64_t()> wall_clock_ms = unix_time_ms;
 };
@@ -42,7 +43,7 @@ class Archiver {
     std::string error;  // the last failure; empty once everything is there
   };
 
-  // `objects` and `store` must outlive it. `owner` names the node for the lease.
+  // `objects` and `store` must outlive it. `owner` is what the lease knows this process by.
   Archiver(ObjectStore& objects, database::Store& store, std::string owner,
            ArchiverOptions options);
   ~Archiver();

@@ -120,6 +120,20 @@ TEST_F(ArchiverTest, TwoNodesDoNotWriteOneArchive) {
   EXPECT_THAT(archiver_->status().error, HasSubstr("second"));
 }
 
+// A node that was killed goes on at once; its files copied to another machine do not.
+TEST_F(ArchiverTest, ARestartedNodeGoesOnAndItsTwinDoesNot) {
+  write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
+  Lease killed(*objects_, "n 1", {}, archiver_options_.wall_clock_ms);
+  ASSERT_TRUE(killed.hold());
+  archiver_options_.former_owners = {"n 0", "n 1"};
+  start("n 2");
+  expect_restores("orders");
+  Archiver twin(*objects_, *store_, "n 3", archiver_options_);
+  EXPECT_EQ(twin.start().error().code(), Code::kConflict);
+  pass(40s);  // the killed one wakes up
+  EXPECT_EQ(killed.hold().error().code(), Code::kConflict);
+}
+
 TEST_F(ArchiverTest, FailuresHealAndNothingIsLost) {
   objects_ = open_object_store("file:///archive", disk_).value();
   archiver_options_.retry_max_ms = 20;

@@ -1,5 +1,6 @@
 #include "archive/lease.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include <fmt/format.h>
@@ -45,7 +46,8 @@ Result<> Lease::take() {
     std::string_view number = end == std::string_view::npos ? "" : text.substr(end + 1);
     std::int64_t until_ms = 0;
     std::from_chars(number.data(), number.data() + number.size(), until_ms);
-    if (std::int64_t left = until_ms - wall_clock_ms_(); owner != owner_ && left > 0) {
+    bool is_ours = owner == owner_ || std::ranges::find(former_, owner) != former_.end();
+    if (std::int64_t left = until_ms - wall_clock_ms_(); !is_ours && left > 0) {
       return fail(Code::kConflict,
                   fmt::format("the archive {} is written by node {} for another {} s: two nodes "
                               "cannot share one; give each its own folder",
@@ -63,6 +65,7 @@ Result<> Lease::write(std::int64_t until_ms, const PutOptions& options) {
   OFFPRINT_TRY_ASSIGN(ObjectInfo info, objects_.put(kLeaseKey, source, options));
   version_ = info.version;
   until_ms_ = until_ms;
+  former_.clear();
   return {};
 }
 

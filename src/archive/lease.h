@@ -4,6 +4,7 @@
 #include <functional>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "archive/object_store.h"
 
@@ -14,9 +15,14 @@ namespace offprint::archive {
 // expired may take it. Clocks of nodes may differ by less than kLeaseMs / 2. Thread: any. Blocks.
 class Lease {
  public:
-  // `owner` is the same after a restart of the same node.
-  Lease(ObjectStore& objects, std::string owner, std::function<std::int64_t()> wall_clock_ms)
-      : objects_(objects), owner_(std::move(owner)), wall_clock_ms_(std::move(wall_clock_ms)) {}
+  // `owner` is this process alone; `former` are those whose place it takes: the same node before
+  // its restart. A copy of the node's files cannot write beside it.
+  Lease(ObjectStore& objects, std::string owner, std::vector<std::string> former,
+        std::function<std::int64_t()> wall_clock_ms)
+      : objects_(objects),
+        owner_(std::move(owner)),
+        former_(std::move(former)),
+        wall_clock_ms_(std::move(wall_clock_ms)) {}
 
   // It is ours for at least kLeaseMs / 2 now. kConflict: another node has it, with its name and how
   // long.
@@ -32,6 +38,7 @@ class Lease {
 
   ObjectStore& objects_;
   const std::string owner_;
+  std::vector<std::string> former_;  // none once it was ours; guarded by mutex_
   const std::function<std::int64_t()> wall_clock_ms_;
   std::mutex mutex_;
   std::string version_;        // of our object; guarded by mutex_

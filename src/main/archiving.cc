@@ -12,20 +12,32 @@ namespace {
 
 constexpr int kRetentionDaysMax = 36'500;
 
-// What the lease knows this node by, the same after a restart.
-Result<std::string> owner_of(FileSystem& files, const std::string& data,
-                             const std::string& node_name) {
-  const std::string path = data + "/archive.owner";
+// What the lease knows this process by, and by what it knew the node's processes before: the lines
+// of a file. A copy of the data folder knows nothing of those that began after it was made.
+struct Owner {
+  std::string name;
+  std::vector<std::string> former;
+};
+
+Result<Owner> make_owner(FileSystem& files, const std::string& path, const std::string& node) {
+  Owner owner;
   OFFPRINT_TRY_ASSIGN(bool exists, files.exists(path));
-  if (!exists) {
-    std::array<std::uint8_t, 16> random;
-    fill_random(random);
-    std::string text;
-    for (std::uint8_t byte : random) text += fmt::format("{:02x}", byte);
-    OFFPRINT_TRY(write_file_atomically(files, path, as_bytes(text)));
+  if (exists) {
+    OFFPRINT_TRY_ASSIGN(Bytes bytes, read_file(files, path, 64 << 10));
+    std::string_view text = as_text(bytes);
+    for (std::size_t end; (end = text.find('\n')) != std::string_view::npos;
+         text.remove_prefix(end + 1))
+      owner.former.emplace_back(text.substr(0, end));
   }
-  OFFPRINT_TRY_ASSIGN(Bytes id, read_file(files, path, 1024));
-  return fmt::format("{} ({})", node_name, as_text(id));
+  std::array<std::uint8_t, 8> random;
+  fill_random(random);
+  owner.name = node + " ";
+  for (std::uint8_t byte : random) owner.name += fmt::format("{:02x}", byte);
+  std::string lines = owner.name + "\n";
+  // It may stop before the lease is its own.
+  for (const std::string& each : owner.former) lines += each + "\n";
+  OFFPRINT_TRY(write_file_atomically(files, path, as_bytes(lines)));
+  return owner;
 }
 
 }  // namespace
@@ -49,13 +61,16 @@ Result<> Archiving::start(const ArchiveOptions& options, const std::string& data
   if (service.has_copies())
     return fail(Code::kInvalid, "copies of another node's databases are archived there");
   OFFPRINT_TRY_ASSIGN(objects_, archive::open_object_store(options.url));
-  OFFPRINT_TRY_ASSIGN(std::string owner,
-                      owner_of(FileSystem::real(), data, service.options.node_name));
+  FileSystem& files = FileSystem::real();
+  const std::string path = data + "/archive.owner";
+  OFFPRINT_TRY_ASSIGN(Owner owner, make_owner(files, path, service.options.node_name));
   archive::ArchiverOptions archiver;
+  archiver.former_owners = owner.former;
   archiver.schedule.sync = std::chrono::milliseconds(options.sync_ms);
   archiver.schedule.retention = std::chrono::hours(24 * options.retention_days);
-  archiver_ = std::make_unique<archive::Archiver>(*objects_, store, owner, archiver);
+  archiver_ = std::make_unique<archive::Archiver>(*objects_, store, owner.name, archiver);
   OFFPRINT_TRY(archiver_->start());
+  OFFPRINT_TRY(write_file_atomically(files, path, as_bytes(owner.name + "\n")));
   service.archive_status = [this] { return archiver_->status(); };
   return {};
 }
