@@ -127,10 +127,11 @@ std::vector<std::vector<std::int64_t>> parse_rows(const std::string& text) {
   simdjson::padded_string padded(text);
   simdjson::dom::element root;
   if (parser.parse(padded).get(root) != simdjson::SUCCESS) return rows;
-  for (simdjson::dom::element row : root.get_array().value()) {
+  simdjson::dom::array parsed = root.get_array().value();
+  for (simdjson::dom::element row : parsed) {
     rows.emplace_back();
-    for (simdjson::dom::element value : row.get_array().value())
-      rows.back().push_back(value.get_int64().value());
+    simdjson::dom::array values = row.get_array().value();
+    for (simdjson::dom::element value : values) rows.back().push_back(value.get_int64().value());
   }
   return rows;
 }
@@ -201,7 +202,8 @@ class KillTest : public ::testing::Test {
     simdjson::padded_string padded(*line);
     simdjson::dom::element root = parser.parse(padded);
     stock_reads_ += root["reads"].get_int64().value();
-    for (auto field : root["seen"].get_object().value()) {
+    simdjson::dom::object seen = root["seen"].get_object().value();
+    for (auto field : seen) {
       seen_.note(std::stoi(std::string(field.key)), field.value.get_int64().value());
     }
   }

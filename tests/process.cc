@@ -186,7 +186,9 @@ Finished run_program(const std::vector<std::string>& arguments,
 }
 
 std::uint64_t process_memory_kib(pid_t pid, const std::string& field) {
-#if defined(__has_feature)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  return 0;
+#elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
   return 0;
 #endif

@@ -95,7 +95,8 @@ TEST_P(DamageTest, GivesAnErrorOrTheRightContent) {
     const bool promised = whole.chain().newest().value == life.length() && random() % 2 == 0;
     for (int round = 0; round < 40; ++round) {
       TestArchive archive;
-      for (const ObjectInfo& object : *whole.store->list(""))
+      const auto objects = whole.store->list("").value();
+      for (const ObjectInfo& object : objects)
         archive.files.put("/archive/" + object.key, whole.files.content("/archive/" + object.key));
       std::string damaged;
       for (std::uint64_t count = 1 + random() % 2; count > 0; --count)

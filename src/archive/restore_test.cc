@@ -172,7 +172,6 @@ TEST(RestoreTest, ABookmarkMustBeOfTheHistory) {
 TEST(RestoreTest, APageOfAnotherDatabaseIsNoticedAndItsFileNamed) {
   std::mt19937_64 random(4);
   const DatabaseLife life = random_life(random, 6, Writer::kOurs);
-  DatabaseLife other = life;
   const std::uint64_t txid = 4;
   auto decoded = ltx::decode(life.files[txid - 1]);
   ASSERT_TRUE(decoded && !decoded->pages.empty());

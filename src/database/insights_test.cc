@@ -62,7 +62,8 @@ TEST_F(InsightsStoreTest, CountWhatRan) {
   run("a", {"INSERT INTO t VALUES (2)"});
   EXPECT_EQ(query("a", "SELECT count(*) FROM t WHERE v > 0"), "2");
   std::string text;
-  for (const auto& each : store_->insights(name("a"), 0, 10).value()) {
+  auto insights = store_->insights(name("a"), 0, 10).value();
+  for (const auto& each : insights) {
     if (each.sql.starts_with("INSERT") || each.sql.starts_with("SELECT"))
       text += fmt::format("{}|{}|{}|{}\n", each.sql, each.count, each.errors, each.rows_written);
   }

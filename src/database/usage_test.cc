@@ -75,7 +75,8 @@ class UsageTest : public StoreTest {
   }
   std::string months_of(const std::string& database) {
     std::string text;
-    for (const auto& each : store_->usage(name(database)).value())
+    auto records = store_->usage(name(database)).value();
+    for (const auto& each : records)
       text += fmt::format("{}: {}\n", each.month, each.count.queries);
     return text;
   }
