@@ -107,6 +107,7 @@ TEST_F(ArchiverTest, AStopBringsTheRestThere) {
 TEST_F(ArchiverTest, TwoNodesDoNotWriteOneArchive) {
   write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
   start("first");
+  ASSERT_TRUE(is_archived("orders"));  // from here on it is idle
   Archiver second(*objects_, *store_, "second", archiver_options_);
   Result<> refused = second.start();
   ASSERT_FALSE(refused);
