@@ -115,6 +115,16 @@ TEST_F(ArchiveServerTest, EveryCommitCanBeRestoredWhenEachGoesThereAtOnce) {
   EXPECT_EQ(server_.terminate(), 0);
   EXPECT_EQ(restore("shop/orders").exit_code, 0);
   EXPECT_EQ(read("SELECT count(*) FROM t"), "20");
+
+  const std::string url = "file://" + archive_ + "/shop/orders";
+  Finished sound = server_.run({"verify", url, "--scratch", folder_ / "."});
+  EXPECT_EQ(sound.exit_code, 0) << sound.out << sound.err;
+  EXPECT_THAT(sound.out, HasSubstr("proven   txid 21"));
+  const std::string file = archive_ + "/shop/orders/ltx/0/0000000000000007-0000000000000007.ltx";
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) - 1);
+  Finished damaged = server_.run({"verify", url, "--scratch", folder_ / "."});
+  EXPECT_EQ(damaged.exit_code, 1);
+  EXPECT_THAT(damaged.out, HasSubstr("0000000000000007-0000000000000007.ltx: "));
 }
 
 TEST_F(ArchiveServerTest, AnotherServersArchiveAndWrongPlacesAreRefused) {

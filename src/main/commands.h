@@ -11,6 +11,7 @@ class App;
   COMMAND(serve)                   \
   COMMAND(follow)                  \
   COMMAND(restore)                 \
+  COMMAND(verify)                  \
   COMMAND(db)                      \
   COMMAND(sql)                     \
   COMMAND(bench)                   \

@@ -65,7 +65,8 @@ void StatusLine::clear() {
 }
 
 std::string ProgressBar::amount(std::uint64_t count) const {
-  return unit_ == Unit::kBytes ? size_text(count) : fmt::format("{} pages", count);
+  if (unit_ == Unit::kBytes) return size_text(count);
+  return fmt::format("{} {}", count, unit_ == Unit::kPages ? "pages" : "steps");
 }
 
 void ProgressBar::update(std::uint64_t done, std::uint64_t total) {

@@ -36,7 +36,7 @@ class StatusLine {
 // "snapshot [=====>    ]  52 %  31 MiB/s  8 s left" in a status line.
 class ProgressBar {
  public:
-  enum class Unit { kBytes, kPages };
+  enum class Unit { kBytes, kPages, kSteps };
   ProgressBar(StatusLine& line, std::string label, Unit unit = Unit::kBytes)
       : line_(line), label_(std::move(label)), unit_(unit), start_(SteadyClock::now()) {}
   // `total` 0: not known.

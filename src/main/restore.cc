@@ -1,8 +1,6 @@
 // offprint restore: an SQLite file from a database's archive.
 #include <algorithm>
-#include <atomic>
 #include <charconv>
-#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -14,6 +12,7 @@
 
 #include "archive/restore.h"
 #include "base/clock.h"
+#include "main/archive_command.h"
 #include "main/commands.h"
 #include "main/progress.h"
 #include "main/remote.h"
@@ -26,20 +25,6 @@ struct RestoreArguments {
   std::string archive, file, at;
   bool force = false, json = false;
 };
-
-std::atomic<bool> cancelled{false};
-
-void on_signal(int) { cancelled = true; }
-
-// A second signal ends the process at once.
-void handle_signals() {
-  struct sigaction action{};
-  action.sa_handler = on_signal;
-  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
-}
 
 std::optional<archive::RestoreTarget> parse_target(const std::string& text) {
   if (text.empty()) return archive::Newest{};
@@ -54,16 +39,6 @@ std::optional<archive::RestoreTarget> parse_target(const std::string& text) {
   return std::nullopt;
 }
 
-// A folder that is not there is an error here, not one to make.
-Result<std::unique_ptr<archive::ObjectStore>> open_archive(const std::string& url) {
-  constexpr std::string_view kFile = "file://";
-  if (url.starts_with(kFile)) {
-    OFFPRINT_TRY_ASSIGN(const bool there, FileSystem::real().exists(url.substr(kFile.size())));
-    if (!there) return fail(Code::kNotFound, url + ": no such folder");
-  }
-  return archive::open_object_store(url);
-}
-
 Result<archive::Restored> restore(const RestoreArguments& arguments, archive::ObjectStore& store,
                                   const archive::RestoreTarget& target) {
   StatusLine line;
@@ -71,30 +46,15 @@ Result<archive::Restored> restore(const RestoreArguments& arguments, archive::Ob
   archive::RestoreOptions options;
   options.replace = arguments.force;
   options.progress = [&](std::uint64_t done, std::uint64_t total) { bar.update(done, total); };
-  options.cancelled = &cancelled;
-  handle_signals();
+  options.cancelled = &cancelled_by_signals();
   return archive::restore_file(store, "", target, arguments.file, options);
 }
 
 int report_failure(const RestoreArguments& arguments, const Error& error) {
-  std::string hint;
-  int exit_code = kExitFailed;
-  switch (error.code()) {
-    case Code::kConflict:
-      if (!arguments.force) hint = "\n--force replaces it; no program may have it open.";
-      break;
-    case Code::kUnavailable:
-      exit_code = cancelled ? kExitFailed : kExitUnreachable;
-      break;
-    case Code::kUnauthorized:
-    case Code::kForbidden:
-      exit_code = kExitRefused;
-      break;
-    default:
-      break;
-  }
-  std::fprintf(stderr, "offprint: %s%s\n", error.message().c_str(), hint.c_str());
-  return exit_code;
+  bool is_there = error.code() == Code::kConflict && !arguments.force;
+  std::fprintf(stderr, "offprint: %s%s\n", error.message().c_str(),
+               is_there ? "\n--force replaces it; no program may have it open." : "");
+  return archive_exit_code(error);
 }
 
 std::string checksum_text(const archive::Restored& restored) {

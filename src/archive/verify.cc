@@ -1,0 +1,83 @@
+#include "archive/verify.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "archive/chain.h"
+#include "ltx/codec.h"
+
+namespace offprint::archive {
+namespace {
+
+// What the store did not give is no damage of the archive.
+bool is_damage(const Error& error) {
+  return error.code() == Code::kCorrupt || error.code() == Code::kNotFound ||
+         error.code() == Code::kInvalid;
+}
+
+Result<> read_to_its_end(ObjectStore& store, const ArchivedFile& file,
+                         const std::atomic<bool>* cancelled) {
+  OFFPRINT_TRY_ASSIGN(auto source, store.get(file.key));
+  ltx::Decoder decoder(*source);
+  OFFPRINT_TRY_ASSIGN(ltx::Header header, decoder.begin());
+  if (header.min_txid != file.min_txid || header.max_txid != file.max_txid)
+    return fail(Code::kCorrupt, "its header is of other transactions than its name");
+  for (;;) {
+    if (cancelled != nullptr && *cancelled) return fail(Code::kUnavailable, "cancelled");
+    OFFPRINT_TRY_ASSIGN(auto page, decoder.next());
+    if (!page) break;
+  }
+  OFFPRINT_TRY(decoder.finish());
+  return {};
+}
+
+}  // namespace
+
+Result<Verified> verify_archive(ObjectStore& store, const std::string& prefix,
+                                const VerifyOptions& options) {
+  OFFPRINT_TRY_ASSIGN(auto files, list_files(store, prefix));
+  if (files.empty())
+    return fail(Code::kNotFound,
+                fmt::format("{}/{}: no archive of a database", store.url(), prefix));
+  std::vector<RestoreTarget> targets;
+  for (const ArchivedFile& file : files) {
+    if (file.level == kSnapshotLevel) targets.emplace_back(file.max_txid);
+  }
+  targets.emplace_back(Newest{});
+
+  Verified verified;
+  std::uint64_t done = 0;
+  const std::uint64_t total = files.size() + targets.size();
+  auto step = [&] {
+    if (options.progress) options.progress(++done, total);
+  };
+  for (const ArchivedFile& file : files) {
+    ++verified.files;
+    verified.bytes += file.size;
+    if (Result<> sound = read_to_its_end(store, file, options.cancelled); !sound) {
+      if (!is_damage(sound.error())) return fail(sound.error());
+      verified.damage.push_back(fmt::format("{}: {}", file.key, sound.error().message()));
+    }
+    step();
+  }
+  const std::string scratch = fmt::format("{}/offprint-verify-{}.db", options.scratch, ::getpid());
+  RestoreOptions restore;
+  restore.replace = true;
+  restore.cancelled = options.cancelled;
+  restore.files = options.files;
+  for (const RestoreTarget& target : targets) {
+    auto restored = restore_file(store, prefix, target, scratch, restore);
+    OFFPRINT_TRY(options.files->remove(scratch));
+    if (restored) {
+      verified.moments.push_back(*std::move(restored));
+    } else if (is_damage(restored.error())) {
+      verified.damage.push_back(restored.error().message());
+    } else {
+      return fail(restored.error());
+    }
+    step();
+  }
+  return verified;
+}
+
+}  // namespace offprint::archive
