@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
-# A database that stock Litestream replicated into a folder is restored by `offprint restore`: equal to what Litestream
-# itself restores, page by page but for the counters of page 1, and equal to the database that was replicated.
+# Archives between Offprint and stock Litestream, both ways.
+# - A database that Litestream replicated into a folder is restored by `offprint restore`: equal to what Litestream itself
+#   restores, page by page but for the counters of page 1, and equal to the database that was replicated.
+# - What `offprint serve --archive` wrote is restored by Litestream, at the newest moment, at a transaction and at a time:
+#   equal to what the server exports; and Litestream goes on where the server stopped.
 #
 #   OFFPRINT    the program
 #   LITESTREAM  folders of Litestream's program, one for each version, with spaces between
@@ -12,10 +15,12 @@ versions=${LITESTREAM:?set LITESTREAM to the folders of Litestream}
 sqlite3=${SQLITE3:-sqlite3}
 work=$(mktemp -d)
 replicator=""
+server=""
 passed=0
 failed=0
 cleanup() {
   [ -z "$replicator" ] || kill -TERM "$replicator" 2>/dev/null
+  [ -z "$server" ] || kill -TERM "$server" 2>/dev/null
   rm -rf "$work"
 }
 trap cleanup EXIT
@@ -123,6 +128,101 @@ for folder in $versions; do
     refuse "$name: a time before all" "$offprint" restore "file://$dir/replica" "$dir/x.db" --at 2001-01-01T00:00:00Z
     find "$dir/replica/ltx" -name "*-$(newest_txid "$dir/replica").ltx" | while read -r file; do printf x >>"$file"; done
     refuse "$name: a damaged file" "$offprint" restore "file://$dir/replica" "$dir/x.db"
+  done
+done
+
+# --- what we archived ---------------------------------------------------------------------------
+
+# post SQL: one request of the server, its answer.
+post() { curl --silent --show-error --fail --data "\"$1\"" "http://127.0.0.1:$port/db/shop/orders/query"; }
+
+# until_archived: nothing waits any more.
+until_archived() {
+  local deadline=$((SECONDS + 20))
+  until curl --silent --fail "http://127.0.0.1:$port/metrics" | grep -q '^offprint_archive_databases_behind 0$'; do
+    ((SECONDS < deadline)) || { echo "FAILED the archive is behind"; failed=$((failed + 1)); return; }
+    sleep 0.05
+  done
+}
+
+# archive FOLDER PAGE_SIZE: a life of a database on the server, with exports of some moments: FOLDER/at-TXID.db, and their
+# times.
+archive() {
+  local dir=$1 size=$2 sql txid deadline=$((SECONDS + 20))
+  port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  "$offprint" serve --data "$dir/data" --listen "127.0.0.1:$port" --archive "file://$dir/archive" \
+    --archive-sync-ms 0 >"$dir/serve.log" 2>&1 &
+  server=$!
+  until curl --silent --fail --output /dev/null "http://127.0.0.1:$port/health"; do
+    ((SECONDS < deadline)) || { cat "$dir/serve.log"; failed=$((failed + 1)); return; }
+    sleep 0.05
+  done
+  export OFFPRINT_SERVER="http://127.0.0.1:$port"
+  "$offprint" db create shop/orders --page-size "$size" >/dev/null
+  for sql in \
+    "CREATE TABLE t(id INTEGER PRIMARY KEY, noise BLOB)" \
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<400) INSERT INTO t(noise) SELECT randomblob(300) FROM n" \
+    "CREATE TABLE u(a, b)" \
+    "DELETE FROM t WHERE id > 50" \
+    "VACUUM" \
+    "INSERT INTO t(noise) VALUES (zeroblob(200000))"; do
+    post "$sql" >/dev/null
+    until_archived
+    txid=$(find "$dir/archive/shop/orders/ltx/0" -name '*.ltx' | sort | tail -n 1 | sed 's/.*-//; s/\.ltx//')
+    "$offprint" db export shop/orders "$dir/at-$txid.db" >/dev/null
+    sleep 0.02
+    date -u +%Y-%m-%dT%H:%M:%S.%NZ >"$dir/time-$txid"
+    sleep 0.02
+  done
+  kill -TERM "$server"
+  wait "$server"
+  server=""
+}
+
+for size in 4096 512 65536; do
+  dir=$work/ours-$size
+  mkdir -p "$dir"
+  archive "$dir" "$size"
+  from=file://$dir/archive/shop/orders
+  for folder in $versions; do
+    litestream=$folder/litestream
+    name="ours by $("$litestream" version), page size $size"
+    newest=""
+    for copy in "$dir"/at-*.db; do
+      txid=$(basename "$copy" .db)
+      txid=${txid#at-}
+      check "$name: litestream restores $txid" "$litestream" restore -txid "$txid" -o "$dir/theirs.db" "$from"
+      check "$name: equal pages at $txid" same_pages "$dir/theirs.db" "$copy"
+      rm -f "$dir/theirs.db"
+      if [ -n "$newest" ]; then  # a time after that moment and before this one
+        check "$name: litestream restores a time" "$litestream" restore -timestamp "$(cat "$dir/time-$newest")" \
+          -o "$dir/theirs.db" "$from"
+        check "$name: equal pages at a time" same_pages "$dir/theirs.db" "$dir/at-$newest.db"
+        rm -f "$dir/theirs.db"
+      fi
+      newest=$txid
+    done
+    check "$name: litestream restores the newest" "$litestream" restore -o "$dir/theirs.db" "$from"
+    check "$name: equal pages of the newest" same_pages "$dir/theirs.db" "$dir/at-$newest.db"
+    rm -f "$dir/theirs.db"
+
+    # It takes the archive over: restores, goes on writing, and both programs restore what it wrote.
+    taken=$dir/taken-$(basename "$folder")-$(basename "$(dirname "$folder")")
+    cp -a "$dir/archive/shop/orders" "$taken"
+    "$litestream" restore -o "$taken.db" "file://$taken" >/dev/null 2>&1
+    "$sqlite3" "$taken.db" 'PRAGMA journal_mode=WAL; INSERT INTO u VALUES (7, 8)' >/dev/null
+    "$litestream" replicate "$taken.db" "file://$taken" >"$taken.log" 2>&1 &
+    replicator=$!
+    until_synced "$taken" "$newest"
+    write "$taken.db" "$taken" "INSERT INTO u VALUES (9, 10)"
+    kill -INT "$replicator"
+    wait "$replicator"
+    replicator=""
+    check "$name: litestream restores what it took over" "$litestream" restore -o "$taken-theirs.db" "file://$taken"
+    check "$name: equal to its database" same_dump "$taken-theirs.db" "$taken.db"
+    rm -rf "$taken/offprint"  # the promise of the server that wrote it before
+    check "$name: we restore what it took over" "$offprint" restore "file://$taken" "$taken-ours.db"
+    check "$name: equal to its database, too" same_dump "$taken-ours.db" "$taken.db"
   done
 done
 
