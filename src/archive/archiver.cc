@@ -23,15 +23,14 @@ Archiver::Archiver(ObjectStore& objects, database::Store& store, std::string own
     : objects_(objects),
       store_(store),
       options_(std::move(options)),
-      lease_(objects, std::move(owner), options_.former_owners, options_.wall_clock_ms),
+      lease_(objects, std::move(owner), options_.former_owners, options_.take_over,
+             std::chrono::milliseconds(options_.lease_look_ms)),
       pool_(std::make_unique<database::ThreadPool>(options_.threads)) {}
 
 Archiver::~Archiver() { stop(); }
 
 Result<> Archiver::start() {
-  Result<> held = lease_.hold();
-  if (!held && held.error().code() == Code::kConflict) return held;
-  if (!held) log::warn("the archive cannot be reached yet: {}", held.error().message());
+  OFFPRINT_TRY(take_lease());
   commits_ = store_.subscribe_commits(
       [this](const std::string& name, journal::Lsn first) { note(name, first); });
   store_.hold_log([this] { return needed_from(); });
@@ -40,7 +39,28 @@ Result<> Archiver::start() {
   return {};
 }
 
-// What an earlier process committed and may not have brought there: what the log still has.
+// Serving does not wait for a service that does not answer.
+Result<> Archiver::take_lease() {
+  Result<> held = fail(Code::kUnavailable, "it does not answer");
+  bool answered = false;
+  lease_thread_ = std::thread([this, &held, &answered] {
+    Result<> done = lease_.hold();
+    std::lock_guard lock(mutex_);
+    if (lease_given_up_) return;
+    held = std::move(done);
+    answered = true;
+    changed_.notify_all();
+  });
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, std::chrono::milliseconds(options_.start_wait_ms),
+                    [&] { return answered; });
+  lease_given_up_ = true;
+  if (!held && held.error().code() == Code::kConflict) return held;
+  if (!held) log::warn("the archive cannot be reached yet: {}", held.error().message());
+  return {};
+}
+
+// All that was committed before: what the log still has is put, of the others the archive is asked.
 void Archiver::note_what_waits() {
   std::string after;
   for (;;) {
@@ -49,10 +69,9 @@ void Archiver::note_what_waits() {
       after = info.name;
       auto name = DatabaseName::parse(info.name);
       if (!name || info.bookmark.txid.value == 0) continue;
-      Bookmark before = info.bookmark;
-      --before.txid.value;
-      auto entries = store_.log_after(*name, before, 1);
-      if (entries && !entries->empty()) note(info.name, journal::Lsn{});
+      note(info.name, journal::Lsn{});
+      std::lock_guard lock(mutex_);
+      entries_[info.name].is_of_the_past = true;
     }
     if (page.size() < kListedAtOnce) return;
   }
@@ -64,6 +83,7 @@ void Archiver::stop() {
   store_.hold_log({});
   {
     std::unique_lock lock(mutex_);
+    flushing_ = true;
     // What is known to wait goes first, failures or not.
     for (auto& [name, entry] : entries_) {
       if (entry.waiting || entry.archive) schedule(name, entry, SteadyClock::now());
@@ -71,19 +91,17 @@ void Archiver::stop() {
     Deadline until = SteadyClock::now() + std::chrono::milliseconds(options_.stop_flush_ms);
     changed_.wait_until(lock, until, [this] {
       return !thread_.joinable() || std::ranges::none_of(entries_, [](const auto& each) {
-        return each.second.busy || (each.second.waiting && each.second.failures == 0);
+        const Entry& entry = each.second;
+        return entry.busy || ((entry.waiting || entry.archive) && entry.failures == 0);
       });
     });
     stopping_ = true;
     changed_.notify_all();
   }
   if (thread_.joinable()) thread_.join();
-  pool_->drain();
-  for (auto& [name, entry] : entries_) {
-    if (entry.archive && entry.failures == 0) (void)entry.archive->note_head();
-  }
-  lease_.release();
   objects_.cancel();
+  pool_->drain();
+  if (lease_thread_.joinable()) lease_thread_.join();
 }
 
 Archiver::Status Archiver::status() const {
@@ -202,7 +220,8 @@ void Archiver::work(const std::string& name) {
     status_.error.clear();
   }
   if (entry.waiting) schedule(name, entry, entry.waiting->since + options_.schedule.sync);
-  if (due_ms) {
+  if (flushing_) entry.archive.reset();
+  if (due_ms && !flushing_) {
     std::chrono::milliseconds left(std::max<std::int64_t>(*due_ms - now_ms, 0));
     schedule(name, entry, SteadyClock::now() + left);
     if (left > kKeptInMemory) entry.archive.reset();
@@ -213,6 +232,15 @@ void Archiver::work(const std::string& name) {
 Result<> Archiver::work_on(const DatabaseName& name, Entry& entry) {
   OFFPRINT_TRY(lease_.hold());
   DatabaseArchive::Counters before;
+  bool is_of_the_past, is_stopping;
+  {
+    std::lock_guard lock(mutex_);
+    is_of_the_past = std::exchange(entry.is_of_the_past, false);
+    is_stopping = flushing_;
+  }
+  if (is_of_the_past && DatabaseArchive::is_complete(objects_, name.text() + "/", store_, name))
+    return {};
+  if (entry.archive && !entry.archive->is_of_the_database()) entry.archive.reset();
   if (!entry.archive) {
     OFFPRINT_TRY_ASSIGN(entry.archive, DatabaseArchive::load(objects_, name.text() + "/", store_,
                                                              name, options_.schedule));
@@ -220,6 +248,7 @@ Result<> Archiver::work_on(const DatabaseName& name, Entry& entry) {
     before = entry.archive->counters();
   }
   Result<> done = entry.archive->put_transactions();
+  if (done && is_stopping) done = entry.archive->note_head();
   if (done) {
     {
       std::lock_guard lock(mutex_);

@@ -25,7 +25,10 @@ struct ArchiverOptions {
   int threads = 4;                         // databases that are worked for at once
   int retry_max_ms = 60'000;               // pauses after failures grow up to this
   std::vector<std::string> former_owners;  // Lease
-  int stop_flush_ms = 10'000;  // stop() tries so long to bring everything into the archive
+  bool take_over = false;                  // the same
+  int lease_look_ms = 30'000;              // the same
+  int start_wait_ms = 5'000;               // start() waits so long for an archive's answer
+  int stop_flush_ms = 5'000;  // stop() tries so long to bring everything into the archive
   std::function<std::int64_t()> wall_clock_ms = unix_time_ms;
 };
 
@@ -50,7 +53,7 @@ class Archiver {
   Archiver(const Archiver&) = delete;
   Archiver& operator=(const Archiver&) = delete;
 
-  // kConflict: another node writes this archive. Other failures are tried again later.
+  // kConflict: it is another node's archive. An archive that does not answer is tried again later.
   Result<> start();
   void stop();
   Status status() const;
@@ -67,12 +70,14 @@ class Archiver {
     std::unique_ptr<DatabaseArchive> archive;  // used by the thread that is at work
     std::optional<Waiting> waiting;
     std::optional<Waiting> at_work;  // those that are being put
+    bool is_of_the_past = false;     // from before start(): they may be there already
     std::optional<Deadline> due;     // of its work
     bool busy = false;
     int failures = 0;
     TxId reached;
   };
 
+  Result<> take_lease();
   void note(const std::string& name, journal::Lsn from);
   std::optional<journal::Lsn> needed_from() const;
   void schedule(const std::string& name, Entry& entry, Deadline due);  // mutex_ held
@@ -87,6 +92,7 @@ class Archiver {
   const ArchiverOptions options_;
   Lease lease_;
   std::unique_ptr<database::Subscription> commits_;
+  std::thread lease_thread_;
   std::unique_ptr<database::ThreadPool> pool_;
   std::thread thread_;
 
@@ -95,7 +101,9 @@ class Archiver {
   // State below is protected by mutex_, but for Entry::archive.
   std::map<std::string, Entry> entries_;
   std::multimap<Deadline, std::string> due_;
-  bool stopping_ = false;
+  bool flushing_ = false;  // stop() was called …
+  bool stopping_ = false;  // … and has waited
+  bool lease_given_up_ = false;
   Status status_;
 };
 

@@ -106,33 +106,92 @@ TEST_F(ArchiverTest, AStopBringsTheRestThere) {
 
 TEST_F(ArchiverTest, TwoNodesDoNotWriteOneArchive) {
   write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
+  archiver_options_.lease_look_ms = 0;
   start("first");
-  ASSERT_TRUE(is_archived("orders"));  // from here on it is idle
-  Archiver second(*objects_, *store_, "second", archiver_options_);
+  auto other_objects = open_object_store(folder_url_).value();
+  Archiver second(*other_objects, *store_, "second", archiver_options_);
   Result<> refused = second.start();
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), Code::kConflict);
   EXPECT_THAT(refused.error().message(), HasSubstr("first"));
-  // A node that is gone does not keep it.
-  pass(2min);
-  ASSERT_TRUE(second.start());
+  // Unless it is told that the first one is gone; which is not, and finds out.
+  auto third_objects = open_object_store(folder_url_).value();
+  archiver_options_.take_over = true;
+  Archiver third(*third_objects, *store_, "third", archiver_options_);
+  ASSERT_TRUE(third.start());
   write("orders", "INSERT INTO t(b) VALUES(1)");
+  ASSERT_TRUE(third.wait(name("orders"), SteadyClock::now() + 20s));
   EXPECT_TRUE(comes([&] { return archiver_->status().failures > 0; }));
-  EXPECT_THAT(archiver_->status().error, HasSubstr("second"));
+  EXPECT_THAT(archiver_->status().error, HasSubstr("third"));
 }
 
 // A node that was killed goes on at once; its files copied to another machine do not.
 TEST_F(ArchiverTest, ARestartedNodeGoesOnAndItsTwinDoesNot) {
   write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
-  Lease killed(*objects_, "n 1", {}, archiver_options_.wall_clock_ms);
+  Lease killed(*objects_, "n 1", {}, false, 0ms);
   ASSERT_TRUE(killed.hold());
   archiver_options_.former_owners = {"n 0", "n 1"};
   start("n 2");
   expect_restores("orders");
-  Archiver twin(*objects_, *store_, "n 3", archiver_options_);
-  EXPECT_EQ(twin.start().error().code(), Code::kConflict);
-  pass(40s);  // the killed one wakes up
-  EXPECT_EQ(killed.hold().error().code(), Code::kConflict);
+  EXPECT_EQ(killed.hold().error().code(), Code::kConflict) << "it wakes up";
+  Lease twin(*objects_, "n 3", {"n 1"}, false, 0ms);
+  EXPECT_EQ(twin.hold().error().code(), Code::kConflict);
+}
+
+// Dropped and made again before the first life was put, or while it is: the second one is there.
+TEST_F(ArchiverTest, LivesOfOneNameDoNotMix) {
+  start();
+  for (int life = 0; life < 12; ++life) {
+    write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
+    for (int i = 0; i < life % 5 * 3; ++i) write("orders", "INSERT INTO t(b) VALUES(1)");
+    if (life % 3 == 0) expect_restores("orders");
+    ASSERT_TRUE(store_->drop(name("orders")));
+    create("orders");
+  }
+  write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
+  ASSERT_TRUE(comes([&] { return archiver_->status().behind == 0; }));
+  expect_restores("orders");
+}
+
+// What left the log while nothing was archived.
+TEST_F(ArchiverTest, IdleDatabasesOfBeforeAreArchivedToo) {
+  write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
+  options_.log_bytes_max = 1;
+  open();
+  create("busy");
+  write("busy", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
+  Bookmark none{{}, TxId{0}, store_->position(name("orders"))->lineage};
+  ASSERT_TRUE(comes([&] {
+    write("busy", "INSERT OR REPLACE INTO t VALUES(1, randomblob(400000))");
+    return !store_->log_after(name("orders"), none, 1);
+  }));
+  start();
+  expect_restores("orders");
+  expect_restores("busy");
+  archiver_->stop();
+  std::uint64_t puts = archiver_->status().puts;
+  EXPECT_GT(puts, 2u);
+  archiver_.reset();
+  objects_ = open_object_store(folder_url_).value();
+  start();  // and once only
+  ASSERT_TRUE(comes([&] { return archiver_->status().behind == 0; }));
+  EXPECT_EQ(archiver_->status().puts, 0u);
+}
+
+TEST_F(ArchiverTest, AnArchiveThatDoesNotAnswerHoldsUpNothing) {
+  write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
+  std::atomic<bool> hangs{true};
+  objects_ = open_object_store("file:///archive", disk_).value();
+  disk_.set_hook([&](const FaultFileSystem::Call&) {
+    while (hangs) std::this_thread::sleep_for(1ms);
+    return 0;
+  });
+  archiver_options_.start_wait_ms = 50;
+  start();
+  write("orders", "INSERT INTO t(b) VALUES(1)");
+  EXPECT_GT(archiver_->status().behind, 0u);
+  hangs = false;
+  expect_restores("orders");
 }
 
 TEST_F(ArchiverTest, FailuresHealAndNothingIsLost) {

@@ -45,8 +45,8 @@ Result<std::unique_ptr<DatabaseArchive>> DatabaseArchive::load(ObjectStore& obje
   std::unique_ptr<DatabaseArchive> archive(
       new DatabaseArchive(objects, std::move(prefix), store, name, schedule));
   OFFPRINT_TRY(archive->read_what_is_there());
-  OFFPRINT_TRY(archive->move_away_another_life());
-  OFFPRINT_TRY(archive->check_it_is_ours());
+  OFFPRINT_TRY_ASSIGN(std::string why, archive->difference());
+  if (!why.empty()) OFFPRINT_TRY(archive->move_away(why));
   return archive;
 }
 
@@ -77,12 +77,59 @@ Result<> DatabaseArchive::read_what_is_there() {
   return {};
 }
 
-// The history goes last from its old place: as long as it is there, all is done again.
-Result<> DatabaseArchive::move_away_another_life() {
+bool DatabaseArchive::is_complete(ObjectStore& objects, const std::string& prefix,
+                                  database::Store& store, const database::DatabaseName& name) {
+  auto text = read_object(objects, prefix + kHistoryKey, kHistoryBytesMax);
+  if (!text) return false;
+  auto history = History::parse(as_text(*text));
+  auto ours = store.position(name);
+  return history && ours && history->head == *ours;
+}
+
+bool DatabaseArchive::is_of_the_database() const {
+  auto ours = store_.position(name_);
+  return ours && ours->lineage == lineage_;
+}
+
+Result<std::string> DatabaseArchive::difference() {
   OFFPRINT_TRY_ASSIGN(Position ours, store_.position(name_));
-  if (history_.parts.empty() || history_.parts.back().from.lineage == ours.lineage) return {};
-  const std::string to = dropped_prefix(name_.text(), history_.parts.back().from.lineage);
-  log::info("archive of database '{}': the history of the one before goes to {}", name_.text(), to);
+  lineage_ = ours.lineage;
+  if (reached_.value == 0) return "";
+  const ArchivedFile* newest = nullptr;
+  for (const auto& [level, files] : files_) {
+    if (!files.empty() && files.back().max_txid == reached_) newest = &files.back();
+  }
+  OFFPRINT_TRY_ASSIGN(ltx::Header header, header_of(objects_, newest->key));
+  if (!has_history_) {
+    if (header.node_id != 0) return "its history is gone";
+    return fail(Code::kConflict,
+                fmt::format("{}/{} is not the archive of database '{}': another program writes it",
+                            objects_.url(), prefix_, name_.text()));
+  }
+  if (history_.parts.empty() || history_.parts.back().from.lineage != lineage_)
+    return "another database had the name";
+  if (reached_ > ours.txid) {
+    return fail(
+        Code::kConflict,
+        fmt::format("{}/{} reaches transaction {} of database '{}', which has only {} here: "
+                    "restore it from there, or move the archive away",
+                    objects_.url(), prefix_, reached_.value, name_.text(), ours.txid.value));
+  }
+  OFFPRINT_TRY_ASSIGN(Bookmark bookmark, history_.bookmark_of(reached_));
+  auto here = store_.checksum_at(name_, bookmark);
+  if (!here) return fmt::format("what followed transaction {} has left the log", reached_.value);
+  if (header.node_id != here->value)
+    return fmt::format("its transaction {} is another one", reached_.value);
+  return "";
+}
+
+// The history goes last from its old place: as long as it is there, all is done again.
+Result<> DatabaseArchive::move_away(const std::string& why) {
+  const Lineage lineage = history_.parts.empty() ? Lineage{} : history_.parts.back().from.lineage;
+  const std::string to =
+      fmt::format("_offprint/dropped/{}@{}-{:016x}/", name_.text(), lineage.text(), reached_.value);
+  log::warn("archive of database '{}': {}; that history goes to {}/{} and a new one begins",
+            name_.text(), why, objects_.url(), to);
   std::vector<std::string> keys;
   for (const auto& [level, files] : files_) {
     for (const ArchivedFile& file : files) {
@@ -93,9 +140,11 @@ Result<> DatabaseArchive::move_away_another_life() {
       keys.push_back(file.key);
     }
   }
-  std::string text = history_.text();
-  ltx::BytesSource source(as_bytes(text));
-  OFFPRINT_TRY(objects_.put(to + kHistoryKey, source, {}));
+  if (has_history_) {
+    std::string text = history_.text();
+    ltx::BytesSource source(as_bytes(text));
+    OFFPRINT_TRY(objects_.put(to + kHistoryKey, source, {}));
+  }
   OFFPRINT_TRY(objects_.remove(keys));
   OFFPRINT_TRY(objects_.remove({prefix_ + kHistoryKey}));
   files_.clear();
@@ -106,44 +155,22 @@ Result<> DatabaseArchive::move_away_another_life() {
   return {};
 }
 
-Result<> DatabaseArchive::check_it_is_ours() {
-  auto conflict = [&](std::string_view why) {
-    return fail(Code::kConflict, fmt::format("{}/{} is not the archive of database '{}': {}",
-                                             objects_.url(), prefix_, name_.text(), why));
-  };
-  OFFPRINT_TRY_ASSIGN(Position ours, store_.position(name_));
-  if (!has_history_)
-    return reached_.value == 0 ? Result<>() : conflict("another program writes it");
-  if (reached_ > ours.txid) {
-    return conflict(fmt::format("it reaches transaction {}, the database only {}; restore it",
-                                reached_.value, ours.txid.value));
-  }
-  if (reached_.value == 0) return {};
-  OFFPRINT_TRY_ASSIGN(Bookmark bookmark, history_.bookmark_of(reached_));
-  auto here = store_.checksum_at(name_, bookmark);
-  if (!here) return {};  // not in the log any more
-  for (const auto& [level, files] : files_) {
-    if (files.empty() || files.back().max_txid != reached_) continue;
-    OFFPRINT_TRY_ASSIGN(ltx::Header header, header_of(objects_, files.back().key));
-    if (header.node_id != 0 && header.node_id != here->value)
-      return conflict(fmt::format("its transaction {} is another one", reached_.value));
-  }
-  return {};
-}
-
 // --- transactions ------------------------------------------------------------------------------
 
 Result<> DatabaseArchive::put_transactions() {
   for (;;) {
     OFFPRINT_TRY_ASSIGN(Position ours, store_.position(name_));
-    if (ours.txid == reached_) return {};
-    auto entries = store_.log_after(name_, {ours.epoch, reached_, ours.lineage}, kEntriesAtOnce);
+    if (ours.lineage != lineage_) return fail(Code::kConflict, "another database has got the name");
+    if (ours.txid <= reached_) return {};
+    auto entries = store_.log_after(name_, {ours.epoch, reached_, lineage_}, kEntriesAtOnce);
     if (!entries && entries.error().code() != Code::kBehind) return fail(entries.error());
     if (!entries) {
-      log::warn(
-          "archive of database '{}': transactions after {} have left the log; putting a "
-          "snapshot of {}",
-          name_.text(), reached_.value, ours.txid.value);
+      if (reached_.value != 0) {
+        log::warn(
+            "archive of database '{}': transactions after {} have left the log; putting a "
+            "snapshot of {}",
+            name_.text(), reached_.value, ours.txid.value);
+      }
       OFFPRINT_TRY(put_snapshot());
     } else {
       if (entries->empty()) return {};
@@ -160,20 +187,25 @@ Result<> DatabaseArchive::put_log(const std::vector<LogEntry>& entries) {
     Bytes bytes;
     ltx::BytesSink sink(bytes);
     OFFPRINT_TRY(merge.write(sink));
-    ltx::BytesSource source(bytes);
     const ltx::Header& header = merge.header();
     ArchivedFile file = file_of(0, header.min_txid, header.max_txid, header.timestamp_ms);
-    file.size = bytes.size();
-    OFFPRINT_TRY(put(std::move(file), source, bytes.size() <= kSmallObjectMax));
+    if (bytes.size() <= kSmallObjectMax) {
+      OFFPRINT_TRY(put_small(std::move(file), bytes));
+    } else {
+      ltx::BytesSource source(bytes);
+      OFFPRINT_TRY(put(std::move(file), source));
+    }
     merge = PageMerge();
     return {};
   };
   const LogEntry* last = nullptr;
   for (const LogEntry& entry : entries) {
     bool is_large = entry.location.payload_size > kMergeBytesMax;
-    if (last != nullptr &&
-        (is_large || entry.epoch != last->epoch || merge.bytes() > kMergeBytesMax))
-      OFFPRINT_TRY(flush(*last));
+    bool is_apart = is_large || schedule_.sync.count() == 0 || merge.bytes() > kMergeBytesMax ||
+                    (last != nullptr && (entry.epoch != last->epoch ||
+                                         window_end(entry.timestamp_ms, schedule_.windows[0]) !=
+                                             window_end(last->timestamp_ms, schedule_.windows[0])));
+    if (last != nullptr && is_apart) OFFPRINT_TRY(flush(*last));
     if (is_large) {
       OFFPRINT_TRY(put_large(entry));
     } else {
@@ -202,13 +234,14 @@ Result<> DatabaseArchive::put_large(const LogEntry& entry) {
     OFFPRINT_TRY(encoder.finish(Checksum{}));
     return {};
   });
-  return put(file_of(0, entry.txid, entry.txid, entry.timestamp_ms), *pipe, false);
+  return put(file_of(0, entry.txid, entry.txid, entry.timestamp_ms), *pipe);
 }
 
 Result<> DatabaseArchive::put_snapshot() {
   OFFPRINT_TRY_ASSIGN(auto snapshot, store_.snapshot(name_));
   Position position = snapshot->position();
-  if (position.txid.value == 0) return {};
+  if (position.lineage != lineage_ || position.txid < reached_)
+    return fail(Code::kConflict, "another database has got the name");
   LogEntry entry;
   entry.txid = position.txid;
   entry.epoch = position.epoch;
@@ -240,45 +273,57 @@ Result<> DatabaseArchive::put_snapshot() {
     OFFPRINT_TRY(encoder.finish(Checksum{}));
     return {};
   });
-  return put(file_of(kSnapshotLevel, TxId{1}, position.txid, entry.timestamp_ms), *pipe, false);
+  return put(file_of(kSnapshotLevel, TxId{1}, position.txid, entry.timestamp_ms), *pipe);
 }
 
-Result<> DatabaseArchive::put(ArchivedFile file, ltx::ByteSource& from, bool is_small) {
+Result<> DatabaseArchive::put(ArchivedFile file, ltx::ByteSource& from) {
   PutOptions options;
   options.timestamp_ms = file.timestamp_ms;
-  options.if_absent = is_small && file.level == 0;
-  auto done = objects_.put(file.key, from, options);
-  // One that is there already may be this very one, whose answer got lost.
+  OFFPRINT_TRY_ASSIGN(ObjectInfo done, objects_.put(file.key, from, options));
+  file.size = done.size;
+  add(std::move(file));
+  return {};
+}
+
+Result<> DatabaseArchive::put_small(ArchivedFile file, ByteView content) {
+  PutOptions options;
+  options.timestamp_ms = file.timestamp_ms;
+  options.if_absent = true;
+  ltx::BytesSource source(content);
+  auto done = objects_.put(file.key, source, options);
   if (!done && done.error().code() == Code::kConflict) {
-    done = objects_.info(file.key);
-    if (done && done->size != file.size)
+    // It may be this very one, whose answer got lost.
+    OFFPRINT_TRY_ASSIGN(Bytes there, read_object(objects_, file.key, kSmallObjectMax));
+    if (!std::ranges::equal(there, content)) {
       return fail(Code::kConflict,
                   fmt::format("{}/{} is there with another content: another program writes this "
                               "archive",
                               objects_.url(), file.key));
+    }
+  } else if (!done) {
+    return fail(done.error());
   }
-  if (!done) return fail(done.error());
-  file.size = done->size;
+  file.size = content.size();
+  add(std::move(file));
+  return {};
+}
+
+void DatabaseArchive::add(ArchivedFile file) {
   ++counters_.puts;
   counters_.bytes += file.size;
   if (file.max_txid > reached_) {
     reached_ = file.max_txid;
     head_noted_ = false;
   }
-  files_[file.level].push_back(file);
-  return {};
+  files_[file.level].push_back(std::move(file));
 }
 
 // --- the history beside them -------------------------------------------------------------------
 
 // Before the first transaction of an epoch is there, so that its bookmarks are never unknown.
 Result<> DatabaseArchive::note_parts(const LogEntry& entry) {
-  OFFPRINT_TRY_ASSIGN(Position ours, store_.position(name_));
-  if (!history_.parts.empty() && history_.parts.back().from.epoch == entry.epoch &&
-      history_.parts.back().from.lineage == ours.lineage)
-    return {};
-  TxId first = reached_.next();
-  history_.parts.push_back({{entry.epoch, first, ours.lineage}, entry.timestamp_ms});
+  if (!history_.parts.empty() && history_.parts.back().from.epoch == entry.epoch) return {};
+  history_.parts.push_back({{entry.epoch, reached_.next(), lineage_}, entry.timestamp_ms});
   if (Result<> put = put_history(); !put) {
     history_.parts.pop_back();
     return put;
@@ -315,26 +360,40 @@ Result<> DatabaseArchive::put_history() {
 
 // --- upkeep ------------------------------------------------------------------------------------
 
-namespace {
-
-// The next files of a level that the one above does not cover, without a gap.
-std::vector<ArchivedFile> uncovered(const std::vector<ArchivedFile>& files,
-                                    const std::vector<ArchivedFile>& above) {
-  TxId covered = above.empty() ? TxId{} : above.back().max_txid;
+// The next files that a file of `level` would put together: those of one window, without a gap,
+// that no file of this level or a higher one covers; of files that cover each other the larger
+// ones. Empty: there are not two.
+std::vector<ArchivedFile> DatabaseArchive::run_for(int level) const {
+  TxId covered;
+  if (auto above = files_.find(level); above != files_.end() && !above->second.empty())
+    covered = above->second.back().max_txid;
+  std::vector<ArchivedFile> below;
+  for (int each = level - 1; each >= 0; --each) {
+    auto found = files_.find(each);
+    if (found == files_.end()) continue;
+    for (const ArchivedFile& file : found->second) {
+      if (file.min_txid > covered && std::ranges::none_of(below, [&](const ArchivedFile& larger) {
+            return covers(larger, file);
+          }))
+        below.push_back(file);
+    }
+  }
+  std::ranges::sort(below, {}, &ArchivedFile::max_txid);
+  auto length = schedule_.windows[static_cast<std::size_t>(level - 1)];
   std::vector<ArchivedFile> run;
-  for (const ArchivedFile& file : files) {
-    if (file.max_txid <= covered) continue;
-    if (!run.empty() && file.min_txid > run.back().max_txid.next()) {
-      if (run.size() > 1) break;
-      run.clear();  // one alone before a gap stays where it is
+  for (const ArchivedFile& file : below) {
+    if (!run.empty() &&
+        (file.min_txid != run.back().max_txid.next() ||
+         window_end(file.timestamp_ms, length) != window_end(run.back().timestamp_ms, length))) {
+      if (run.size() > 1) return run;
+      run.clear();  // it is alone in its window: there is nothing to put together
     }
     run.push_back(file);
-    if (run.size() == kCompactedAtOnce) break;
+    if (run.size() == kCompactedAtOnce) return run;
   }
+  if (run.size() < 2) run.clear();
   return run;
 }
-
-}  // namespace
 
 std::optional<std::int64_t> DatabaseArchive::due_ms() const {
   std::optional<std::int64_t> due;
@@ -345,9 +404,8 @@ std::optional<std::int64_t> DatabaseArchive::due_ms() const {
     return found == files_.end() ? kNone : found->second;
   };
   for (int level = 1; level <= kCompactedLevels; ++level) {
-    auto run = uncovered(files(level - 1), files(level));
     auto length = schedule_.windows[static_cast<std::size_t>(level - 1)];
-    if (run.size() > 1) at(window_end(run.front().timestamp_ms, length));
+    if (auto run = run_for(level); !run.empty()) at(window_end(run.front().timestamp_ms, length));
   }
   if (!head_noted_ && !files(0).empty())
     at(window_end(files(0).back().timestamp_ms, schedule_.windows[0]));
@@ -374,9 +432,9 @@ Result<> DatabaseArchive::keep_up(std::int64_t now_ms) {
 
 Result<> DatabaseArchive::compact(int to_level, std::int64_t now_ms) {
   for (;;) {
-    std::vector<ArchivedFile> run = uncovered(files_[to_level - 1], files_[to_level]);
+    std::vector<ArchivedFile> run = run_for(to_level);
     auto length = schedule_.windows[static_cast<std::size_t>(to_level - 1)];
-    if (run.size() < 2 || window_end(run.front().timestamp_ms, length) > now_ms) return {};
+    if (run.empty() || window_end(run.front().timestamp_ms, length) > now_ms) return {};
     OFFPRINT_TRY_ASSIGN(ltx::Header last, header_of(objects_, run.back().key));
     std::vector<std::unique_ptr<ltx::ByteSource>> sources;
     std::vector<ltx::ByteSource*> inputs;
@@ -398,21 +456,30 @@ Result<> DatabaseArchive::compact(int to_level, std::int64_t now_ms) {
     });
     OFFPRINT_TRY(
         put(file_of(to_level, run.front().min_txid, run.back().max_txid, run.back().timestamp_ms),
-            *pipe, false));
+            *pipe));
   }
 }
 
+// A file that is kept for its moment stands in for those of higher levels that would be the same:
+// what counts is the lowest level that covers it.
 Result<> DatabaseArchive::remove_covered(std::int64_t now_ms) {
   std::vector<std::string> keys;
   for (int level = 0; level < kCompactedLevels; ++level) {
-    std::int64_t before = now_ms - schedule_.keep[static_cast<std::size_t>(level)].count();
-    const auto& above = files_[level + 1];
     std::erase_if(files_[level], [&](const ArchivedFile& file) {
-      if (file.timestamp_ms >= before) return false;
-      auto from = std::ranges::lower_bound(above, file.max_txid, {}, &ArchivedFile::max_txid);
-      if (from == above.end() || !covers(*from, file)) return false;
-      keys.push_back(file.key);
-      return true;
+      for (int above = level + 1; above <= kCompactedLevels; ++above) {
+        const auto& files = files_[above];
+        auto from = std::ranges::lower_bound(files, file.max_txid, {}, &ArchivedFile::max_txid);
+        if (from == files.end() || !covers(*from, file)) continue;
+        auto keep = schedule_.keep[static_cast<std::size_t>(above - 1)];
+        // The last one of a larger file is the same moment.
+        bool is_old = file.timestamp_ms < now_ms - keep.count() || from->max_txid == file.max_txid;
+        if (is_old && file.timestamp_ms < now_ms - schedule_.keep[0].count()) {
+          keys.push_back(file.key);
+          return true;
+        }
+        return false;
+      }
+      return false;
     });
   }
   return keys.empty() ? Result<>() : objects_.remove(keys);

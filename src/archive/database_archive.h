@@ -20,14 +20,21 @@ namespace offprint::archive {
 // it is cut short, and is done again by calling it again. Thread: one at a time. Blocks.
 class DatabaseArchive {
  public:
-  // Reads what is there below the key `prefix` ("" or with '/' at its end). The history of a
-  // database that had this name before goes below dropped_prefix() first. kConflict: another
-  // program writes it, or it is ahead of the database.
+  // Reads what is there below the key `prefix` ("" or with '/' at its end). What this database does
+  // not go on from (one that had its name before, or its own history of which it cannot be proven)
+  // moves below `_offprint/dropped/` first, and a new history begins. kConflict: another program
+  // writes it, or it is ahead of the database.
   static Result<std::unique_ptr<DatabaseArchive>> load(ObjectStore& objects, std::string prefix,
                                                        database::Store& store,
                                                        const database::DatabaseName& name,
                                                        const Schedule& schedule);
 
+  // Whether the archive says that it has all of the database: one request instead of load().
+  static bool is_complete(ObjectStore& objects, const std::string& prefix, database::Store& store,
+                          const database::DatabaseName& name);
+
+  // Another database may have got the name meanwhile.
+  bool is_of_the_database() const;
   // The archive has all up to here; txid 0: nothing.
   TxId reached() const { return reached_; }
   // Puts what the database has beyond that.
@@ -39,11 +46,6 @@ class DatabaseArchive {
   std::optional<std::int64_t> due_ms() const;
   // Notes how far the archive reaches, for those who restore it.
   Result<> note_head();
-
-  // Where the history of a dropped database is, once another one has its name.
-  static std::string dropped_prefix(const std::string& database, const Lineage& lineage) {
-    return "_offprint/dropped/" + database + "@" + lineage.text() + "/";
-  }
 
   struct Counters {
     std::uint64_t puts = 0, bytes = 0;
@@ -60,13 +62,17 @@ class DatabaseArchive {
         schedule_(schedule) {}
 
   Result<> read_what_is_there();
-  Result<> move_away_another_life();
-  Result<> check_it_is_ours();
+  // Why the database does not go on from it; empty: it does.
+  Result<std::string> difference();
+  Result<> move_away(const std::string& why);
   Result<> put_log(const std::vector<database::LogEntry>& entries);
   Result<> put_large(const database::LogEntry& entry);
   Result<> put_snapshot();
   Result<> note_parts(const database::LogEntry& entry);
-  Result<> put(ArchivedFile file, ltx::ByteSource& from, bool is_small);
+  Result<> put(ArchivedFile file, ltx::ByteSource& from);
+  Result<> put_small(ArchivedFile file, ByteView content);
+  void add(ArchivedFile file);
+  std::vector<ArchivedFile> run_for(int level) const;
   Result<> compact(int to_level, std::int64_t now_ms);
   Result<> remove_covered(std::int64_t now_ms);
   Result<> retain(std::int64_t now_ms);
@@ -78,6 +84,7 @@ class DatabaseArchive {
   database::Store& store_;
   const database::DatabaseName name_;
   const Schedule schedule_;
+  Lineage lineage_;  // of the database, when this was loaded
   History history_;
   bool has_history_ = false;
   TxId reached_;

@@ -1,6 +1,7 @@
 #include "archive/database_archive.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <random>
 
 #include "archive/archive_testing.h"
@@ -25,6 +26,19 @@ class DatabaseArchiveTest : public ArchiveTest {
   void put(const std::string& value) {
     write("orders", "INSERT INTO t(b) VALUES('" + value + "')");
     ASSERT_TRUE(archive_->put_transactions());
+  }
+
+  // Where a history goes that ends at a transaction.
+  std::string dropped(const std::string& database, TxId reached) {
+    return fmt::format("_offprint/dropped/{}@{}-{:016x}", database,
+                       store_->position(name(database))->lineage.text(), reached.value);
+  }
+  // Writes until the transaction after that one has left the log.
+  void lose_log_after(TxId txid) {
+    Bookmark at{{}, txid, store_->position(name("orders"))->lineage};
+    for (int i = 0; i < 300 && store_->log_after(name("orders"), at, 1); ++i)
+      write("orders", "INSERT OR REPLACE INTO t VALUES(1, randomblob(400000))");
+    ASSERT_FALSE(store_->log_after(name("orders"), at, 1));
   }
 
   std::unique_ptr<DatabaseArchive> archive_;
@@ -106,18 +120,11 @@ TEST_F(DatabaseArchiveTest, GoesOnAfterARestartAndAfterAGap) {
   EXPECT_EQ(archive_->reached().value, 2u);
   put("two");
   EXPECT_EQ(files("orders").size(), 2u);
-  // The log loses what was not archived.
   archive_.reset();
   options_.log_bytes_max = 1;
   open();
-  auto has_lost = [&] {
-    Bookmark at{{}, TxId{3}, store_->position(name("orders"))->lineage};
-    return !store_->log_after(name("orders"), at, 1);
-  };
-  for (int i = 0; i < 300 && !has_lost(); ++i)
-    write("orders", "INSERT OR REPLACE INTO t VALUES(1, randomblob(400000))");
-  ASSERT_TRUE(has_lost());
   archive_ = load("orders").value();
+  lose_log_after(TxId{3});
   ASSERT_TRUE(archive_->put_transactions());
   EXPECT_EQ(count(kSnapshotLevel), 1u);
   put("after");
@@ -129,6 +136,62 @@ TEST_F(DatabaseArchiveTest, GoesOnAfterARestartAndAfterAGap) {
   EXPECT_EQ(restore("orders").text, model("orders", archive_->reached()));
 }
 
+// What it goes on from is proven, or another history begins.
+TEST_F(DatabaseArchiveTest, AHistoryThatCannotBeProvenEnds) {
+  archive_ = load("orders").value();
+  put("one");
+  ASSERT_TRUE(archive_->note_head());
+  archive_.reset();
+  options_.log_bytes_max = 1;
+  open();
+  lose_log_after(TxId{2});
+  archive_ = load("orders").value();
+  EXPECT_EQ(archive_->reached().value, 0u);
+  ASSERT_TRUE(archive_->put_transactions());
+  ASSERT_TRUE(archive_->note_head());
+  EXPECT_EQ(restore("orders").text, model("orders", archive_->reached()));
+  EXPECT_EQ(restore(dropped("orders", TxId{2})).text, model("orders", TxId{2}));
+}
+
+// Somebody removed the folder while the server ran.
+TEST_F(DatabaseArchiveTest, ARemovedArchiveBeginsAgain) {
+  archive_ = load("orders").value();
+  put("one");
+  std::filesystem::remove_all(folder_.path() + "/archive");
+  put("two");
+  archive_ = load("orders").value();
+  ASSERT_TRUE(archive_->put_transactions());
+  ASSERT_TRUE(archive_->note_head());
+  EXPECT_EQ(restore("orders").text, model("orders", TxId{3}));
+}
+
+// Rare writes: each window keeps its last moment until its time is over.
+TEST_F(DatabaseArchiveTest, RareMomentsStay) {
+  archive_ = load("orders").value();
+  for (auto pause : {45s, 400s, 7200s}) {
+    for (int i = 0; i < 30; ++i) {
+      put("x");
+      pass(pause);
+      ASSERT_TRUE(archive_->keep_up(now_ms_));
+      for (const auto& [txid, at] : at_ms_["orders"]) {
+        std::int64_t age = now_ms_ - at;
+        auto window = age < 300'000       ? 1
+                      : age < 86'400'000  ? 30'000
+                      : age < 604'800'000 ? 300'000
+                                          : 3'600'000;
+        auto next = model_["orders"].upper_bound(txid);
+        bool is_last =
+            next == model_["orders"].end() || at_ms_["orders"][next->first] / window != at / window;
+        if (!is_last || (i % 7 != 0 && age > 3'600'000)) continue;
+        Content then = restore("orders", txid);
+        ASSERT_TRUE(then.restored)
+            << txid.value << ", " << age / 1000 << " s old: " << then.restored.error().message();
+        ASSERT_EQ(then.text, model("orders", txid));
+      }
+    }
+  }
+}
+
 // Also when it stops half-way.
 TEST_F(DatabaseArchiveTest, AHistoryMakesRoomForTheNextDatabaseOfItsName) {
   FaultFileSystem disk;
@@ -138,8 +201,7 @@ TEST_F(DatabaseArchiveTest, AHistoryMakesRoomForTheNextDatabaseOfItsName) {
   archive_ = load("orders").value();
   for (int i = 0; i < 5; ++i) put("first life");
   ASSERT_TRUE(archive_->note_head());
-  std::string dropped =
-      DatabaseArchive::dropped_prefix("orders", store_->position(name("orders"))->lineage);
+  std::string place = dropped("orders", TxId{6});
   std::string before = model("orders", TxId{6});
   archive_.reset();
   ASSERT_TRUE(store_->drop(name("orders")));
@@ -159,13 +221,25 @@ TEST_F(DatabaseArchiveTest, AHistoryMakesRoomForTheNextDatabaseOfItsName) {
   put("second life");
   EXPECT_EQ(restore("orders").text, model("orders", TxId{2}));
   EXPECT_EQ(files("orders").size(), 1u);
-  EXPECT_EQ(restore(dropped.substr(0, dropped.size() - 1)).text, before);
+  EXPECT_EQ(restore(place).text, before);
 }
 
 TEST_F(DatabaseArchiveTest, FilesOfAnotherProgramAreLeftAlone) {
   archive_ = load("orders").value();
   put("one");
-  ASSERT_TRUE(objects_->remove({std::string("orders/") + kHistoryKey}));
+  // As Litestream writes it: without our checksum.
+  std::string key = files("orders").front().key;
+  ltx::DecodedFile file = ltx::decode(read_object(*objects_, key, 1 << 20).value()).value();
+  file.header.node_id = 0;
+  Bytes bytes;
+  ltx::BytesSink sink(bytes);
+  ltx::Encoder encoder(sink);
+  ASSERT_TRUE(encoder.begin(file.header));
+  for (const auto& [page, image] : file.pages) ASSERT_TRUE(encoder.page(page, image));
+  ASSERT_TRUE(encoder.finish({}));
+  ASSERT_TRUE(objects_->remove({key, std::string("orders/") + kHistoryKey}));
+  ltx::BytesSource source(bytes);
+  ASSERT_TRUE(objects_->put(key, source));
   EXPECT_EQ(load("orders").error().code(), Code::kConflict);
   EXPECT_EQ(restore("orders").text, model("orders", TxId{2}));
 }

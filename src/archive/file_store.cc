@@ -171,19 +171,16 @@ Result<ObjectInfo> FileStore::put(const std::string& key, ltx::ByteSource& from,
 // With its parents, each durable in its own.
 Result<> FileStore::make_folder(const std::string& folder) {
   OFFPRINT_TRY_ASSIGN(auto status, files_.status(folder));
-  if (status) return {};
+  if (status || folder.empty()) return {};
+  std::string parent = folder.substr(0, folder.rfind('/'));
+  OFFPRINT_TRY(make_folder(parent));
   OFFPRINT_TRY(files_.create_directories(folder));
-  for (std::string each = folder; each.size() > folder_.size();) {
-    each.resize(each.rfind('/'));
-    OFFPRINT_TRY(files_.sync_directory(each));
-  }
-  return {};
+  return files_.sync_directory(parent.empty() ? "/" : parent);
 }
 
 }  // namespace
 
 Result<std::unique_ptr<ObjectStore>> open_file_store(const std::string& folder, FileSystem& files) {
-  OFFPRINT_TRY(files.create_directories(folder));
   return std::make_unique<FileStore>(folder, files);
 }
 

@@ -7,7 +7,8 @@
 
 namespace offprint::archive {
 
-// Objects as files below a folder, which is made; blocks. Its modification times are the objects'.
+// Objects as files below a folder, which is made when something is put. Modification times are the
+// objects'.
 Result<std::unique_ptr<ObjectStore>> open_file_store(const std::string& folder, FileSystem& files);
 
 }  // namespace offprint::archive

@@ -1,48 +1,46 @@
 #pragma once
 
-#include <cstdint>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "archive/object_store.h"
+#include "base/clock.h"
 
 namespace offprint::archive {
 
-// The right to write an archive: the object kLeaseKey, taken and prolonged by conditional writes.
-// Its holder prolongs it when it writes, so that an idle node costs no request; whoever finds it
-// expired may take it. Clocks of nodes may differ by less than kLeaseMs / 2. Thread: any. Blocks.
+// Whose archive it is: the object kLeaseKey, taken by conditional writes. It does not expire: a
+// node that is idle, or stopped, keeps its archive, and another one takes it only when it is told
+// to. Its holder looks now and then whether it still has it. Thread: any. Blocks.
 class Lease {
  public:
   // `owner` is this process alone; `former` are those whose place it takes: the same node before
   // its restart. A copy of the node's files cannot write beside it.
-  Lease(ObjectStore& objects, std::string owner, std::vector<std::string> former,
-        std::function<std::int64_t()> wall_clock_ms)
+  Lease(ObjectStore& objects, std::string owner, std::vector<std::string> former, bool take_over,
+        std::chrono::milliseconds looked_at_max)
       : objects_(objects),
         owner_(std::move(owner)),
+        looked_at_max_(looked_at_max),
         former_(std::move(former)),
-        wall_clock_ms_(std::move(wall_clock_ms)) {}
+        take_over_(take_over) {}
 
-  // It is ours for at least kLeaseMs / 2 now. kConflict: another node has it, with its name and how
-  // long.
+  // It was ours at most `looked_at_max` ago. kConflict: another node has it, with its name.
   Result<> hold();
-  // Lets others take it at once.
-  void release();
-
-  static constexpr std::int64_t kLeaseMs = 60'000;
 
  private:
   Result<> take();
-  Result<> write(std::int64_t until_ms, const PutOptions& options);
 
   ObjectStore& objects_;
   const std::string owner_;
-  std::vector<std::string> former_;  // none once it was ours; guarded by mutex_
-  const std::function<std::int64_t()> wall_clock_ms_;
+  const std::chrono::milliseconds looked_at_max_;
   std::mutex mutex_;
-  std::string version_;        // of our object; guarded by mutex_
-  std::int64_t until_ms_ = 0;  // guarded by mutex_
+  // State below is protected by mutex_.
+  std::vector<std::string> former_;  // none once it was ours
+  bool take_over_;                   // the same
+  std::string version_;              // of our object
+  SteadyClock::time_point looked_at_;
 };
 
 inline constexpr const char* kLeaseKey = "_offprint/lease";

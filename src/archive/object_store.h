@@ -67,7 +67,7 @@ class ObjectStore {
 };
 
 // "file:///abs/folder" or "s3://bucket/prefix", as docs/guides/archive.md has them; the folder is
-// made. `files` is for folders. kInvalid: no such URL, with the reason.
+// made when something is put. `files` is for folders. kInvalid: no such URL, with the reason.
 Result<std::unique_ptr<ObjectStore>> open_object_store(std::string_view url,
                                                        FileSystem& files = FileSystem::real());
 

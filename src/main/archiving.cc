@@ -53,6 +53,8 @@ void add_archive_settings(Settings& settings, ArchiveOptions& options) {
       .add("archive_retention_days", options.retention_days,
            "any moment of so long can be restored")
       ->check(CLI::Range(1, kRetentionDaysMax));
+  settings.add_switch("archive_take_over", options.take_over,
+                      "take the archive from another node, which is gone for good");
 }
 
 Result<> Archiving::start(const ArchiveOptions& options, const std::string& data,
@@ -66,6 +68,7 @@ Result<> Archiving::start(const ArchiveOptions& options, const std::string& data
   OFFPRINT_TRY_ASSIGN(Owner owner, make_owner(files, path, service.options.node_name));
   archive::ArchiverOptions archiver;
   archiver.former_owners = owner.former;
+  archiver.take_over = options.take_over;
   archiver.schedule.sync = std::chrono::milliseconds(options.sync_ms);
   archiver.schedule.retention = std::chrono::hours(24 * options.retention_days);
   archiver_ = std::make_unique<archive::Archiver>(*objects_, store, owner.name, archiver);

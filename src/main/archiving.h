@@ -13,6 +13,7 @@ struct ArchiveOptions {
   std::string url;  // empty: nothing is archived
   int sync_ms = 1'000;
   int retention_days = 30;
+  bool take_over = false;
 };
 
 void add_archive_settings(Settings& settings, ArchiveOptions& options);
