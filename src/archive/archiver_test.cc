@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 
 #include "archive/archive_testing.h"
@@ -50,6 +51,7 @@ class ArchiverTest : public ArchiveTest {
     EXPECT_TRUE(newest.restored->proven);
   }
 
+  std::atomic<bool> hangs_{false};
   FaultFileSystem disk_;
   ArchiverOptions archiver_options_;
   std::unique_ptr<Archiver> archiver_;
@@ -180,17 +182,17 @@ TEST_F(ArchiverTest, IdleDatabasesOfBeforeAreArchivedToo) {
 
 TEST_F(ArchiverTest, AnArchiveThatDoesNotAnswerHoldsUpNothing) {
   write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
-  std::atomic<bool> hangs{true};
+  hangs_ = true;
   objects_ = open_object_store("file:///archive", disk_).value();
-  disk_.set_hook([&](const FaultFileSystem::Call&) {
-    while (hangs) std::this_thread::sleep_for(1ms);
+  disk_.set_hook([this](const FaultFileSystem::Call&) {
+    while (hangs_) std::this_thread::sleep_for(1ms);
     return 0;
   });
   archiver_options_.start_wait_ms = 50;
   start();
   write("orders", "INSERT INTO t(b) VALUES(1)");
   EXPECT_GT(archiver_->status().behind, 0u);
-  hangs = false;
+  hangs_ = false;
   expect_restores("orders");
 }
 
