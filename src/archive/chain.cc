@@ -18,7 +18,31 @@ std::string transactions_text(std::uint64_t first, std::uint64_t last) {
   return fmt::format("transactions {}–{} are", first, last);
 }
 
+// At most `limit` bytes of another source.
+class FirstBytes final : public ltx::ByteSource {
+ public:
+  FirstBytes(ltx::ByteSource& from, std::size_t limit) : from_(from), left_(limit) {}
+  Result<std::size_t> read(std::span<std::uint8_t> to) override {
+    OFFPRINT_TRY_ASSIGN(const std::size_t got, from_.read(to.first(std::min(left_, to.size()))));
+    left_ -= got;
+    return got;
+  }
+
+ private:
+  ltx::ByteSource& from_;
+  std::size_t left_;
+};
+
 }  // namespace
+
+Result<ltx::Header> read_header(ObjectStore& store, const std::string& key) {
+  OFFPRINT_TRY_ASSIGN(auto object, store.get(key));
+  FirstBytes source(*object, ltx::kHeaderSize);
+  ltx::Decoder decoder(source);
+  auto header = decoder.begin();
+  if (!header) return fail(header.error().with_context(key));
+  return *header;
+}
 
 Result<std::vector<ArchivedFile>> list_files(ObjectStore& store, const std::string& prefix) {
   std::vector<ArchivedFile> files;

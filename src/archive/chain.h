@@ -7,6 +7,7 @@
 
 #include "archive/object_store.h"
 #include "base/result.h"
+#include "ltx/codec.h"
 #include "ltx/types.h"
 
 namespace offprint::archive {
@@ -27,6 +28,9 @@ struct ArchivedFile {
 // The LTX files of all levels below `prefix` ("orders/", or "" for the store's own place). Other
 // objects there are left out.
 Result<std::vector<ArchivedFile>> list_files(ObjectStore& store, const std::string& prefix);
+
+// The header of one of them; nothing more of it is fetched than it has to be. kNotFound: it is gone.
+Result<ltx::Header> read_header(ObjectStore& store, const std::string& key);
 
 // Which moments of a database an archive can restore, and from which files. A file can be applied
 // to a database at transaction N when it begins at N+1 or before and leads further; one that begins

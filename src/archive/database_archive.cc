@@ -7,6 +7,7 @@
 #include "archive/archive_header.h"
 #include "archive/page_merge.h"
 #include "archive/pipe.h"
+#include "base/assert.h"
 #include "base/log.h"
 #include "ltx/checksum.h"
 
@@ -25,12 +26,6 @@ std::int64_t window_end(std::int64_t at_ms, std::chrono::milliseconds length) {
 
 bool covers(const ArchivedFile& larger, const ArchivedFile& file) {
   return larger.min_txid <= file.min_txid && file.max_txid <= larger.max_txid;
-}
-
-Result<ltx::Header> header_of(ObjectStore& objects, const std::string& key) {
-  OFFPRINT_TRY_ASSIGN(auto source, objects.get(key));
-  ltx::Decoder decoder(*source);
-  return decoder.begin();
 }
 
 }  // namespace
@@ -67,7 +62,7 @@ Result<> DatabaseArchive::read_what_is_there() {
   OFFPRINT_TRY_ASSIGN(auto files, list_files(objects_, prefix_));
   for (ArchivedFile& file : files) {
     if (file.timestamp_ms == 0) {
-      OFFPRINT_TRY_ASSIGN(ltx::Header header, header_of(objects_, file.key));
+      OFFPRINT_TRY_ASSIGN(ltx::Header header, read_header(objects_, file.key));
       file.timestamp_ms = header.timestamp_ms;
     }
     reached_ = std::max(reached_, file.max_txid);
@@ -75,6 +70,15 @@ Result<> DatabaseArchive::read_what_is_there() {
   }
   head_noted_ = !has_history_ || history_.head.txid == reached_;
   return {};
+}
+
+const ArchivedFile& DatabaseArchive::newest() const {
+  const ArchivedFile* newest = nullptr;
+  for (const auto& [level, files] : files_) {
+    if (!files.empty() && files.back().max_txid == reached_) newest = &files.back();
+  }
+  OFFPRINT_ASSERT(newest != nullptr);
+  return *newest;
 }
 
 bool DatabaseArchive::is_complete(ObjectStore& objects, const std::string& prefix,
@@ -95,11 +99,7 @@ Result<std::string> DatabaseArchive::difference() {
   OFFPRINT_TRY_ASSIGN(Position ours, store_.position(name_));
   lineage_ = ours.lineage;
   if (reached_.value == 0) return "";
-  const ArchivedFile* newest = nullptr;
-  for (const auto& [level, files] : files_) {
-    if (!files.empty() && files.back().max_txid == reached_) newest = &files.back();
-  }
-  OFFPRINT_TRY_ASSIGN(ltx::Header header, header_of(objects_, newest->key));
+  OFFPRINT_TRY_ASSIGN(ltx::Header header, read_header(objects_, newest().key));
   if (!has_history_) {
     if (header.node_id != 0) return "its history is gone";
     return fail(Code::kConflict,
@@ -333,14 +333,11 @@ Result<> DatabaseArchive::note_parts(const LogEntry& entry) {
 
 Result<> DatabaseArchive::note_head() {
   if (head_noted_) return {};
-  const ArchivedFile* newest = nullptr;
-  for (const auto& [level, files] : files_) {
-    if (!files.empty() && files.back().max_txid == reached_) newest = &files.back();
-  }
+  const ArchivedFile& last = newest();
   OFFPRINT_TRY_ASSIGN(Bookmark bookmark, history_.bookmark_of(reached_));
-  OFFPRINT_TRY_ASSIGN(ltx::Header header, header_of(objects_, newest->key));
+  OFFPRINT_TRY_ASSIGN(ltx::Header header, read_header(objects_, last.key));
   history_.head = {bookmark.lineage, bookmark.epoch, bookmark.txid, Checksum{header.node_id}};
-  history_.head_ms = newest->timestamp_ms;
+  history_.head_ms = last.timestamp_ms;
   OFFPRINT_TRY(put_history());
   head_noted_ = true;
   return {};
@@ -435,7 +432,7 @@ Result<> DatabaseArchive::compact(int to_level, std::int64_t now_ms) {
     std::vector<ArchivedFile> run = run_for(to_level);
     auto length = schedule_.windows[static_cast<std::size_t>(to_level - 1)];
     if (run.empty() || window_end(run.front().timestamp_ms, length) > now_ms) return {};
-    OFFPRINT_TRY_ASSIGN(ltx::Header last, header_of(objects_, run.back().key));
+    OFFPRINT_TRY_ASSIGN(ltx::Header last, read_header(objects_, run.back().key));
     std::vector<std::unique_ptr<ltx::ByteSource>> sources;
     std::vector<ltx::ByteSource*> inputs;
     for (const ArchivedFile& file : run) {

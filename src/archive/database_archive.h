@@ -77,6 +77,7 @@ class DatabaseArchive {
   Result<> remove_covered(std::int64_t now_ms);
   Result<> retain(std::int64_t now_ms);
   Result<> put_history();
+  const ArchivedFile& newest() const;  // reaches as far as any; there is one
   ArchivedFile file_of(int level, TxId min, TxId max, std::int64_t timestamp_ms) const;
 
   ObjectStore& objects_;

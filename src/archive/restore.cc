@@ -21,21 +21,6 @@ namespace {
 // Objects that vanish between the list and their turn were compacted: a new list has others.
 constexpr int kAttempts = 3;
 
-// At most `limit` bytes of another source.
-class FirstBytes final : public ltx::ByteSource {
- public:
-  FirstBytes(ltx::ByteSource& from, std::size_t limit) : from_(from), left_(limit) {}
-  Result<std::size_t> read(std::span<std::uint8_t> to) override {
-    OFFPRINT_TRY_ASSIGN(const std::size_t got, from_.read(to.first(std::min(left_, to.size()))));
-    left_ -= got;
-    return got;
-  }
-
- private:
-  ltx::ByteSource& from_;
-  std::size_t left_;
-};
-
 class FileEnd final : public ltx::ByteSink, public ltx::ByteSource {
  public:
   explicit FileEnd(std::unique_ptr<File> file) : file_(std::move(file)) {}
@@ -153,15 +138,11 @@ Result<> Restore::read_history() {
 
 Result<std::int64_t> Restore::time_of(const ArchivedFile& file) {
   OFFPRINT_TRY(check_cancelled());
-  auto object = store_.get(file.key);
-  if (!object) {
-    vanished_ = object.error().code() == Code::kNotFound;
-    return fail(std::move(object).error());
+  auto header = read_header(store_, file.key);
+  if (!header) {
+    vanished_ = header.error().code() == Code::kNotFound;
+    return fail(std::move(header).error());
   }
-  FirstBytes source(**object, ltx::kHeaderSize);
-  ltx::Decoder decoder(source);
-  auto header = decoder.begin();
-  if (!header) return fail(header.error().with_context(file.key));
   return header->timestamp_ms;
 }
 

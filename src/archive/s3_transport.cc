@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/clock.h"
+#include "replica/curl_handles.h"
 
 namespace offprint::archive {
 namespace {
@@ -13,16 +14,6 @@ namespace {
 constexpr std::size_t kIdleMax = 8;
 constexpr std::size_t kHeadersMax = 100;
 constexpr long kBufferSize = 256 << 10;
-
-struct EasyCleanup {
-  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
-};
-struct MultiCleanup {
-  void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
-};
-struct ListCleanup {
-  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
-};
 
 // Failures that another try cannot mend.
 bool is_lasting(CURLcode code) {
@@ -59,9 +50,9 @@ class HttpTransport::Line {
   void set_options(const HttpRequest& request, const Options& options);
   CURLcode run(const std::atomic<bool>& cancelled, const std::atomic<bool>* stop);
 
-  std::unique_ptr<CURLM, MultiCleanup> multi_;
-  std::unique_ptr<CURL, EasyCleanup> easy_;
-  std::unique_ptr<curl_slist, ListCleanup> headers_;
+  replica::MultiHandle multi_;
+  replica::EasyHandle easy_;
+  replica::CurlList headers_;
   HttpAnswer answer_;
   std::size_t answer_max_ = 0;
   char error_[CURL_ERROR_SIZE] = {};

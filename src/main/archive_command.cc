@@ -1,10 +1,10 @@
 #include "main/archive_command.h"
 
-#include <csignal>
 #include <string_view>
 
 #include "base/file_system.h"
 #include "main/commands.h"
+#include "main/stop_signals.h"
 
 namespace offprint {
 namespace {
@@ -25,12 +25,7 @@ Result<std::unique_ptr<archive::ObjectStore>> open_archive(const std::string& ur
 }
 
 const std::atomic<bool>& cancelled_by_signals() {
-  struct sigaction action{};
-  action.sa_handler = on_signal;
-  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
+  handle_stop_signals(on_signal);
   return cancelled;
 }
 

@@ -1,6 +1,5 @@
 // offprint follow: a live copy of a database in a plain SQLite file.
 #include <atomic>
-#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -12,6 +11,7 @@
 #include "main/commands.h"
 #include "main/follow_report.h"
 #include "main/remote.h"
+#include "main/stop_signals.h"
 #include "replica/follower.h"
 
 namespace offprint {
@@ -27,16 +27,6 @@ std::atomic<replica::Follower*> running_follower{nullptr};
 
 void on_signal(int) {
   if (replica::Follower* follower = running_follower.load()) follower->stop();
-}
-
-// A second signal ends the process at once, as if nobody handled it.
-void handle_signals() {
-  struct sigaction action{};
-  action.sa_handler = on_signal;
-  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
 }
 
 struct Ending {
@@ -102,7 +92,7 @@ Ending follow(const FollowOptions& options, const std::string& url, Report& repo
   auto follower = replica::Follower::create(std::move(follower_options), report);
   if (!follower) return {kExitUsage, "usage", follower.error().message()};
   running_follower = follower->get();
-  handle_signals();
+  handle_stop_signals(on_signal);
   Result<replica::FollowerOutcome> result = (*follower)->run();
   running_follower = nullptr;
   return ending_of(options, result, report.differed(), file_existed);

@@ -8,23 +8,13 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "replica/curl_handles.h"
 
 namespace offprint::replica {
 namespace {
 
 constexpr long kBufferSize = 256 << 10;
 constexpr long kRedirectsMax = 3;
-
-// curl's handles are all void*.
-struct EasyCleanup {
-  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
-};
-struct MultiCleanup {
-  void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
-};
-struct ListCleanup {
-  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
-};
 
 bool is_loopback(const std::string& url) {
   for (const char* host : {"://127.", "://localhost", "://[::1]"}) {
@@ -59,9 +49,9 @@ class HttpClientImpl final : public HttpClient {
   // Whether the request is over, and how.
   std::optional<CURLcode> outcome();
 
-  std::unique_ptr<CURLM, MultiCleanup> multi_;
-  std::unique_ptr<CURL, EasyCleanup> easy_;
-  std::unique_ptr<curl_slist, ListCleanup> headers_;
+  MultiHandle multi_;
+  EasyHandle easy_;
+  CurlList headers_;
   Request request_;
   Bytes received_;
   int status_ = 0;
