@@ -29,7 +29,8 @@ struct ArchivedFile {
 // objects there are left out.
 Result<std::vector<ArchivedFile>> list_files(ObjectStore& store, const std::string& prefix);
 
-// The header of one of them; nothing more of it is fetched than it has to be. kNotFound: it is gone.
+// The header of one of them; nothing more of it is fetched than it has to be. kNotFound: it is
+// gone.
 Result<ltx::Header> read_header(ObjectStore& store, const std::string& key);
 
 // Which moments of a database an archive can restore, and from which files. A file can be applied

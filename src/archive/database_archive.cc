@@ -172,6 +172,7 @@ Result<> DatabaseArchive::put_transactions() {
             name_.text(), reached_.value, ours.txid.value);
       }
       OFFPRINT_TRY(put_snapshot());
+      reach(files_[kSnapshotLevel].back().max_txid);  // what is between is lost
     } else {
       if (entries->empty()) return {};
       OFFPRINT_TRY(put_log(*entries));
@@ -311,11 +312,14 @@ Result<> DatabaseArchive::put_small(ArchivedFile file, ByteView content) {
 void DatabaseArchive::add(ArchivedFile file) {
   ++counters_.puts;
   counters_.bytes += file.size;
-  if (file.max_txid > reached_) {
-    reached_ = file.max_txid;
-    head_noted_ = false;
-  }
+  // A snapshot may be newer than what was put singly, which still has to follow.
+  if (file.level != kSnapshotLevel && file.max_txid > reached_) reach(file.max_txid);
   files_[file.level].push_back(std::move(file));
+}
+
+void DatabaseArchive::reach(TxId txid) {
+  reached_ = txid;
+  head_noted_ = false;
 }
 
 // --- the history beside them -------------------------------------------------------------------

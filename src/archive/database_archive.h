@@ -72,6 +72,7 @@ class DatabaseArchive {
   Result<> put(ArchivedFile file, ltx::ByteSource& from);
   Result<> put_small(ArchivedFile file, ByteView content);
   void add(ArchivedFile file);
+  void reach(TxId txid);
   std::vector<ArchivedFile> run_for(int level) const;
   Result<> compact(int to_level, std::int64_t now_ms);
   Result<> remove_covered(std::int64_t now_ms);

@@ -92,6 +92,24 @@ TEST_F(DatabaseArchiveTest, WindowsAreCompactedAndOldFilesGo) {
   EXPECT_FALSE(archive_->due_ms());
 }
 
+// The day's snapshot may be newer than what was put singly: that follows all the same.
+TEST_F(DatabaseArchiveTest, ASnapshotBesideCommitsLeavesNoneOut) {
+  schedule_.sync = 0ms;
+  archive_ = load("orders").value();
+  put("one");
+  pass(25h);
+  for (int i = 0; i < 3; ++i) write("orders", "INSERT INTO t(b) VALUES('beside')");
+  ASSERT_TRUE(archive_->keep_up(now_ms_));
+  ASSERT_EQ(count(kSnapshotLevel), 1u);
+  ASSERT_TRUE(archive_->put_transactions());
+  ASSERT_TRUE(archive_->note_head());
+  for (std::uint64_t txid = 1; txid <= 5; ++txid) {
+    Content then = restore("orders", TxId{txid});
+    ASSERT_TRUE(then.restored) << then.restored.error().message();
+    EXPECT_EQ(then.text, model("orders", TxId{txid}));
+  }
+}
+
 TEST_F(DatabaseArchiveTest, MomentsOfTheRetentionTimeStay) {
   schedule_.retention = 10 * 24h;
   archive_ = load("orders").value();

@@ -4,8 +4,8 @@
 
 namespace offprint {
 
-// SIGINT and SIGTERM call `on_signal` (async-signal-safe); a second one ends the process at once, as
-// if nobody handled it. Writing to a closed pipe is an error, no signal.
+// SIGINT and SIGTERM call `on_signal` (async-signal-safe); a second one ends the process at once,
+// as if nobody handled it. Writing to a closed pipe is an error, no signal.
 inline void handle_stop_signals(void (*on_signal)(int)) {
   struct sigaction action{};
   action.sa_handler = on_signal;
