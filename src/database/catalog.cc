@@ -41,6 +41,8 @@ constexpr const char* kSteps[] = {
     " PRIMARY KEY(month, name, database_id)) STRICT, WITHOUT ROWID",
     // 4: databases that begin with content: one without any was cut short
     "ALTER TABLE databases ADD COLUMN begins_filled INTEGER NOT NULL DEFAULT 0",
+    // 5: what a fork shares with other lineages: the last state of each, as a bookmark
+    "ALTER TABLE databases ADD COLUMN ancestors TEXT NOT NULL DEFAULT ''",
 };
 constexpr std::int64_t kFormatVersion = std::size(kSteps);
 
@@ -95,6 +97,22 @@ class CatalogRequest final : public Request {
   Result<> result_;
 };
 
+std::string ancestors_text(const std::vector<Bookmark>& ancestors) {
+  std::string text;
+  for (const Bookmark& each : ancestors) text += (text.empty() ? "" : " ") + each.text();
+  return text;
+}
+
+std::vector<Bookmark> parse_ancestors(std::string_view text) {
+  std::vector<Bookmark> ancestors;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(' '), text.size());
+    if (auto bookmark = Bookmark::parse(text.substr(0, end))) ancestors.push_back(*bookmark);
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return ancestors;
+}
+
 Catalog::Row read_row(const sqlite::Statement& row) {
   Catalog::Row result;
   result.id = static_cast<std::uint64_t>(row.column_int(0));
@@ -115,6 +133,7 @@ Catalog::Row read_row(const sqlite::Statement& row) {
   result.limits.reads_blocked = row.column_int(13) != 0;
   result.limits.block_reason = row.column_text(14);
   result.begins_filled = row.column_int(15) != 0;
+  result.ancestors = parse_ancestors(row.column_text(16));
   return result;
 }
 
@@ -170,7 +189,7 @@ Result<std::vector<Catalog::Row>> Catalog::rows() {
     auto read = execute(session,
                         "SELECT id, name, lineage, epoch, page_size, auto_vacuum, encoding, "
                         "foreign_keys, created_at_ms, size_bytes_max, statement_ms_max, rows_max,"
-                        " writes_blocked, reads_blocked, block_reason, begins_filled"
+                        " writes_blocked, reads_blocked, block_reason, begins_filled, ancestors"
                         " FROM databases ORDER BY id",
                         {}, [&](const auto& row) { rows.push_back(read_row(row)); });
     if (!read) return fail(std::move(read).error());
@@ -180,28 +199,32 @@ Result<std::vector<Catalog::Row>> Catalog::rows() {
 }
 
 Result<Catalog::Row> Catalog::add(const DatabaseName& name, const CreateOptions& options,
-                                  const std::optional<Bookmark>& at, bool begins_filled) {
+                                  const Beginning& beginning) {
   Row added;
   added.name = name.text();
-  added.lineage = at ? at->lineage : Lineage::random();
+  added.lineage = beginning.at ? beginning.at->lineage : Lineage::random();
+  added.begins_filled = beginning.filled;
+  added.ancestors = beginning.ancestors;
   added.options = options;
   added.created_at_ms = unix_time_ms();
   auto result = run([&](Session& session) -> Result<> {
     std::int64_t epoch = 0;
     OFFPRINT_TRY(execute(session, "SELECT epoch + 1 FROM dropped WHERE name = ?", {name.text()},
                          [&](const auto& row) { epoch = row.column_int(0); }));
-    if (at) epoch = at->epoch.value;
+    if (beginning.at) epoch = beginning.at->epoch.value;
     added.epoch = Epoch{static_cast<std::uint32_t>(epoch)};
     Bytes lineage(added.lineage.bytes.begin(), added.lineage.bytes.end());
-    OFFPRINT_TRY_ASSIGN(StatementResult inserted,
-                        execute(session,
-                                "INSERT INTO databases(name, lineage, epoch, page_size, "
-                                "auto_vacuum, encoding, foreign_keys,"
-                                " created_at_ms, begins_filled) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                                {name.text(), lineage, epoch, std::int64_t{options.page_size},
-                                 std::int64_t{options.auto_vacuum}, options.encoding,
-                                 std::int64_t{options.foreign_keys}, added.created_at_ms,
-                                 std::int64_t{begins_filled}}));
+    OFFPRINT_TRY_ASSIGN(
+        StatementResult inserted,
+        execute(session,
+                "INSERT INTO databases(name, lineage, epoch, page_size, "
+                "auto_vacuum, encoding, foreign_keys,"
+                " created_at_ms, begins_filled, ancestors) "
+                "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                {name.text(), lineage, epoch, std::int64_t{options.page_size},
+                 std::int64_t{options.auto_vacuum}, options.encoding,
+                 std::int64_t{options.foreign_keys}, added.created_at_ms,
+                 std::int64_t{beginning.filled}, ancestors_text(beginning.ancestors)}));
     added.id = static_cast<std::uint64_t>(inserted.last_insert_rowid);
     return {};
   });

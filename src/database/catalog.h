@@ -26,7 +26,14 @@ class Catalog {
     CreateOptions options;
     std::int64_t created_at_ms = 0;
     DatabaseLimits limits;
-    bool begins_filled = false;  // without a transaction it was cut short, and never there
+    bool begins_filled = false;       // without a transaction it was cut short, and never there
+    std::vector<Bookmark> ancestors;  // of a fork: see DatabaseInfo
+  };
+  // How a database begins.
+  struct Beginning {
+    std::optional<Bookmark> at = {};  // of a copy: its lineage and epoch
+    bool filled = false;              // see Row
+    std::vector<Bookmark> ancestors = {};
   };
 
   explicit Catalog(std::shared_ptr<HostedDatabase> database) : database_(std::move(database)) {}
@@ -34,10 +41,9 @@ class Catalog {
   // Makes the tables of a new catalog; kInvalid when it was written by a newer program.
   Result<> set_up();
   Result<std::vector<Row>> rows();
-  // Adds a database under a new id; a copy takes lineage and epoch from `at`. kConflict: the name
-  // is taken.
+  // Adds a database under a new id. kConflict: the name is taken.
   Result<Row> add(const DatabaseName& name, const CreateOptions& options,
-                  const std::optional<Bookmark>& at, bool begins_filled);
+                  const Beginning& beginning);
   // What it began with was nothing.
   Result<> set_unfilled(std::uint64_t id);
   Result<> set_limits(std::uint64_t id, const DatabaseLimits& limits);

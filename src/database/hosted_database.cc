@@ -50,6 +50,7 @@ DatabaseInfo HostedDatabase::info() {
   info.stopped = stopped_;
   info.options = identity_.options;
   info.limits = limits_;
+  info.ancestors = identity_.ancestors;
   return info;
 }
 
@@ -184,8 +185,9 @@ void HostedDatabase::submit(std::unique_ptr<Request> request) {
     return answer_not_primary(*request);
   if (request->at_least) {
     std::unique_lock lock(mutex_);
-    bool same_history = request->at_least->lineage == state_.position.lineage;
-    bool reached = request->at_least->txid <= visible_.txid;
+    bool is_shared = this->is_shared(*request->at_least);
+    bool same_history = is_shared || request->at_least->lineage == state_.position.lineage;
+    bool reached = is_shared || request->at_least->txid <= visible_.txid;
     lock.unlock();
     if (!same_history) {
       if (identity_.is_copy) return answer_not_primary(*request);  // it may know another history

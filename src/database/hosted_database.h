@@ -53,7 +53,8 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
     CreateOptions options;
     std::int64_t created_at_ms = 0;
     std::string path;
-    bool is_copy = false;  // of another node's database
+    bool is_copy = false;                  // of another node's database
+    std::vector<Bookmark> ancestors = {};  // see DatabaseInfo
   };
   HostedDatabase(Environment& environment, Identity identity, Replayed replayed);
   ~HostedDatabase();
@@ -70,7 +71,10 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   Result<Checksum> checksum_at(const Bookmark& bookmark);
   Result<std::vector<LogEntry>> log_after(const Bookmark& after, std::size_t limit);
   std::unique_ptr<Subscription> subscribe(std::function<void()> changed);
+  Result<Bookmark> bookmark_at(std::int64_t time_ms);
   Result<std::unique_ptr<Snapshot>> snapshot();
+  Result<std::unique_ptr<Snapshot>> snapshot_at(const Bookmark& at);
+  Result<Bookmark> rewrite(Snapshot& to);
   Result<std::shared_ptr<SqlSnapshot>> sql_snapshot();
   Result<Bookmark> import_file(const std::string& path);
 
@@ -147,6 +151,14 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   void on_decided(const DatabaseState& state, const sqlite::WalPoint& point, const LogEntry& entry);
   void became_visible();
   Result<Bookmark> import_at_turn(const std::string& path);
+
+  // --- history
+  bool is_shared(const Bookmark& bookmark) const;
+  Result<Bookmark> rewrite_at_turn(Snapshot& to);
+  Result<TransactionRecorder::Decision> draft_rewrite(Snapshot& to, const DatabaseState& state);
+  Result<TransactionRecorder::Decision> append_decided(journal::Draft draft,
+                                                       const DatabaseState& before,
+                                                       const DatabaseState& next);
 
   // --- a copy
   Result<> apply_at_turn(std::vector<IncomingTransaction>& transactions);

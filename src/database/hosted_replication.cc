@@ -156,12 +156,17 @@ Result<Decision> HostedDatabase::take_into_journal(IncomingTransaction& transact
   } else {
     draft.payload = std::move(transaction.ltx);
   }
+  return append_decided(std::move(draft), state, next);
+}
+
+Result<Decision> HostedDatabase::append_decided(journal::Draft draft, const DatabaseState& before,
+                                                const DatabaseState& next) {
   auto location =
       place(*environment_.journal, std::move(draft), environment_.options.journal.segment_size / 4);
   if (!location && location.error().code() == Code::kIo) environment_.fatal(location.error());
   if (!location) return fail(location.error());
   return Decision{next, LogEntry{next.position.txid, next.position.epoch, next.position.checksum,
-                                 state.position.checksum, next.timestamp_ms, *location}};
+                                 before.position.checksum, next.timestamp_ms, *location}};
 }
 
 Result<> HostedDatabase::apply_to_file(std::vector<Decision> decisions) {

@@ -181,23 +181,28 @@ Result<DatabaseState> TransactionRecorder::encode(sqlite::CapturedTransaction& t
   ltx::Encoder encoder(sink);
   OFFPRINT_TRY(encoder.begin(header));
 
+  // What was there before a foreign change is not known.
+  std::optional<UndoWriter> undo;
+  if (!first && !is_foreign) undo.emplace(state_.page_count, options_.payload_bytes_max / 4);
+  auto take_old = [&](PageNo page, ByteView fresh) -> Result<> {
+    OFFPRINT_TRY_ASSIGN(ByteView image, old_image(page));
+    checksum = ltx::toggle(checksum, old_checksum(page, image));
+    if (undo) undo->add(page, image, fresh);
+    return {};
+  };
   PageWalk walk(transaction, old_pages_, first);
   OFFPRINT_TRY(walk.run([&](PageNo page, ByteView image) -> Result<> {
     if (page == 1) std::copy_n(image.begin(), next.header.size(), next.header.begin());
     Checksum fresh = ltx::page_checksum(page, image);
-    if (page <= state_.page_count && !is_foreign) {
-      OFFPRINT_TRY_ASSIGN(Checksum old, old_checksum(page));
-      checksum = ltx::toggle(checksum, old);
-    }
+    if (page <= state_.page_count && !is_foreign) OFFPRINT_TRY(take_old(page, image));
     checksum = ltx::toggle(checksum, fresh);
     fresh_.emplace_back(page, fresh);
     return encoder.page(page, image);
   }));
   for (PageNo page = next.page_count + 1; page <= state_.page_count && !is_foreign; ++page) {
-    if (page == ltx::lock_page(next.page_size)) continue;
-    OFFPRINT_TRY_ASSIGN(Checksum old, old_checksum(page));
-    checksum = ltx::toggle(checksum, old);
+    if (page != ltx::lock_page(next.page_size)) OFFPRINT_TRY(take_old(page, {}));
   }
+  undo_ = undo ? undo->finish() : std::nullopt;
   if (is_foreign) {
     known_.clear();  // what the other program replaced is not known: the whole file is read
     OFFPRINT_TRY_ASSIGN(checksum, scan_checksum(old_pages_, next));
@@ -212,6 +217,7 @@ Result<> TransactionRecorder::append(const DatabaseState& next, journal::Draft d
   draft.kind = journal::Kind::kTransaction;
   draft.database_id = options_.database_id;
   draft.metadata.push_back({journal::MetadataType::kDatabaseState, next.encode()});
+  if (undo_) draft.metadata.push_back({journal::MetadataType::kUndo, *std::exchange(undo_, {})});
   auto placed = place(journal_, std::move(draft), options_.payload_bytes_max);
   if (!placed && placed.error().code() == Code::kIo) journal_error_ = placed.error();
   OFFPRINT_TRY_ASSIGN(journal::Location location, std::move(placed));
@@ -259,13 +265,18 @@ Result<> TransactionRecorder::take_expected(const sqlite::WalPoint& point) {
   return {};
 }
 
-Result<Checksum> TransactionRecorder::old_checksum(PageNo page) {
-  if (auto found = known_.find(page); found != known_.end()) return found->second;
+// As its last transaction carried it; valid until the next call.
+Result<ByteView> TransactionRecorder::old_image(PageNo page) {
   OFFPRINT_TRY_ASSIGN(ByteView image, old_pages_.page(page));
-  if (page != 1) return ltx::page_checksum(page, image);
-  Bytes as_sent(image.begin(), image.end());
-  std::copy(state_.header.begin(), state_.header.end(), as_sent.begin());
-  return ltx::page_checksum(1, as_sent);
+  if (page != 1) return image;
+  page_one_.assign(image.begin(), image.end());
+  std::copy(state_.header.begin(), state_.header.end(), page_one_.begin());
+  return ByteView(page_one_);
+}
+
+Checksum TransactionRecorder::old_checksum(PageNo page, ByteView image) const {
+  auto found = known_.find(page);
+  return found != known_.end() ? found->second : ltx::page_checksum(page, image);
 }
 
 Result<Checksum> scan_checksum(PageReader& reader, const DatabaseState& state) {

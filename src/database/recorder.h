@@ -8,6 +8,7 @@
 #include "base/result.h"
 #include "database/state.h"
 #include "database/store.h"
+#include "database/undo.h"
 #include "journal/journal.h"
 #include "sqlite/capture.h"
 
@@ -95,7 +96,8 @@ class TransactionRecorder final : public sqlite::CommitGate {
   Result<DatabaseState> encode(sqlite::CapturedTransaction& transaction, ltx::ByteSink& sink,
                                bool is_foreign);
   Result<> append(const DatabaseState& next, journal::Draft draft, const sqlite::WalPoint& point);
-  Result<Checksum> old_checksum(PageNo page);
+  Result<ByteView> old_image(PageNo page);
+  Checksum old_checksum(PageNo page, ByteView image) const;
 
   const Options options_;
   journal::Journal& journal_;
@@ -105,6 +107,8 @@ class TransactionRecorder final : public sqlite::CommitGate {
   // Checksums of pages as their last transaction carried them.
   std::unordered_map<PageNo, Checksum> known_;
   std::vector<std::pair<PageNo, Checksum>> fresh_;
+  std::optional<Bytes> undo_;  // of the transaction that is being recorded
+  Bytes page_one_;
   std::vector<Decision> expected_;
   std::optional<Error> error_;
   std::optional<Error> broken_;

@@ -86,6 +86,7 @@ struct DatabaseInfo {
   std::string stopped;  // why it takes no writes; empty: it does
   CreateOptions options;
   DatabaseLimits limits;
+  std::vector<Bookmark> ancestors;  // of a fork: the last states that it shares, oldest first
 };
 
 // One transaction of a database's recent history.
@@ -234,6 +235,23 @@ class Store {
   virtual std::unique_ptr<Subscription> subscribe_stopped(Named stopped) = 0;
   // Blocks.
   virtual Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) = 0;
+  // Which was the newest transaction at a Unix time. From memory. kBehind: the log has forgotten;
+  // kNotFound: the database was empty or absent.
+  virtual Result<Bookmark> bookmark_at(const DatabaseName& name, std::int64_t time_ms) = 0;
+  // An earlier state, as far as the log leads back (or the newest one). Blocks. kBehind as in
+  // checksum_at().
+  virtual Result<std::unique_ptr<Snapshot>> snapshot_at(const DatabaseName& name,
+                                                        const Bookmark& at) = 0;
+  // Makes the database what `to` shows, as one further transaction of the next epoch: readers,
+  // followers and bookmarks go on, and what was before stays in the history. Equal but for the
+  // counters in page 1's header and the schema cookie, which is raised. Open transactions end; what
+  // is written meanwhile waits. Blocks. kInvalid: not of this page size, or empty.
+  virtual Result<Bookmark> rewrite(const DatabaseName& name, Snapshot& to) = 0;
+  // A new database with the content of `from`, an earlier or the newest state of `name`: a lineage
+  // of its own that goes on from there. Bookmarks of the parent up to there count as reached.
+  // Blocks. kConflict: the name is taken.
+  virtual Result<DatabaseInfo> fork(const DatabaseName& name, const DatabaseName& fork,
+                                    Snapshot& from) = 0;
   // Blocks.
   virtual Result<std::shared_ptr<SqlSnapshot>> sql_snapshot(const DatabaseName& name) = 0;
 

@@ -36,9 +36,12 @@ Result<> remove_orphans(FileSystem& files, const std::string& directory,
   OFFPRINT_TRY_ASSIGN(auto names, files.list(folder));
   for (const std::string& name : names) {
     std::string path = folder + "/" + name.substr(0, name.find(".db") + 3);
-    if (name.size() < 19 || name.substr(16, 3) != ".db" ||
-        std::binary_search(known.begin(), known.end(), path))
+    if (name.size() < 19 || name.substr(16, 3) != ".db") continue;
+    if (name.contains(".db-past-")) {  // it was to have no name
+      OFFPRINT_TRY(files.remove(folder + "/" + name));
       continue;
+    }
+    if (std::binary_search(known.begin(), known.end(), path)) continue;
     log::info("removing {}/{}: its database was dropped", folder, name);
     OFFPRINT_TRY(files.remove(folder + "/" + name));
   }

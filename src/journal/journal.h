@@ -47,6 +47,7 @@ enum class MetadataType : std::uint16_t {
   kFileFingerprint = 7,   // database/'s: the file when it was closed
   kNewHistory = 8,        // u8: the state follows on none before it. 1: the payload is the whole
                           // database; 0: only the pages that differ
+  kUndo = 9,              // database/'s: what the pages held before (docs/format/journal.md)
 };
 struct Metadata {
   MetadataType type;

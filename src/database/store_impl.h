@@ -1,0 +1,146 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <shared_mutex>
+#include <string>
+#include <vector>
+
+#include "database/catalog.h"
+#include "database/database_index.h"
+#include "database/environment.h"
+#include "database/hosted_database.h"
+#include "database/journal_upkeep.h"
+#include "database/replay.h"
+#include "database/store_folder.h"
+#include "database/usage_keeper.h"
+
+namespace offprint::database {
+
+// The store in two parts: store.cc (start and stop, the list of databases), store_work.cc (what is
+// asked of one of them).
+class StoreImpl final : public Store {
+ public:
+  explicit StoreImpl(StoreOptions options)
+      : environment_(std::make_unique<Environment>(std::move(options))) {
+    environment_->upkeep = [this] { upkeep_.run_if_due(); };
+  }
+  ~StoreImpl() override;
+
+  Result<> start();
+
+  Result<DatabaseInfo> create(const DatabaseName& name, const CreateOptions& options) override;
+  Result<> drop(const DatabaseName& name) override;
+  Result<DatabaseInfo> info(const DatabaseName& name) override;
+  Result<DatabaseInfo> info(std::uint64_t id) override;
+  std::vector<DatabaseInfo> list(const std::string& prefix, const std::string& after,
+                                 std::size_t limit, const std::string& contains) override;
+  Result<> set_limits(const DatabaseName& name, const DatabaseLimits& limits) override;
+  Result<> checkpoint(const DatabaseName& name) override;
+
+  void submit(const DatabaseName& name, std::unique_ptr<Request> request) override;
+  void submit(const std::shared_ptr<HeldTransaction>& held,
+              std::unique_ptr<Request> request) override;
+  void release(const std::shared_ptr<HeldTransaction>& held) override;
+  Result<Bookmark> import_file(const DatabaseName& name, const std::string& path,
+                               const CreateOptions& options) override;
+
+  void apply(const DatabaseName& name, std::vector<IncomingTransaction> transactions,
+             std::function<void(Result<>)> done) override;
+  Result<std::unique_ptr<CopyWriter>> begin_copy(const DatabaseName& name,
+                                                 const CopyTarget& target) override;
+
+  Result<Position> position(const DatabaseName& name) override;
+  Result<Checksum> checksum_at(const DatabaseName& name, const Bookmark& bookmark) override;
+  Result<std::vector<LogEntry>> log_after(const DatabaseName& name, const Bookmark& after,
+                                          std::size_t limit) override;
+  Result<std::unique_ptr<ltx::ByteSource>> open_payload(const journal::Location& location) override;
+  Result<std::unique_ptr<Subscription>> subscribe(const DatabaseName& name,
+                                                  std::function<void()> changed) override;
+  std::unique_ptr<Subscription> subscribe_commits(Committed committed) override {
+    return environment_->committed.add(std::move(committed));
+  }
+  void hold_log(std::function<std::optional<journal::Lsn>()> needed_from) override {
+    upkeep_.hold(std::move(needed_from));
+  }
+  std::unique_ptr<Subscription> subscribe_stopped(Named stopped) override {
+    return environment_->stopped.add(std::move(stopped));
+  }
+  std::unique_ptr<Subscription> subscribe_names(Named added) override {
+    return index_.subscribe(std::move(added));
+  }
+  Result<Bookmark> bookmark_at(const DatabaseName& name, std::int64_t time_ms) override;
+  Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) override;
+  Result<std::unique_ptr<Snapshot>> snapshot_at(const DatabaseName& name,
+                                                const Bookmark& at) override;
+  Result<Bookmark> rewrite(const DatabaseName& name, Snapshot& to) override;
+  Result<DatabaseInfo> fork(const DatabaseName& name, const DatabaseName& fork,
+                            Snapshot& from) override;
+  Result<std::shared_ptr<SqlSnapshot>> sql_snapshot(const DatabaseName& name) override;
+  Result<> revoke(const Revocation& revocation) override { return catalog_->revoke(revocation); }
+  Result<std::vector<Revocation>> revocations() override { return catalog_->revocations(); }
+  Result<std::vector<StatementInsight>> insights(const DatabaseName& name, std::int64_t since_ms,
+                                                 std::size_t limit) override;
+  Result<std::vector<SlowStatement>> slow_statements(const DatabaseName& name,
+                                                     std::size_t limit) override;
+  Result<std::vector<UsageRecord>> usage(const UsageQuery& query) override;
+  Result<std::vector<UsageRecord>> usage(const DatabaseName& name) override;
+  void post_blocking(std::function<void()> work) override {
+    environment_->helpers.post(std::move(work));
+  }
+  void post_piece(std::chrono::nanoseconds rest, std::function<void()> work) override {
+    environment_->post_piece(rest, std::move(work));
+  }
+  StoreMetrics metrics() override;
+
+ private:
+  Result<std::shared_ptr<HostedDatabase>> get(const DatabaseName& name);
+  Result<> check_is_primary() const;
+  std::shared_ptr<HostedDatabase> host(const Catalog::Row& row, Replayed replayed);
+  Result<> load_catalog(Replay& replay);
+  std::string file_of(std::uint64_t id) const {
+    return database_file(environment_->options.directory, id);
+  }
+  Result<> sweep_orphans();
+  Result<std::shared_ptr<HostedDatabase>> add(const DatabaseName& name,
+                                              const CreateOptions& options,
+                                              const Catalog::Beginning& beginning);
+  bool was_cut_short(const Catalog::Row& row, HostedDatabase& database) const;
+  // A database that is found by its name once `fill` has filled it; else it is dropped again.
+  Result<> add_filled(const DatabaseName& name, const CreateOptions& options,
+                      const Catalog::Beginning& beginning,
+                      const std::function<Result<>(HostedDatabase&)>& fill);
+  Result<> finish_copy(const DatabaseName& name, const NewHistory& history);
+  Result<> give_up(const std::shared_ptr<HostedDatabase>& database);
+  void finish_drops();
+  std::vector<std::shared_ptr<HostedDatabase>> all();
+  JournalUpkeep::Holders holders_of_records(journal::Lsn at_least);
+  std::optional<std::uint64_t> size_of(const std::string& name, std::uint64_t id);
+
+  std::unique_ptr<Environment> environment_;
+  JournalUpkeep upkeep_{*environment_,
+                        [this](journal::Lsn at_least) { return holders_of_records(at_least); }};
+  UsageKeeper usage_keeper_{*environment_, [this](const std::string& name, std::uint64_t id) {
+                              return size_of(name, id);
+                            }};
+  std::shared_ptr<HostedDatabase> catalog_database_;
+  std::unique_ptr<Catalog> catalog_;
+  DatabaseIndex index_;
+  std::shared_mutex mutex_;
+  std::set<std::shared_ptr<HostedDatabase>> importing_;  // not found by name yet; by mutex_
+  // Databases that nobody finds any more, but that the catalog still has. Without its DROP record
+  // in the journal such a database would be there again after a restart, and empty.
+  struct Dropping {
+    HostedDatabase::Identity identity;
+    Epoch epoch;
+    std::shared_ptr<HostedDatabase> database;  // until the record is durable
+    journal::Lsn recorded;                     // not before that
+  };
+  std::map<std::uint64_t, Dropping> dropping_;  // by id; guarded by mutex_
+  std::mutex finish_drops_mutex_;
+  journal::Lsn journal_begin_;  // of this process's part of the journal; constant after open
+};
+
+}  // namespace offprint::database

@@ -1,0 +1,234 @@
+// What is asked of one database: requests, copies, imports, history.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "database/copy_writer.h"
+#include "database/store_impl.h"
+
+namespace offprint::database {
+
+// ---------------------------------------------------------------------------------------------------------
+// requests
+
+void StoreImpl::submit(const DatabaseName& name, std::unique_ptr<Request> request) {
+  auto database = index_.find(name.text());
+  if (database) return database->submit(std::move(request));
+  Outcome outcome;
+  outcome.state = Outcome::State::kRejected;
+  outcome.error = Error(Code::kNotFound, fmt::format("no database '{}'", name.text()));
+  request->done(std::move(outcome));
+}
+
+void StoreImpl::submit(const std::shared_ptr<HeldTransaction>& held,
+                       std::unique_ptr<Request> request) {
+  held->database->submit_held(held, std::move(request));
+}
+
+void StoreImpl::release(const std::shared_ptr<HeldTransaction>& held) {
+  held->database->release(held);
+}
+
+Result<Bookmark> StoreImpl::import_file(const DatabaseName& name, const std::string& path,
+                                        const CreateOptions& options) {
+  OFFPRINT_TRY(check_is_primary());
+  if (auto existing = index_.find(name.text())) return existing->import_file(path);
+  Bookmark imported;
+  OFFPRINT_TRY(
+      add_filled(name, options, {.filled = true}, [&](HostedDatabase& database) -> Result<> {
+        OFFPRINT_TRY_ASSIGN(imported, database.import_file(path));
+        return {};
+      }));
+  return imported;
+}
+
+Result<> StoreImpl::add_filled(const DatabaseName& name, const CreateOptions& options,
+                               const Catalog::Beginning& beginning,
+                               const std::function<Result<>(HostedDatabase&)>& fill) {
+  OFFPRINT_TRY_ASSIGN(auto database, add(name, options, beginning));
+  {
+    std::unique_lock lock(mutex_);
+    importing_.insert(database);
+  }
+  Result<> filled = fill(*database);
+  if (filled && database->position().txid.value == 0)
+    filled = catalog_->set_unfilled(database->identity().id);
+  if (filled) index_.add(database);
+  {
+    std::unique_lock lock(mutex_);
+    importing_.erase(database);
+    if (!filled) dropping_[database->identity().id] = {database->identity(), {}, database, {}};
+  }
+  if (!filled) (void)give_up(database);
+  return filled;
+}
+
+// ------------------------------------------------------------------------------------------------
+// copies
+
+void StoreImpl::apply(const DatabaseName& name, std::vector<IncomingTransaction> transactions,
+                      std::function<void(Result<>)> done) {
+  auto database = get(name);
+  if (!database) return done(fail(database.error()));
+  (*database)->apply(std::move(transactions), std::move(done));
+}
+
+Result<std::unique_ptr<CopyWriter>> StoreImpl::begin_copy(const DatabaseName& name,
+                                                          const CopyTarget& target) {
+  return make_copy_writer(*environment_->journal, target, [this, name](const NewHistory& history) {
+    return finish_copy(name, history);
+  });
+}
+
+Result<> StoreImpl::finish_copy(const DatabaseName& name, const NewHistory& history) {
+  bool unwritten = history.target.page_count == 0;
+  auto existing = index_.find(name.text());
+  if (existing && unwritten && existing->position().txid.value != 0) {
+    OFFPRINT_TRY(drop(name));  // at the primary there is a new one of this name
+    existing.reset();
+  }
+  auto fill = [&](HostedDatabase& database) -> Result<> {
+    if (!unwritten) return database.begin_new_history(history);
+    database.move_unwritten(history.target.position);
+    return {};
+  };
+  if (existing) return fill(*existing);
+  return add_filled(name, {}, {.at = history.target.position.bookmark(), .filled = true}, fill);
+}
+
+// ----------------------------------------------------------------------------------------------------------
+// history
+
+Result<Position> StoreImpl::position(const DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->position();
+}
+
+Result<Checksum> StoreImpl::checksum_at(const DatabaseName& name, const Bookmark& bookmark) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->checksum_at(bookmark);
+}
+
+Result<std::vector<LogEntry>> StoreImpl::log_after(const DatabaseName& name, const Bookmark& after,
+                                                   std::size_t limit) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->log_after(after, limit);
+}
+
+Result<std::unique_ptr<ltx::ByteSource>> StoreImpl::open_payload(
+    const journal::Location& location) {
+  return environment_->journal->open_payload(location);
+}
+
+Result<std::unique_ptr<Subscription>> StoreImpl::subscribe(const DatabaseName& name,
+                                                           std::function<void()> changed) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->subscribe(std::move(changed));
+}
+
+Result<Bookmark> StoreImpl::bookmark_at(const DatabaseName& name, std::int64_t time_ms) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->bookmark_at(time_ms);
+}
+
+Result<std::unique_ptr<Snapshot>> StoreImpl::snapshot_at(const DatabaseName& name,
+                                                         const Bookmark& at) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->snapshot_at(at);
+}
+
+Result<Bookmark> StoreImpl::rewrite(const DatabaseName& name, Snapshot& to) {
+  OFFPRINT_TRY(check_is_primary());
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->rewrite(to);
+}
+
+Result<DatabaseInfo> StoreImpl::fork(const DatabaseName& name, const DatabaseName& fork,
+                                     Snapshot& from) {
+  OFFPRINT_TRY(check_is_primary());
+  OFFPRINT_TRY_ASSIGN(auto parent, get(name));
+  if (index_.find(fork.text()))
+    return fail(Code::kConflict, fmt::format("database '{}' exists already", fork.text()));
+  CreateOptions options = parent->identity().options;
+  options.page_size = from.page_size();
+  Catalog::Beginning beginning;
+  beginning.filled = true;
+  beginning.ancestors = parent->identity().ancestors;
+  std::erase_if(beginning.ancestors,
+                [&](const Bookmark& each) { return each.txid > from.position().txid; });
+  beginning.ancestors.push_back(from.position().bookmark());
+  OFFPRINT_TRY(add_filled(fork, options, beginning, [&](HostedDatabase& database) -> Result<> {
+    CopyTarget target;
+    target.position = database.position();  // its own lineage, the parent's numbers
+    target.position.txid = from.position().txid;
+    target.position.checksum = from.position().checksum;
+    target.page_size = from.page_size();
+    target.page_count = from.page_count();
+    OFFPRINT_TRY_ASSIGN(auto writer, make_copy_writer(*environment_->journal, target,
+                                                      [&](const NewHistory& history) {
+                                                        return database.begin_new_history(history);
+                                                      }));
+    for (PageNo page = 1; page <= from.page_count(); ++page) {
+      OFFPRINT_TRY_ASSIGN(ByteView image, from.page(page));
+      OFFPRINT_TRY(writer->page(page, image));
+    }
+    return writer->finish();
+  }));
+  return info(fork);
+}
+
+Result<std::unique_ptr<Snapshot>> StoreImpl::snapshot(const DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->snapshot();
+}
+
+Result<std::shared_ptr<SqlSnapshot>> StoreImpl::sql_snapshot(const DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->sql_snapshot();
+}
+
+Result<std::vector<StatementInsight>> StoreImpl::insights(const DatabaseName& name,
+                                                          std::int64_t since_ms,
+                                                          std::size_t limit) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  auto known = environment_->insights.find(database->identity().id);
+  if (!known) return std::vector<StatementInsight>();
+  return known->read(since_ms, limit);
+}
+
+Result<std::vector<SlowStatement>> StoreImpl::slow_statements(const DatabaseName& name,
+                                                              std::size_t limit) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  auto known = environment_->insights.find(database->identity().id);
+  if (!known) return std::vector<SlowStatement>();
+  return known->slow(limit);
+}
+
+std::optional<std::uint64_t> StoreImpl::size_of(const std::string& name, std::uint64_t id) {
+  auto database = index_.find(id);
+  if (!database || database->identity().name != name) return std::nullopt;
+  DatabaseInfo info = database->info();
+  return std::uint64_t{info.page_size} * info.page_count;
+}
+
+Result<std::vector<UsageRecord>> StoreImpl::usage(const UsageQuery& query) {
+  OFFPRINT_TRY(usage_keeper_.flush());
+  OFFPRINT_TRY_ASSIGN(auto records, catalog_->usage(query));
+  for (UsageRecord& each : records) each.dropped = !size_of(each.name, each.database_id);
+  return records;
+}
+
+Result<std::vector<UsageRecord>> StoreImpl::usage(const DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY(usage_keeper_.flush());
+  return catalog_->usage_of(database->identity().id, name.text(), usage_keeper_.months_kept());
+}
+
+StoreMetrics StoreImpl::metrics() {
+  StoreMetrics metrics = environment_->metrics();
+  metrics.journal_bytes = environment_->journal->end_lsn().value - journal_begin_.value;
+  metrics.databases = index_.size();
+  return metrics;
+}
+
+}  // namespace offprint::database
