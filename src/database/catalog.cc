@@ -42,7 +42,11 @@ constexpr const char* kSteps[] = {
     // 4: databases that begin with content: one without any was cut short
     "ALTER TABLE databases ADD COLUMN begins_filled INTEGER NOT NULL DEFAULT 0",
     // 5: what a fork shares with other lineages: the last state of each, as a bookmark
-    "ALTER TABLE databases ADD COLUMN ancestors TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE databases ADD COLUMN ancestors TEXT NOT NULL DEFAULT '';"
+    // and states with names
+    "CREATE TABLE tags(database_id INTEGER NOT NULL, tag TEXT NOT NULL, bookmark TEXT NOT NULL,"
+    " created_at_ms INTEGER NOT NULL, size_bytes INTEGER NOT NULL,"
+    " PRIMARY KEY(database_id, tag)) STRICT, WITHOUT ROWID",
 };
 constexpr std::int64_t kFormatVersion = std::size(kSteps);
 
@@ -260,8 +264,59 @@ Result<> Catalog::remove(std::uint64_t id, const std::string& name, Epoch epoch)
   return run([&](Session& session) -> Result<> {
     OFFPRINT_TRY(
         execute(session, "DELETE FROM databases WHERE id = ?", {static_cast<std::int64_t>(id)}));
+    OFFPRINT_TRY(execute(session, "DELETE FROM tags WHERE database_id = ?",
+                         {static_cast<std::int64_t>(id)}));
     OFFPRINT_TRY(execute(session, "INSERT OR REPLACE INTO dropped(name, epoch) VALUES(?, ?)",
                          {name, std::int64_t{epoch.value}}));
+    return {};
+  });
+}
+
+Result<std::vector<TagInfo>> Catalog::tags(std::uint64_t id) {
+  std::vector<TagInfo> tags;
+  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+    tags.clear();
+    auto read = execute(
+        session,
+        "SELECT tag, bookmark, created_at_ms, size_bytes FROM tags"
+        " WHERE database_id = ? ORDER BY tag",
+        {static_cast<std::int64_t>(id)}, [&](const auto& row) {
+          tags.push_back({std::string(row.column_text(0)),
+                          Bookmark::parse(row.column_text(1)).value_or(Bookmark()),
+                          row.column_int(2), static_cast<std::uint64_t>(row.column_int(3))});
+        });
+    if (!read) return fail(std::move(read).error());
+    return {};
+  }));
+  return tags;
+}
+
+Result<std::vector<std::pair<std::uint64_t, std::string>>> Catalog::all_tags() {
+  std::vector<std::pair<std::uint64_t, std::string>> tags;
+  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+    tags.clear();
+    auto read = execute(session, "SELECT database_id, tag FROM tags", {}, [&](const auto& row) {
+      tags.emplace_back(static_cast<std::uint64_t>(row.column_int(0)), row.column_text(1));
+    });
+    if (!read) return fail(std::move(read).error());
+    return {};
+  }));
+  return tags;
+}
+
+Result<> Catalog::add_tag(std::uint64_t id, const TagInfo& tag) {
+  return run([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(execute(session, "INSERT INTO tags VALUES(?, ?, ?, ?, ?)",
+                         {static_cast<std::int64_t>(id), tag.tag, tag.bookmark.text(),
+                          tag.created_at_ms, static_cast<std::int64_t>(tag.size_bytes)}));
+    return {};
+  });
+}
+
+Result<> Catalog::remove_tag(std::uint64_t id, const std::string& tag) {
+  return run([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(execute(session, "DELETE FROM tags WHERE database_id = ? AND tag = ?",
+                         {static_cast<std::int64_t>(id), tag}));
     return {};
   });
 }

@@ -50,6 +50,13 @@ class Catalog {
   // Removes it, remembering `epoch` so that a database of the same name starts above it.
   Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch);
 
+  // By name.
+  Result<std::vector<TagInfo>> tags(std::uint64_t id);
+  // Of databases that are there: number and name.
+  Result<std::vector<std::pair<std::uint64_t, std::string>>> all_tags();
+  Result<> add_tag(std::uint64_t id, const TagInfo& tag);
+  Result<> remove_tag(std::uint64_t id, const std::string& tag);
+
   // Drops entries of tokens that have expired.
   Result<> revoke(const Revocation& revocation);
   Result<std::vector<Revocation>> revocations();

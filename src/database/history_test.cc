@@ -193,10 +193,95 @@ TEST_F(HistoryTest, WhatTheLogDoesNotKnowIsRefused) {
   EXPECT_EQ(code({Epoch{9}, first.txid, first.lineage}), Code::kNotFound);
   EXPECT_EQ(code({first.epoch, TxId{9}, first.lineage}), Code::kBehind);
   EXPECT_EQ(code({first.epoch, first.txid, Lineage::random()}), Code::kBehind);
-  EXPECT_EQ(store_->bookmark_at(name("h"), 0).error().code(), Code::kNotFound);
-  EXPECT_EQ(store_->bookmark_at(name("h"), unix_time_ms()).value(), second);
+  EXPECT_EQ(store_->bookmark_of(name("h"), AtTime{0}).error().code(), Code::kNotFound);
+  EXPECT_EQ(store_->bookmark_of(name("h"), AtTime{unix_time_ms()}).value(), second);
   create("empty");
-  EXPECT_EQ(store_->bookmark_at(name("empty"), unix_time_ms()).error().code(), Code::kNotFound);
+  EXPECT_EQ(store_->bookmark_of(name("empty"), AtTime{unix_time_ms()}).error().code(),
+            Code::kNotFound);
+}
+
+class PastReadTest : public HistoryTest {
+ protected:
+  Answers run_at(const Moment& moment, std::vector<std::string> statements, bool keep = false) {
+    auto request = std::make_unique<TextRequest>(std::move(statements), keep);
+    request->as_of = moment;
+    auto future = request->future();
+    store_->submit(name("h"), std::move(request));
+    return future.get();
+  }
+  std::string query_at(const Moment& moment, const std::string& sql) {
+    Answers answers = run_at(moment, {sql});
+    if (answers.outcome.error) return "error: " + answers.outcome.error->message();
+    if (answers.statements.at(0).code != 0) return "error: " + answers.statements[0].message;
+    return answers.statements[0].rows.empty() ? "" : answers.statements[0].rows[0];
+  }
+};
+
+TEST_F(PastReadTest, SqlSeesTheStateOfThen) {
+  create("h");
+  run("h", {"CREATE TABLE t(a)"});
+  std::vector<Bookmark> then;
+  for (int i = 0; i < 30; ++i)
+    then.push_back(run("h", {fmt::format("INSERT INTO t VALUES ({})", i)}).outcome.bookmark);
+  run("h", {"DROP TABLE t"});
+  for (int i = 0; i < 30; i += 3) {
+    EXPECT_EQ(query_at(then[static_cast<std::size_t>(i)], "SELECT count(*), max(a) FROM t"),
+              fmt::format("{}|{}", i + 1, i));
+  }
+  Answers answers = run_at(then[4], {"BEGIN", "SELECT count(*) FROM t", "COMMIT"});
+  EXPECT_EQ(answers.outcome.bookmark, then[4]);
+  EXPECT_EQ(answers.statements.at(1).rows.at(0), "5");
+  EXPECT_EQ(query_at(AtTime{unix_time_ms()}, "SELECT count(*) FROM sqlite_schema"), "0");
+  EXPECT_EQ(query_at(AtTime{0}, "SELECT 1"), "error: the database had no content at that time");
+  for (const char* sql : {"INSERT INTO t VALUES (1)", "VACUUM", "CREATE TABLE u(a)"}) {
+    Answers refused = run_at(then[4], {sql});
+    ASSERT_TRUE(refused.outcome.error) << sql;
+    EXPECT_NE(refused.outcome.error->message().find("EARLIER_STATE"), std::string::npos) << sql;
+  }
+  ASSERT_TRUE(run_at(then[4], {"BEGIN", "SELECT 1 FROM t"}, true).outcome.error);
+  EXPECT_EQ(query_at(then[4], "SELECT count(*) FROM t"), "5");
+}
+
+TEST_F(PastReadTest, TagsKeepWhatTheLogForgets) {
+  options_.log_age_max_ms = 0;
+  options_.log_bytes_max = 0;
+  options_.journal.segment_size = 256 << 10;
+  open();
+  create("h");
+  run("h", {"CREATE TABLE t(a)", "INSERT INTO t VALUES ('first')"});
+  Bookmark then = store_->position(name("h"))->bookmark();
+  auto add = [&](const std::string& tag) {
+    return store_->add_tag(name("h"), tag, *store_->snapshot(name("h")).value());
+  };
+  auto tagged = add("before-migration");
+  ASSERT_TRUE(tagged) << tagged.error().message();
+  EXPECT_EQ(tagged->bookmark, then);
+  EXPECT_EQ(add("before-migration").error().code(), Code::kConflict);
+  for (const char* bad : {"", "../x", ".x", "a b"})
+    EXPECT_EQ(add(bad).error().code(), Code::kInvalid);
+  run("h", {"UPDATE t SET a = 'second'"});
+  for (int i = 0; i < 40; ++i) {
+    run("h", {"CREATE TABLE IF NOT EXISTS u(b)", "INSERT INTO u VALUES (randomblob(60000))",
+              "DELETE FROM u"});
+  }
+  ASSERT_TRUE(store_->checkpoint(name("h")));
+  open();
+  EXPECT_EQ(query_at(Tag{"before-migration"}, "SELECT a FROM t"), "first");
+  EXPECT_EQ(query_at(Tag{"no"}, "SELECT a FROM t"), "error: no tag 'no'");
+  {
+    auto state = store_->snapshot_at(name("h"), Tag{"before-migration"});
+    ASSERT_TRUE(state) << state.error().message();
+    ASSERT_TRUE(store_->rewrite(name("h"), **state));
+    ASSERT_TRUE(store_->fork(name("h"), name("g"), **state));
+  }
+  EXPECT_EQ(query("h", "SELECT a FROM t"), "first");
+  EXPECT_EQ(query("g", "SELECT a FROM t"), "first");
+  ASSERT_EQ(store_->tags(name("h"))->size(), 1U);
+  ASSERT_TRUE(store_->remove_tag(name("h"), "before-migration"));
+  EXPECT_EQ(store_->remove_tag(name("h"), "before-migration").error().code(), Code::kNotFound);
+  ASSERT_TRUE(add("again"));
+  ASSERT_TRUE(store_->drop(name("h")));
+  EXPECT_TRUE(std::filesystem::is_empty(options_.directory + "/tags"));
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 #include "database/past_snapshot.h"
 
+#include <algorithm>
 #include <unordered_map>
-#include <unordered_set>
 
 #include <fmt/format.h>
 
@@ -44,21 +44,27 @@ class PageFile {
 
 class PastSnapshot final : public Snapshot {
  public:
+  // `newest`, which may be null, has the pages that are not in `differing`.
   PastSnapshot(std::unique_ptr<Snapshot> newest, PageFile differing, const Position& position,
-               std::uint32_t page_count)
+               std::uint32_t page_size, std::uint32_t page_count)
       : newest_(std::move(newest)),
         differing_(std::move(differing)),
         position_(position),
         page_count_(page_count),
-        buffer_(newest_->page_size()) {}
+        buffer_(page_size) {}
   Position position() const override { return position_; }
-  std::uint32_t page_size() const override { return newest_->page_size(); }
+  std::uint32_t page_size() const override { return static_cast<std::uint32_t>(buffer_.size()); }
   std::uint32_t page_count() const override { return page_count_; }
   Result<ByteView> page(PageNo page) override {
     if (page == 0 || page > page_count_)
       return fail(Code::kNotFound, fmt::format("page {} does not exist", page));
-    if (!differing_.has(page)) return newest_->page(page);
-    OFFPRINT_TRY(differing_.read(page, buffer_));
+    if (differing_.has(page)) {
+      OFFPRINT_TRY(differing_.read(page, buffer_));
+    } else if (newest_) {
+      return newest_->page(page);
+    } else {  // the lock page
+      std::ranges::fill(buffer_, 0);
+    }
     return ByteView(buffer_);
   }
 
@@ -183,10 +189,29 @@ Result<std::unique_ptr<Snapshot>> make_past_snapshot(PastSource source, journal:
                                             "checksum than it had",
                                             source.at.txid.value));
   }
+  const std::uint32_t page_size = source.newest->page_size();
   return std::make_unique<PastSnapshot>(
       std::move(source.newest), std::move(differing),
-      Position{source.at.lineage, source.at.epoch, source.at.txid, checksum},
+      Position{source.at.lineage, source.at.epoch, source.at.txid, checksum}, page_size,
       unwinding.page_count());
+}
+
+Result<std::unique_ptr<Snapshot>> make_stored_snapshot(ltx::ByteSource& from, const Bookmark& at,
+                                                       FileSystem& files, const std::string& path) {
+  ltx::Decoder decoder(from);
+  OFFPRINT_TRY_ASSIGN(ltx::Header header, decoder.begin());
+  OFFPRINT_TRY_ASSIGN(PageFile pages, PageFile::create(files, path, header.page_size));
+  for (;;) {
+    OFFPRINT_TRY_ASSIGN(auto page, decoder.next());
+    if (!page) break;
+    OFFPRINT_TRY(pages.add(page->number, page->content));
+  }
+  OFFPRINT_TRY_ASSIGN(ltx::Trailer trailer, decoder.finish());
+  if (!header.is_snapshot() || header.max_txid != at.txid)
+    return fail(Code::kCorrupt, "a stored state is not what it should be");
+  return std::make_unique<PastSnapshot>(nullptr, std::move(pages),
+                                        Position{at.lineage, at.epoch, at.txid, trailer.post_apply},
+                                        header.page_size, header.page_count);
 }
 
 }  // namespace offprint::database

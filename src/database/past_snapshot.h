@@ -22,4 +22,8 @@ struct PastSource {
 // lead back there; kCorrupt.
 Result<std::unique_ptr<Snapshot>> make_past_snapshot(PastSource source, journal::Journal& journal);
 
+// A state that an LTX snapshot holds: it is decoded and proven, into such a file.
+Result<std::unique_ptr<Snapshot>> make_stored_snapshot(ltx::ByteSource& from, const Bookmark& at,
+                                                       FileSystem& files, const std::string& path);
+
 }  // namespace offprint::database

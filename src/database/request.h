@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "base/clock.h"
@@ -18,6 +19,17 @@ namespace offprint::database {
 
 class Session;
 class HeldTransaction;
+
+// A moment of a database's history: a state, the newest one at a Unix time, or a named one.
+struct AtTime {
+  std::int64_t unix_ms = 0;
+  bool operator==(const AtTime&) const = default;
+};
+struct Tag {
+  std::string name;
+  bool operator==(const Tag&) const = default;
+};
+using Moment = std::variant<Bookmark, AtTime, Tag>;
 
 struct NamedValue {
   std::string name;  // with or without its prefix (: @ $)
@@ -114,6 +126,8 @@ class Request {
   std::optional<Bookmark> at_least;
   // What its SQL may do: what goes beyond answers kForbidden. Empty: everything.
   std::shared_ptr<const SqlRights> rights;
+  // It reads an earlier state. No other wish counts then, and what would write is refused.
+  std::optional<Moment> as_of;
   // A copy must not answer: kNotPrimary there.
   bool needs_primary = false;
 };

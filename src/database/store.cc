@@ -57,6 +57,9 @@ Result<> StoreImpl::load_catalog(Replay& replay) {
   catalog_ = std::make_unique<Catalog>(catalog_database_);
   OFFPRINT_TRY(catalog_->set_up());
   OFFPRINT_TRY_ASSIGN(auto rows, catalog_->rows());
+  tags_ = std::make_unique<Tags>(*environment_->options.files, environment_->options.directory,
+                                 *catalog_);
+  OFFPRINT_TRY(tags_->start());
   for (const Catalog::Row& row : rows) {
     auto initial = never_written(row.lineage, row.epoch, row.options.page_size);
     bool dropped = replay.is_dropped(row.id);  // stopped in the middle of a drop
@@ -106,6 +109,7 @@ Result<> StoreImpl::sweep_orphans() {
 
 StoreImpl::~StoreImpl() {
   upkeep_.stop();
+  past_reads_.clear();
   Error reason(Code::kUnavailable, "the server is stopping");
   for (const auto& database : all()) database->shut_down(reason, false);
   usage_keeper_.stop();
@@ -116,6 +120,7 @@ StoreImpl::~StoreImpl() {
     environment_->helpers.drain();
     environment_->writers.drain();
   }
+  past_reads_.clear();
 }
 
 std::vector<std::shared_ptr<HostedDatabase>> StoreImpl::all() {
@@ -231,6 +236,7 @@ void StoreImpl::finish_drops() {
       continue;
     }
     environment_->insights.forget(identity.id);
+    tags_->remove_all(identity.id);
     if (auto removed = remove_database_files(*environment_->options.files, identity.path);
         !removed) {
       log::warn("files of '{}' stay until the next start: {}", identity.name,

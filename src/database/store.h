@@ -89,6 +89,14 @@ struct DatabaseInfo {
   std::vector<Bookmark> ancestors;  // of a fork: the last states that it shares, oldest first
 };
 
+// A state of a database that has a name.
+struct TagInfo {
+  std::string tag;
+  Bookmark bookmark;
+  std::int64_t created_at_ms = 0;
+  std::uint64_t size_bytes = 0;  // that it takes on the disk
+};
+
 // One transaction of a database's recent history.
 struct LogEntry {
   TxId txid;
@@ -124,6 +132,16 @@ class SqlSnapshot {
   virtual Result<> with(const std::function<Result<>(sqlite::Connection&)>& work) = 0;
   // The same for SQL of users, which the policy of docs/sql.md looks at.
   virtual Result<> with_user(const std::function<Result<>(UserConnection&)>& work) = 0;
+};
+
+// States that the log does not lead back to: an archive's. Thread: any. Blocks.
+class OlderStates {
+ public:
+  virtual ~OlderStates() = default;
+  // As Store's own; kNotFound: the archive does not have that moment.
+  virtual Result<Bookmark> bookmark_at(const DatabaseName& name, std::int64_t time_ms) = 0;
+  virtual Result<std::unique_ptr<Snapshot>> snapshot_at(const DatabaseName& name,
+                                                        const Bookmark& at) = 0;
 };
 
 // Ends when destroyed; after that the callback is not running and will not be called.
@@ -235,13 +253,20 @@ class Store {
   virtual std::unique_ptr<Subscription> subscribe_stopped(Named stopped) = 0;
   // Blocks.
   virtual Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) = 0;
-  // Which was the newest transaction at a Unix time. From memory. kBehind: the log has forgotten;
-  // kNotFound: the database was empty or absent.
-  virtual Result<Bookmark> bookmark_at(const DatabaseName& name, std::int64_t time_ms) = 0;
-  // An earlier state, as far as the log leads back (or the newest one). Blocks. kBehind as in
-  // checksum_at().
+  // Which state a moment is. Blocks. kBehind: the log has forgotten it, and nobody else knows;
+  // kNotFound: the database was empty or absent, or has no such tag.
+  virtual Result<Bookmark> bookmark_of(const DatabaseName& name, const Moment& moment) = 0;
+  // An earlier state (or the newest one). Blocks. Errors as above.
   virtual Result<std::unique_ptr<Snapshot>> snapshot_at(const DatabaseName& name,
-                                                        const Bookmark& at) = 0;
+                                                        const Moment& moment) = 0;
+  // Who is asked for what the log does not lead back to; outlives the store, or is taken away.
+  virtual void set_older_states(OlderStates* older) = 0;
+  // Gives a state a name, and keeps it until that is removed. Blocks. kConflict: the name is taken.
+  virtual Result<TagInfo> add_tag(const DatabaseName& name, const std::string& tag,
+                                  Snapshot& state) = 0;
+  virtual Result<> remove_tag(const DatabaseName& name, const std::string& tag) = 0;
+  // By name.
+  virtual Result<std::vector<TagInfo>> tags(const DatabaseName& name) = 0;
   // Makes the database what `to` shows, as one further transaction of the next epoch: readers,
   // followers and bookmarks go on, and what was before stays in the history. Equal but for the
   // counters in page 1's header and the schema cookie, which is raised. Open transactions end; what

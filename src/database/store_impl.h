@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -13,8 +14,10 @@
 #include "database/environment.h"
 #include "database/hosted_database.h"
 #include "database/journal_upkeep.h"
+#include "database/past_reads.h"
 #include "database/replay.h"
 #include "database/store_folder.h"
+#include "database/tags.h"
 #include "database/usage_keeper.h"
 
 namespace offprint::database {
@@ -71,10 +74,15 @@ class StoreImpl final : public Store {
   std::unique_ptr<Subscription> subscribe_names(Named added) override {
     return index_.subscribe(std::move(added));
   }
-  Result<Bookmark> bookmark_at(const DatabaseName& name, std::int64_t time_ms) override;
+  Result<Bookmark> bookmark_of(const DatabaseName& name, const Moment& moment) override;
   Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) override;
   Result<std::unique_ptr<Snapshot>> snapshot_at(const DatabaseName& name,
-                                                const Bookmark& at) override;
+                                                const Moment& moment) override;
+  void set_older_states(OlderStates* older) override { older_states_ = older; }
+  Result<TagInfo> add_tag(const DatabaseName& name, const std::string& tag,
+                          Snapshot& state) override;
+  Result<> remove_tag(const DatabaseName& name, const std::string& tag) override;
+  Result<std::vector<TagInfo>> tags(const DatabaseName& name) override;
   Result<Bookmark> rewrite(const DatabaseName& name, Snapshot& to) override;
   Result<DatabaseInfo> fork(const DatabaseName& name, const DatabaseName& fork,
                             Snapshot& from) override;
@@ -113,6 +121,7 @@ class StoreImpl final : public Store {
                       const Catalog::Beginning& beginning,
                       const std::function<Result<>(HostedDatabase&)>& fill);
   Result<> finish_copy(const DatabaseName& name, const NewHistory& history);
+  void read_past(const DatabaseName& name, std::unique_ptr<Request> request);
   Result<> give_up(const std::shared_ptr<HostedDatabase>& database);
   void finish_drops();
   std::vector<std::shared_ptr<HostedDatabase>> all();
@@ -127,6 +136,9 @@ class StoreImpl final : public Store {
                             }};
   std::shared_ptr<HostedDatabase> catalog_database_;
   std::unique_ptr<Catalog> catalog_;
+  std::unique_ptr<Tags> tags_;
+  std::atomic<OlderStates*> older_states_ = nullptr;
+  PastReads past_reads_{*environment_};
   DatabaseIndex index_;
   std::shared_mutex mutex_;
   std::set<std::shared_ptr<HostedDatabase>> importing_;  // not found by name yet; by mutex_

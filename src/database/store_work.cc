@@ -5,6 +5,7 @@
 
 #include "database/copy_writer.h"
 #include "database/store_impl.h"
+#include "database/user_connection.h"
 
 namespace offprint::database {
 
@@ -12,6 +13,11 @@ namespace offprint::database {
 // requests
 
 void StoreImpl::submit(const DatabaseName& name, std::unique_ptr<Request> request) {
+  if (request->as_of) {
+    auto shared = std::make_shared<std::unique_ptr<Request>>(std::move(request));
+    return environment_->helpers.post(
+        [this, name, shared] { read_past(name, std::move(*shared)); });
+  }
   auto database = index_.find(name.text());
   if (database) return database->submit(std::move(request));
   Outcome outcome;
@@ -126,15 +132,71 @@ Result<std::unique_ptr<Subscription>> StoreImpl::subscribe(const DatabaseName& n
   return database->subscribe(std::move(changed));
 }
 
-Result<Bookmark> StoreImpl::bookmark_at(const DatabaseName& name, std::int64_t time_ms) {
+Result<Bookmark> StoreImpl::bookmark_of(const DatabaseName& name, const Moment& moment) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
-  return database->bookmark_at(time_ms);
+  if (const auto* bookmark = std::get_if<Bookmark>(&moment)) return *bookmark;
+  if (const auto* tag = std::get_if<Tag>(&moment)) {
+    OFFPRINT_TRY_ASSIGN(TagInfo found, tags_->find(database->identity().id, tag->name));
+    return found.bookmark;
+  }
+  const std::int64_t time_ms = std::get<AtTime>(moment).unix_ms;
+  auto found = database->bookmark_at(time_ms);
+  OlderStates* older = older_states_;
+  if (found || found.error().code() != Code::kBehind || older == nullptr) return found;
+  return older->bookmark_at(name, time_ms);
 }
 
 Result<std::unique_ptr<Snapshot>> StoreImpl::snapshot_at(const DatabaseName& name,
-                                                         const Bookmark& at) {
+                                                         const Moment& moment) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
-  return database->snapshot_at(at);
+  OFFPRINT_TRY_ASSIGN(Bookmark at, bookmark_of(name, moment));
+  auto state = database->snapshot_at(at);
+  if (state || state.error().code() != Code::kBehind) return state;
+  OFFPRINT_TRY_ASSIGN(auto tags, catalog_->tags(database->identity().id));
+  for (const TagInfo& tag : tags) {
+    if (tag.bookmark == at) return tags_->open(database->identity().id, tag);
+  }
+  OlderStates* older = older_states_;
+  return older == nullptr ? std::move(state) : older->snapshot_at(name, at);
+}
+
+Result<TagInfo> StoreImpl::add_tag(const DatabaseName& name, const std::string& tag,
+                                   Snapshot& state) {
+  OFFPRINT_TRY(check_is_primary());
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return tags_->add(database->identity().id, tag, state);
+}
+
+Result<> StoreImpl::remove_tag(const DatabaseName& name, const std::string& tag) {
+  OFFPRINT_TRY(check_is_primary());
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return tags_->remove(database->identity().id, tag);
+}
+
+Result<std::vector<TagInfo>> StoreImpl::tags(const DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return catalog_->tags(database->identity().id);
+}
+
+void StoreImpl::read_past(const DatabaseName& name, std::unique_ptr<Request> request) {
+  auto found = [&]() -> Result<PastReads::Source> {
+    OFFPRINT_TRY_ASSIGN(auto database, get(name));
+    PastReads::Source source;
+    source.database_id = database->identity().id;
+    OFFPRINT_TRY_ASSIGN(source.at, bookmark_of(name, *request->as_of));
+    source.options = database->identity().options;
+    DatabaseInfo info = database->info();
+    source.limits = info.limits;
+    if (info.limits.reads_blocked)
+      return fail(blocked_error(info.limits.block_reason, "neither read nor written"));
+    source.make = [this, name, at = source.at] { return snapshot_at(name, at); };
+    return source;
+  }();
+  if (found) return past_reads_.run(*found, std::move(request));
+  Outcome outcome;
+  outcome.state = Outcome::State::kRejected;
+  outcome.error = found.error();
+  request->done(std::move(outcome));
 }
 
 Result<Bookmark> StoreImpl::rewrite(const DatabaseName& name, Snapshot& to) {

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/file_system.h"
+#include "database/catalog.h"
+#include "database/store.h"
+
+namespace offprint::database {
+
+// States of databases that have names: kept until they are dropped, each as an LTX snapshot in
+// tags/ of the data folder, listed in the catalog. Thread: any. Blocks.
+class Tags {
+ public:
+  Tags(FileSystem& files, std::string directory, Catalog& catalog)
+      : files_(files), directory_(std::move(directory)), catalog_(catalog) {}
+
+  // Removes files that no tag has.
+  Result<> start();
+  // kConflict: the database has such a tag; kInvalid: not a tag's name.
+  Result<TagInfo> add(std::uint64_t database_id, const std::string& tag, Snapshot& state);
+  // kNotFound.
+  Result<> remove(std::uint64_t database_id, const std::string& tag);
+  // All of a database that was dropped.
+  void remove_all(std::uint64_t database_id);
+  Result<TagInfo> find(std::uint64_t database_id, const std::string& tag);
+  Result<std::unique_ptr<Snapshot>> open(std::uint64_t database_id, const TagInfo& tag);
+
+ private:
+  std::string folder() const { return directory_ + "/tags"; }
+  std::string file_of(std::uint64_t database_id, const std::string& tag) const;
+
+  FileSystem& files_;
+  const std::string directory_;
+  Catalog& catalog_;
+};
+
+}  // namespace offprint::database
