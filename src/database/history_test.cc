@@ -180,6 +180,31 @@ TEST_F(HistoryTest, AForkGoesItsOwnWay) {
   EXPECT_EQ(with(late).error->code(), Code::kConflict);
 }
 
+TEST_F(HistoryTest, TransactionsSayWhatTheyTouched) {
+  create("h");
+  run("h", {"CREATE TABLE a(x, y)"});
+  run("h", {"CREATE TABLE b(k PRIMARY KEY, v) WITHOUT ROWID"});
+  run("h", {"CREATE INDEX a_y ON a(y)"});
+  run("h", {"WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 3000)"
+            " INSERT INTO b SELECT i, hex(randomblob(50)) FROM c"});
+  run("h", {"INSERT INTO a VALUES (1, 2)", "UPDATE b SET v = 'x' WHERE k = 1500"});
+  run("h", {"UPDATE b SET v = 'y' WHERE k IN (1, 3000)"});
+  run("h", {"DELETE FROM b"});
+  std::vector<std::string> told;
+  for (const LogEntry& entry : store_->log_before(name("h"), std::nullopt, 100).value()) {
+    auto details = store_->details(name("h"), entry);
+    ASSERT_TRUE(details) << details.error().message();
+    std::string text = details->schema_changed ? "schema" : "";
+    for (const std::string& table : details->tables) text += " " + table;
+    told.push_back(text);
+  }
+  EXPECT_EQ(told, (std::vector<std::string>{" b", " b", " a b", " b", "schema a", "schema b",
+                                            "schema a"}));
+  auto two = store_->log_before(name("h"), TxId{6}, 2).value();
+  ASSERT_EQ(two.size(), 2U);
+  EXPECT_EQ(two[0].txid.value, 5U);
+}
+
 TEST_F(HistoryTest, WhatTheLogDoesNotKnowIsRefused) {
   create("h");
   Bookmark first = run("h", {"CREATE TABLE t(a)"}).outcome.bookmark;
@@ -191,8 +216,8 @@ TEST_F(HistoryTest, WhatTheLogDoesNotKnowIsRefused) {
   EXPECT_EQ(code(first), std::nullopt);
   EXPECT_EQ(code({first.epoch, TxId{0}, first.lineage}), Code::kNotFound);
   EXPECT_EQ(code({Epoch{9}, first.txid, first.lineage}), Code::kNotFound);
-  EXPECT_EQ(code({first.epoch, TxId{9}, first.lineage}), Code::kBehind);
-  EXPECT_EQ(code({first.epoch, first.txid, Lineage::random()}), Code::kBehind);
+  EXPECT_EQ(code({first.epoch, TxId{9}, first.lineage}), Code::kNotFound);
+  EXPECT_EQ(code({first.epoch, first.txid, Lineage::random()}), Code::kNotFound);
   EXPECT_EQ(store_->bookmark_of(name("h"), AtTime{0}).error().code(), Code::kNotFound);
   EXPECT_EQ(store_->bookmark_of(name("h"), AtTime{unix_time_ms()}).value(), second);
   create("empty");
@@ -266,6 +291,7 @@ TEST_F(PastReadTest, TagsKeepWhatTheLogForgets) {
   }
   ASSERT_TRUE(store_->checkpoint(name("h")));
   open();
+  EXPECT_EQ(store_->log_after(name("h"), then, 1).error().code(), Code::kBehind);
   EXPECT_EQ(query_at(Tag{"before-migration"}, "SELECT a FROM t"), "first");
   EXPECT_EQ(query_at(Tag{"no"}, "SELECT a FROM t"), "error: no tag 'no'");
   {

@@ -75,6 +75,8 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   Result<std::unique_ptr<Snapshot>> snapshot();
   Result<std::unique_ptr<Snapshot>> snapshot_at(const Bookmark& at);
   Result<Bookmark> rewrite(Snapshot& to);
+  std::vector<LogEntry> log_before(std::optional<TxId> before, std::size_t limit);
+  Result<TransactionDetails> details(const LogEntry& entry);
   Result<std::shared_ptr<SqlSnapshot>> sql_snapshot();
   Result<Bookmark> import_file(const std::string& path);
 

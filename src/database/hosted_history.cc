@@ -8,6 +8,7 @@
 #include "base/random.h"
 #include "database/hosted_database.h"
 #include "database/past_snapshot.h"
+#include "database/touched_tables.h"
 #include "database/undo.h"
 #include "ltx/checksum.h"
 
@@ -160,6 +161,57 @@ Result<std::unique_ptr<Snapshot>> HostedDatabase::snapshot_at(const Bookmark& at
   PastSource source{std::move(newest), undone, at, *environment_.options.files,
                     fmt::format("{}-past-{}", identity_.path, to_hex(random))};
   return make_past_snapshot(std::move(source), *environment_.journal);
+}
+
+std::vector<LogEntry> HostedDatabase::log_before(std::optional<TxId> before, std::size_t limit) {
+  std::lock_guard lock(mutex_);
+  std::vector<LogEntry> entries;
+  if (log_.empty()) return entries;
+  const std::uint64_t first = log_.front().txid.value;
+  std::uint64_t end = std::min(visible_.txid.value, log_.back().txid.value) + 1;
+  if (before) end = std::min(end, before->value);
+  for (; end > first && entries.size() < limit; --end) entries.push_back(log_[end - 1 - first]);
+  return entries;
+}
+
+Result<TransactionDetails> HostedDatabase::details(const LogEntry& entry) {
+  TransactionDetails details;
+  std::vector<PageNo> pages;
+  std::uint32_t cookie = 0, cookie_before = 0;
+  {
+    OFFPRINT_TRY_ASSIGN(auto source, environment_.journal->open_payload(entry.location));
+    ltx::Decoder decoder(*source);
+    OFFPRINT_TRY_ASSIGN(ltx::Header header, decoder.begin());
+    details.page_count = header.page_count;
+    for (;;) {
+      OFFPRINT_TRY_ASSIGN(auto page, decoder.next());
+      if (!page) break;
+      pages.push_back(page->number);
+    }
+  }
+  details.pages = static_cast<std::uint32_t>(pages.size());
+  auto cookie_of = [](Snapshot& state) -> Result<std::uint32_t> {
+    OFFPRINT_TRY_ASSIGN(ByteView page, state.page(1));
+    return load_be<std::uint32_t>(page.data() + sqlite::kSchemaCookieOffset);
+  };
+  Bookmark at{entry.epoch, entry.txid, position().lineage};
+  {
+    OFFPRINT_TRY_ASSIGN(auto state, snapshot_at(at));
+    OFFPRINT_TRY_ASSIGN(cookie, cookie_of(*state));
+    OFFPRINT_TRY_ASSIGN(details.tables, touched_tables(*state, pages));
+  }
+  if (entry.txid.value == 1 || pages.empty() || pages.front() != 1) {
+    details.schema_changed = entry.txid.value == 1;
+    return details;
+  }
+  auto earlier = log_before(entry.txid, 1);
+  at = {earlier.empty() ? entry.epoch : earlier.front().epoch, TxId{entry.txid.value - 1},
+        at.lineage};
+  auto before = snapshot_at(at);
+  if (!before) return details;  // the log begins here
+  OFFPRINT_TRY_ASSIGN(cookie_before, cookie_of(**before));
+  details.schema_changed = cookie != cookie_before;
+  return details;
 }
 
 Result<Bookmark> HostedDatabase::rewrite(Snapshot& to) {

@@ -8,10 +8,10 @@
 namespace offprint::database {
 namespace {
 
-constexpr std::array<std::string_view, 21> kRouteWords = {
-    "query",   "v1",           "v2",       "v3",      "stream",   "snapshot", "pages",
-    "changes", "live",         "notify",   "pub",     "dump",     "info",     "export",
-    "sync",    "pull-updates", "insights", "execute", "d1-proxy", "usage",    "slow"};
+constexpr std::array<std::string_view, 22> kRouteWords = {
+    "query",    "v1",      "v2",       "v3",    "stream", "snapshot", "pages", "changes",
+    "live",     "notify",  "pub",      "dump",  "info",   "export",   "sync",  "pull-updates",
+    "insights", "execute", "d1-proxy", "usage", "slow",   "history"};
 
 bool is_segment(std::string_view text) {
   auto is_word = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };

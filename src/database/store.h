@@ -144,6 +144,14 @@ class OlderStates {
                                                         const Bookmark& at) = 0;
 };
 
+// What one transaction did.
+struct TransactionDetails {
+  std::uint32_t pages = 0;
+  std::uint32_t page_count = 0;     // of the database after it
+  bool schema_changed = false;      // as far as the schema cookie tells
+  std::vector<std::string> tables;  // it wrote to these or their indexes, by name
+};
+
 // Ends when destroyed; after that the callback is not running and will not be called.
 class Subscription {
  public:
@@ -230,6 +238,12 @@ class Store {
   // as above.
   virtual Result<std::vector<LogEntry>> log_after(const DatabaseName& name, const Bookmark& after,
                                                   std::size_t limit) = 0;
+  // Up to `limit` transactions of the log, the newest before `before` (nothing: of all) first.
+  virtual Result<std::vector<LogEntry>> log_before(const DatabaseName& name,
+                                                   std::optional<TxId> before,
+                                                   std::size_t limit) = 0;
+  // Blocks: makes the state that it left. kBehind: the log does not lead back there.
+  virtual Result<TransactionDetails> details(const DatabaseName& name, const LogEntry& entry) = 0;
   // Blocks for large ones.
   virtual Result<std::unique_ptr<ltx::ByteSource>> open_payload(
       const journal::Location& location) = 0;
@@ -253,8 +267,8 @@ class Store {
   virtual std::unique_ptr<Subscription> subscribe_stopped(Named stopped) = 0;
   // Blocks.
   virtual Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) = 0;
-  // Which state a moment is. Blocks. kBehind: the log has forgotten it, and nobody else knows;
-  // kNotFound: the database was empty or absent, or has no such tag.
+  // Which state a moment is. Blocks. kNotFound: the database was empty or absent, or has no such
+  // tag, or "HISTORY_UNAVAILABLE": the log has forgotten, and nobody else knows.
   virtual Result<Bookmark> bookmark_of(const DatabaseName& name, const Moment& moment) = 0;
   // An earlier state (or the newest one). Blocks. Errors as above.
   virtual Result<std::unique_ptr<Snapshot>> snapshot_at(const DatabaseName& name,

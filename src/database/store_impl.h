@@ -59,6 +59,9 @@ class StoreImpl final : public Store {
   Result<Checksum> checksum_at(const DatabaseName& name, const Bookmark& bookmark) override;
   Result<std::vector<LogEntry>> log_after(const DatabaseName& name, const Bookmark& after,
                                           std::size_t limit) override;
+  Result<std::vector<LogEntry>> log_before(const DatabaseName& name, std::optional<TxId> before,
+                                           std::size_t limit) override;
+  Result<TransactionDetails> details(const DatabaseName& name, const LogEntry& entry) override;
   Result<std::unique_ptr<ltx::ByteSource>> open_payload(const journal::Location& location) override;
   Result<std::unique_ptr<Subscription>> subscribe(const DatabaseName& name,
                                                   std::function<void()> changed) override;

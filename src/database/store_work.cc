@@ -121,6 +121,17 @@ Result<std::vector<LogEntry>> StoreImpl::log_after(const DatabaseName& name, con
   return database->log_after(after, limit);
 }
 
+Result<std::vector<LogEntry>> StoreImpl::log_before(const DatabaseName& name,
+                                                    std::optional<TxId> before, std::size_t limit) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->log_before(before, limit);
+}
+
+Result<TransactionDetails> StoreImpl::details(const DatabaseName& name, const LogEntry& entry) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return database->details(entry);
+}
+
 Result<std::unique_ptr<ltx::ByteSource>> StoreImpl::open_payload(
     const journal::Location& location) {
   return environment_->journal->open_payload(location);
@@ -130,6 +141,12 @@ Result<std::unique_ptr<Subscription>> StoreImpl::subscribe(const DatabaseName& n
                                                            std::function<void()> changed) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   return database->subscribe(std::move(changed));
+}
+
+// What the log does not lead back to, and nobody else knows.
+static std::unexpected<Error> unavailable(const Error& why) {
+  if (why.code() != Code::kBehind) return fail(why);
+  return fail(Code::kNotFound, "HISTORY_UNAVAILABLE: " + why.message());
 }
 
 Result<Bookmark> StoreImpl::bookmark_of(const DatabaseName& name, const Moment& moment) {
@@ -142,7 +159,8 @@ Result<Bookmark> StoreImpl::bookmark_of(const DatabaseName& name, const Moment& 
   const std::int64_t time_ms = std::get<AtTime>(moment).unix_ms;
   auto found = database->bookmark_at(time_ms);
   OlderStates* older = older_states_;
-  if (found || found.error().code() != Code::kBehind || older == nullptr) return found;
+  if (found) return found;
+  if (found.error().code() != Code::kBehind || older == nullptr) return unavailable(found.error());
   return older->bookmark_at(name, time_ms);
 }
 
@@ -151,13 +169,15 @@ Result<std::unique_ptr<Snapshot>> StoreImpl::snapshot_at(const DatabaseName& nam
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   OFFPRINT_TRY_ASSIGN(Bookmark at, bookmark_of(name, moment));
   auto state = database->snapshot_at(at);
-  if (state || state.error().code() != Code::kBehind) return state;
+  if (state) return state;
+  if (state.error().code() != Code::kBehind) return fail(state.error());
   OFFPRINT_TRY_ASSIGN(auto tags, catalog_->tags(database->identity().id));
   for (const TagInfo& tag : tags) {
     if (tag.bookmark == at) return tags_->open(database->identity().id, tag);
   }
   OlderStates* older = older_states_;
-  return older == nullptr ? std::move(state) : older->snapshot_at(name, at);
+  if (older == nullptr) return unavailable(state.error());
+  return older->snapshot_at(name, at);
 }
 
 Result<TagInfo> StoreImpl::add_tag(const DatabaseName& name, const std::string& tag,

@@ -13,6 +13,7 @@
 #include "ltx/types.h"
 #include "main/commands.h"
 #include "main/database_file.h"
+#include "main/db_command.h"
 #include "main/progress.h"
 #include "main/remote.h"
 #include "main/result_writer.h"
@@ -24,26 +25,11 @@ namespace {
 
 constexpr auto kJobLookEvery = std::chrono::milliseconds(100);
 
-struct DbOptions {
-  RemoteOptions remote;
-  std::string name, file, prefix, month;
-  std::string format, table, query, delimiter, on_conflict = "abort";
-  bool no_header = false, create_table = false;
-  bool json = false, force = false;
-  std::uint32_t page_size = 4096;
-  std::string auto_vacuum = "none", encoding = "UTF-8";
-  bool no_foreign_keys = false;
-};
-
-Result<std::string> api_url(const DbOptions& options, const std::string& name) {
-  OFFPRINT_TRY_ASSIGN(std::string server, parse_url(options.remote.server));
-  return server + "/v1/databases" + (name.empty() ? "" : "/" + name);
-}
-
 Error about(const DbOptions& options, const Error& error) {
   const std::string& name = options.name;
   switch (error.code()) {
     case Code::kNotFound:
+      if (!options.at.empty() || !options.tag.empty()) return error.with_context(name);
       if (!options.table.empty()) return error.with_context(name);  // a table, perhaps
       return Error(error.code(),
                    fmt::format("there is no database '{}' at {}\n`offprint db list` shows what is "
@@ -418,9 +404,15 @@ void add_file_options(CLI::App& sub, DbOptions& options, bool is_import) {
 
 }  // namespace
 
+Result<std::string> api_url(const DbOptions& options, const std::string& name) {
+  OFFPRINT_TRY_ASSIGN(std::string server, parse_url(options.remote.server));
+  return server + "/v1/databases" + (name.empty() ? "" : "/" + name);
+}
+
 void add_db(CLI::App& app, int& exit_code) {
-  CLI::App* command =
-      app.add_subcommand("db", "Databases of a server: create, list, info, drop, import, export.");
+  CLI::App* command = app.add_subcommand("db",
+                                         "Databases of a server: create, list, info, drop, import, "
+                                         "export, history, restore, fork, snapshot.");
   command->require_subcommand(1);
   constexpr Action kActions[] = {
       {"create", "makes an empty database", create},
@@ -429,6 +421,14 @@ void add_db(CLI::App& app, int& exit_code) {
       {"insights", "what its statements cost in the last 24 hours", insights},
       {"usage", "what it, or each database, was used for in a month (UTC)", usage},
       {"drop", "removes a database and its content; its followers end with exit code 5", drop},
+      {"history", "its last transactions, newest first", show_history},
+      {"restore",
+       "makes it what it was at a moment: a further transaction, that can be undone in the same "
+       "way",
+       restore_database},
+      {"fork", "makes a new database out of what it is, or was at a moment", fork_database},
+      {"snapshot", "gives a state a name (a tag), which keeps it; lists and drops tags",
+       snapshot_database},
       {"import",
        "fills a new database with an SQLite file (.db), runs a script (.sql) on a new or existing "
        "one, or puts rows (.csv, .tsv, .jsonl) into a table; all or nothing",
@@ -471,6 +471,7 @@ void add_db(CLI::App& app, int& exit_code) {
       sub->add_flag("--no-foreign-keys", options->no_foreign_keys, "do not enforce foreign keys");
     }
     if (name == "import" || name == "export") add_file_options(*sub, *options, name == "import");
+    add_history_options(*sub, name, *options);
     sub->callback(
         [options, run_action = action.run, &exit_code] { exit_code = run(run_action, *options); });
   }

@@ -23,6 +23,7 @@ namespace offprint {
 struct RemoteOptions {
   std::string server = "http://127.0.0.1:8080";
   std::string token;
+  std::string at;       // a moment: requests ask for the state of then
   std::string ca_file;  // PEM; empty: the system's certificates
 };
 
@@ -64,7 +65,7 @@ struct HttpAnswer {
 class Remote {
  public:
   explicit Remote(const RemoteOptions& options)
-      : token_(options.token), ca_file_(options.ca_file) {}
+      : token_(options.token), at_(options.at), ca_file_(options.ca_file) {}
   // One request that must succeed. kUnavailable: not reachable, or the connection broke; else what
   // the server's status means, with the server's own message.
   Result<HttpAnswer> request(const HttpCall& call);
@@ -74,6 +75,7 @@ class Remote {
   Result<> take(const HttpCall& call, HttpAnswer& answer);
 
   const std::string token_;
+  const std::string at_;
   const std::string ca_file_;
   std::unique_ptr<replica::HttpClient> http_;
 };

@@ -170,6 +170,7 @@ Result<> wait_for_replica(const SqlOptions& options, const std::string& url) {
 int run(SqlOptions& options) {
   if (!options.via.empty()) {
     if (!options.sql.empty()) return report_usage("with --via, FILE says which database it is");
+    if (!options.remote.at.empty()) return report_usage("--at only reads, --via is for writing");
     Result<replica::ReplicaStanding> standing = replica::read_replica_position(options.via);
     if (!standing && standing.error().code() == Code::kNotFound)
       return report(
@@ -207,6 +208,9 @@ void add_sql(CLI::App& app, int& exit_code) {
       "returns when FILE has what they wrote");
   command->add_option("--wait-ms", options->wait_ms, "how long --via waits for FILE")
       ->capture_default_str();
+  command->add_option("--at", options->remote.at,
+                      "reads an earlier state: a bookmark, a time such as 2026-01-02T03:04:05Z, or "
+                      "tag:NAME");
   CLI::Option* csv = command->add_flag("--csv", options->csv, "names and rows as CSV");
   command->add_flag("--json", options->json, "a JSON object for each row, one a line")
       ->excludes(csv);

@@ -117,7 +117,7 @@ void route_database(Service& service, const database::DatabaseInfo& info, HttpRe
   }
   if (action == "time_travel/bookmark") {
     if (!request.is_get()) return responder.respond(method_not_allowed("GET"));
-    return responder.respond(time_travel_bookmark(service, *name, address));
+    return time_travel_bookmark(service, *name, address, std::move(responder));
   }
   if (action == "query" || action == "raw" || action == "export" || action == "import" ||
       action == "time_travel/restore") {
@@ -126,7 +126,7 @@ void route_database(Service& service, const database::DatabaseInfo& info, HttpRe
     if (action == "import")
       return handle_import_action(service, info, request, std::move(responder));
     if (action == "time_travel/restore")
-      return responder.respond(time_travel_restore(service, *name, address));
+      return time_travel_restore(service, *name, address, std::move(responder));
     return handle_query(service, *name, request,
                         action == "raw" ? RunOptions::Rows::kArrays : RunOptions::Rows::kObjects,
                         std::move(responder));

@@ -245,21 +245,30 @@ TEST_F(D1Rest, Exports) {
   }
 }
 
-TEST_F(D1Rest, TimeTravelKnowsTheNewestState) {
+TEST_F(D1Rest, TimeTravelGoesBack) {
   std::string id = make("t");
   sql(id, "CREATE TABLE t(v)");
   std::string now = between(get("/t/time_travel/bookmark"), "\"bookmark\":\"", "\"");
   EXPECT_EQ(now, store->info(*database::DatabaseName::parse("t"))->bookmark.text());
   std::string at = "/t/time_travel/bookmark?timestamp=";
   EXPECT_NE(get(at + format_rfc3339(unix_time_ms() + 1000)).find(now), std::string::npos);
-  EXPECT_NE(get(at + format_rfc3339(unix_time_ms() - 1'000'000), 400).find("HISTORY_UNAVAILABLE"),
+  EXPECT_NE(get(at + format_rfc3339(unix_time_ms() - 1'000'000), 400).find("no content"),
             std::string::npos);
   EXPECT_EQ(code_of(get(at + "yesterday", 400)), "7400");
   std::string restored = ok("POST", "/t/time_travel/restore?bookmark=" + now, "");
   EXPECT_NE(restored.find("\"previous_bookmark\":\"" + now), std::string::npos) << restored;
+  EXPECT_EQ(get("/t/time_travel/bookmark").find(now) != std::string::npos, true);  // unchanged
   sql(id, "INSERT INTO t VALUES (1)");
+  std::string later = between(get("/t/time_travel/bookmark"), "\"bookmark\":\"", "\"");
+  restored = ok("POST", "/t/time_travel/restore?bookmark=" + now, "");
+  EXPECT_NE(restored.find("\"previous_bookmark\":\"" + later), std::string::npos) << restored;
+  EXPECT_NE(sql(id, "SELECT count(*) AS n FROM t").find("\"n\":0"), std::string::npos);
+  ok("POST", "/t/time_travel/restore?bookmark=" + later, "");
+  EXPECT_NE(sql(id, "SELECT count(*) AS n FROM t").find("\"n\":1"), std::string::npos);
+  std::string other = later;
+  other.back() = other.back() == '0' ? '1' : '0';
   EXPECT_NE(
-      ok("POST", "/t/time_travel/restore?bookmark=" + now, "", 400).find("HISTORY_UNAVAILABLE"),
+      ok("POST", "/t/time_travel/restore?bookmark=" + other, "", 400).find("HISTORY_UNAVAILABLE"),
       std::string::npos);
   EXPECT_EQ(code_of(ok("POST", "/t/time_travel/restore?bookmark=x", "", 400)), "7400");
   EXPECT_EQ(code_of(ok("POST", "/t/time_travel/restore", "", 400)), "7400");

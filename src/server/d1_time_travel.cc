@@ -1,78 +1,71 @@
 #include "server/d1_time_travel.h"
 
+#include <optional>
 #include <string>
 
-#include "base/clock.h"
 #include "server/d1_envelope.h"
-#include "server/json_writer.h"
+#include "server/history_api.h"
+#include "server/moment.h"
 
 namespace offprint::server::d1 {
 namespace {
 
-// When the newest transaction was committed; nothing when the log no longer says.
-std::optional<std::int64_t> newest_commit_ms(const Service& service,
-                                             const database::DatabaseInfo& info) {
-  if (info.bookmark.txid == TxId{0}) return info.created_at_ms;
-  Bookmark before = info.bookmark;
-  before.txid = TxId{before.txid.value - 1};
-  auto name = database::DatabaseName::parse(info.name);
-  if (!name) return std::nullopt;
-  auto entries = service.store.log_after(*name, before, 1);
-  if (!entries || entries->empty()) return std::nullopt;
-  return entries->front().timestamp_ms;
+// There a moment that is not known is a bad request.
+Response refused(const Error& error) {
+  if (error.code() == Code::kNotFound) return rest_error(Error(Code::kInvalid, error.message()));
+  return rest_error(error);
 }
 
-std::unexpected<Error> too_old() {
-  return fail(Code::kInvalid,
-              "HISTORY_UNAVAILABLE: only the newest state of a database is kept here; an earlier "
-              "one can be neither named nor restored");
-}
-
-// Where the database stood at a time.
-Result<Bookmark> bookmark_at(const Service& service, const database::DatabaseInfo& info,
-                             std::string_view timestamp) {
-  auto time = parse_rfc3339(timestamp);
-  if (!time) {
-    return fail(Code::kInvalid, "'timestamp' must be a time such as 2026-01-02T03:04:05Z, not '" +
-                                    std::string(timestamp.substr(0, 40)) + "'");
+// What 'timestamp' or 'bookmark' say; nothing without either.
+Result<std::optional<database::Moment>> asked_moment(const Address& address) {
+  if (auto timestamp = address.parameter("timestamp")) {
+    auto moment = parse_moment(*timestamp);
+    if (!moment || !std::holds_alternative<database::AtTime>(*moment)) {
+      return fail(Code::kInvalid, "'timestamp' must be a time such as 2026-01-02T03:04:05Z, not '" +
+                                      std::string(timestamp->substr(0, 40)) + "'");
+    }
+    return std::optional(*moment);
   }
-  auto newest = newest_commit_ms(service, info);
-  if (*time >= unix_time_ms() || (newest && *time >= *newest)) return info.bookmark;
-  return too_old();
+  auto text = address.parameter("bookmark");
+  if (!text) return std::optional<database::Moment>();
+  auto bookmark = Bookmark::parse(*text);
+  if (!bookmark) return fail(Code::kInvalid, "'" + std::string(*text) + "' is no bookmark");
+  return std::optional(database::Moment(*bookmark));
 }
 
 }  // namespace
 
-Response time_travel_bookmark(const Service& service, const database::DatabaseName& name,
-                              const Address& address) {
-  auto info = service.store.info(name);
-  if (!info) return rest_error(info.error());
-  Result<Bookmark> bookmark = info->bookmark;
-  if (auto timestamp = address.parameter("timestamp"))
-    bookmark = bookmark_at(service, *info, *timestamp);
-  if (!bookmark) return rest_error(bookmark.error());
-  return rest_result("{\"bookmark\":\"" + bookmark->text() + "\"}");
+void time_travel_bookmark(Service& service, const database::DatabaseName& name,
+                          const Address& address, Responder responder) {
+  auto asked = asked_moment(address);
+  if (!asked) return responder.respond(rest_error(asked.error()));
+  respond_from_helper(service, std::move(responder), [&service, name, moment = *asked] {
+    auto bookmark = [&]() -> Result<Bookmark> {
+      if (moment) return service.store.bookmark_of(name, *moment);
+      OFFPRINT_TRY_ASSIGN(auto info, service.store.info(name));
+      return info.bookmark;
+    }();
+    if (!bookmark) return refused(bookmark.error());
+    return rest_result("{\"bookmark\":\"" + bookmark->text() + "\"}");
+  });
 }
 
-Response time_travel_restore(const Service& service, const database::DatabaseName& name,
-                             const Address& address) {
-  auto info = service.store.info(name);
-  if (!info) return rest_error(info.error());
-  auto asked = [&]() -> Result<Bookmark> {
-    if (auto timestamp = address.parameter("timestamp"))
-      return bookmark_at(service, *info, *timestamp);
-    auto text = address.parameter("bookmark");
-    if (!text) return fail(Code::kInvalid, "'bookmark' or 'timestamp' is missing");
-    auto bookmark = Bookmark::parse(*text);
-    if (!bookmark) return fail(Code::kInvalid, "'" + std::string(*text) + "' is no bookmark");
-    return *bookmark;
-  }();
-  if (!asked) return rest_error(asked.error());
-  if (*asked != info->bookmark) return rest_error(too_old().error());
-  std::string text = info->bookmark.text();
-  return rest_result(
-      "{\"bookmark\":\"" + text + "\",\"previous_bookmark\":\"" + text +
-      "\",\"message\":\"The database has this state already; nothing was changed.\"}");
+void time_travel_restore(Service& service, const database::DatabaseName& name,
+                         const Address& address, Responder responder) {
+  auto asked = asked_moment(address);
+  if (!asked) return responder.respond(rest_error(asked.error()));
+  if (!*asked) {
+    return responder.respond(
+        rest_error(Error(Code::kInvalid, "'bookmark' or 'timestamp' is missing")));
+  }
+  respond_from_helper(service, std::move(responder), [&service, name, moment = **asked] {
+    auto restored = restore_in_place(service, name, moment);
+    if (!restored) return refused(restored.error());
+    return rest_result("{\"bookmark\":\"" + restored->bookmark.text() +
+                       "\",\"previous_bookmark\":\"" + restored->previous.text() +
+                       "\",\"message\":\"The database is what it was; previous_bookmark undoes "
+                       "this.\"}");
+  });
 }
 
 }  // namespace offprint::server::d1

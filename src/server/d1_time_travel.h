@@ -5,15 +5,14 @@
 #include "server/http_message.h"
 #include "server/service.h"
 
-// What D1's Time Travel asks, as far as a database can be told about its past: its newest state.
-// Thread: any; from memory.
+// What D1's Time Travel asks. docs/protocol/d1.md, "Time Travel". Thread: any.
 namespace offprint::server::d1 {
 
 // GET …/time_travel/bookmark?timestamp=: where the database stood then, now without it.
-Response time_travel_bookmark(const Service& service, const database::DatabaseName& name,
-                              const Address& address);
-// POST …/time_travel/restore?bookmark=|timestamp=: nothing changes when that is the state it has.
-Response time_travel_restore(const Service& service, const database::DatabaseName& name,
-                             const Address& address);
+void time_travel_bookmark(Service& service, const database::DatabaseName& name,
+                          const Address& address, Responder responder);
+// POST …/time_travel/restore?bookmark=|timestamp=: the database becomes what it was.
+void time_travel_restore(Service& service, const database::DatabaseName& name,
+                         const Address& address, Responder responder);
 
 }  // namespace offprint::server::d1

@@ -62,28 +62,6 @@ Result<> create_with_schema(Service& service, const database::DatabaseName& name
   return {};
 }
 
-Result<> create_copy(Service& service, const database::DatabaseName& name,
-                     const std::string& source_text) {
-  OFFPRINT_TRY_ASSIGN(auto source, database::DatabaseName::parse(source_text));
-  OFFPRINT_TRY_ASSIGN(auto info, service.store.info(source));
-  OFFPRINT_TRY_ASSIGN(auto file, SpoolFile::create(service));
-  {
-    OFFPRINT_TRY_ASSIGN(auto snapshot, service.store.snapshot(source));
-    if (snapshot->page_count() == 0) {
-      OFFPRINT_TRY(service.store.create(name, info.options));
-      return {};
-    }
-    for (PageNo page = 1; page <= snapshot->page_count(); ++page) {
-      OFFPRINT_TRY_ASSIGN(ByteView image, snapshot->page(page));
-      OFFPRINT_TRY(file->write(as_text(image)));
-    }
-  }
-  OFFPRINT_TRY(file->flush());
-  file->close();
-  OFFPRINT_TRY(service.store.import_file(name, file->path(), info.options));
-  return {};
-}
-
 }  // namespace
 
 Result<> create_from_template(Service& service, const database::DatabaseName& name,
@@ -91,8 +69,23 @@ Result<> create_from_template(Service& service, const database::DatabaseName& na
                               const DatabaseTemplate& content) {
   if (service.store.info(name))
     return fail(Code::kConflict, fmt::format("database '{}' exists already", name.text()));
-  if (!content.copy_of.empty()) return create_copy(service, name, content.copy_of);
-  return create_with_schema(service, name, options, content.schema);
+  if (content.copy_of.empty()) return create_with_schema(service, name, options, content.schema);
+  OFFPRINT_TRY_ASSIGN(auto source, database::DatabaseName::parse(content.copy_of));
+  return fork_database(service, source, name, content.at);
+}
+
+Result<> fork_database(Service& service, const database::DatabaseName& from,
+                       const database::DatabaseName& to,
+                       const std::optional<database::Moment>& at) {
+  if (service.store.info(to))
+    return fail(Code::kConflict, fmt::format("database '{}' exists already", to.text()));
+  OFFPRINT_TRY_ASSIGN(auto state,
+                      at ? service.store.snapshot_at(from, *at) : service.store.snapshot(from));
+  OFFPRINT_TRY_ASSIGN(auto parent, service.store.info(from));
+  auto made = state->page_count() == 0 ? service.store.create(to, parent.options)
+                                       : service.store.fork(from, to, *state);
+  if (!made) return fail(std::move(made).error());
+  return {};
 }
 
 }  // namespace offprint::server

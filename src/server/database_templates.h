@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "database/store.h"
@@ -10,8 +11,9 @@ namespace offprint::server {
 
 // What a new database begins with.
 struct DatabaseTemplate {
-  std::string schema;   // a script
-  std::string copy_of;  // another database's name: its newest state, as one transaction
+  std::string schema;                       // a script
+  std::string copy_of;                      // another database's name: it is forked …
+  std::optional<database::Moment> at = {};  // … as it was then, or is
   bool empty() const { return schema.empty() && copy_of.empty(); }
 };
 
@@ -20,5 +22,10 @@ struct DatabaseTemplate {
 Result<> create_from_template(Service& service, const database::DatabaseName& name,
                               const database::CreateOptions& options,
                               const DatabaseTemplate& content);
+
+// A new database out of a moment of `from`, the newest one without it. Errors as above, and as
+// Store::snapshot_at(). Blocks.
+Result<> fork_database(Service& service, const database::DatabaseName& from,
+                       const database::DatabaseName& to, const std::optional<database::Moment>& at);
 
 }  // namespace offprint::server

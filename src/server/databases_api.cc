@@ -39,6 +39,7 @@ void append_info(std::string& to, const Service& service, const database::Databa
   append_integer(to, info.options.auto_vacuum);
   text(",\"encoding\":", info.options.encoding);
   to += info.options.foreign_keys ? ",\"foreign_keys\":true" : ",\"foreign_keys\":false";
+  if (!info.ancestors.empty()) text(",\"forked_from\":", info.ancestors.back().text());
   if (info.limits != database::DatabaseLimits()) to += ",\"limits\":" + limits_json(info.limits);
   if (!info.stopped.empty()) text(",\"stopped\":", info.stopped);
   to += '}';

@@ -20,18 +20,17 @@ bool take(std::string_view& text, std::string_view upper_case) {
   return true;
 }
 
-// The name behind HA USE and HA CREATE DB: as it is, quoted, or the statement's first argument.
-Result<database::DatabaseName> take_name(std::string_view& text,
-                                         database::SqlStatement& statement) {
+// What stands next: as it is, quoted, or the statement's first argument.
+Result<std::string> take_text(std::string_view& text, database::SqlStatement& statement) {
   text = text.substr(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
   if (text.starts_with('?')) {
     text.remove_prefix(1);
     auto* name = statement.args.empty() ? nullptr : std::get_if<std::string>(&statement.args[0]);
     if (name == nullptr)
-      return fail(Code::kInvalid, "ARGS_INVALID: the first argument must be a database's name");
-    auto parsed = database::DatabaseName::parse(*name);
+      return fail(Code::kInvalid, "ARGS_INVALID: each ? stands for a text among the arguments");
+    std::string taken = *name;
     statement.args.erase(statement.args.begin());
-    return parsed;
+    return taken;
   }
   std::size_t end;
   std::string_view name;
@@ -45,6 +44,12 @@ Result<database::DatabaseName> take_name(std::string_view& text,
     name = text.substr(0, end);
   }
   text.remove_prefix(end);
+  return std::string(name);
+}
+
+Result<database::DatabaseName> take_name(std::string_view& text,
+                                         database::SqlStatement& statement) {
+  OFFPRINT_TRY_ASSIGN(std::string name, take_text(text, statement));
   return database::DatabaseName::parse(name);
 }
 
@@ -54,6 +59,26 @@ Result<> take_semicolon(std::string_view& text) {
   if (!text.empty() && text[0] != ';')
     return fail(Code::kInvalid, "behind the database's name stands a semicolon, or nothing");
   text = skip_blanks(text);
+  return {};
+}
+
+// CREATE DB name, SNAPSHOT name TO tag, RESTORE name FROM other.
+Result<> take_command(std::string_view& text, database::SqlStatement& statement, HaWords& words) {
+  if (take(text, "CREATE") && (take(text, "DB") || take(text, "DATABASE"))) {
+    OFFPRINT_TRY_ASSIGN(words.create, take_name(text, statement));
+    return {};
+  }
+  const bool snapshots = take(text, "SNAPSHOT");
+  if (!snapshots && !take(text, "RESTORE")) {
+    return fail(Code::kInvalid,
+                "after HA stands USE name; CREATE DB name; SNAPSHOT name TO tag; or RESTORE name "
+                "FROM tag, moment or database");
+  }
+  OFFPRINT_TRY_ASSIGN(auto name, take_name(text, statement));
+  if (!take(text, snapshots ? "TO" : "FROM"))
+    return fail(Code::kInvalid, snapshots ? "TO is missing" : "FROM is missing");
+  OFFPRINT_TRY_ASSIGN(std::string other, take_text(text, statement));
+  (snapshots ? words.snapshot : words.restore) = HaWords::Copy{std::move(name), std::move(other)};
   return {};
 }
 
@@ -83,13 +108,10 @@ Result<HaWords> take_ha_words(Query& query) {
       query.statements.erase(query.statements.begin());
       return words;
     }
-    if (!take(text, "CREATE") || !(take(text, "DB") || take(text, "DATABASE"))) {
-      return fail(Code::kInvalid, "after HA stands USE name; or CREATE DB name");
-    }
-    OFFPRINT_TRY_ASSIGN(words.create, take_name(text, statement));
+    OFFPRINT_TRY(take_command(text, statement, words));
     OFFPRINT_TRY(take_semicolon(text));
     if (!text.empty() || query.statements.size() > 1 || !statement.args.empty())
-      return fail(Code::kInvalid, "HA CREATE DB stands alone in a request");
+      return fail(Code::kInvalid, "such an HA statement stands alone in a request");
     query.statements.clear();
   }
   return words;

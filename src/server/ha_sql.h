@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "base/result.h"
 #include "database/name.h"
@@ -12,6 +13,12 @@ namespace offprint::server {
 struct HaWords {
   std::optional<database::DatabaseName> use;  // HA USE name: the statements are for this database
   std::optional<database::DatabaseName> create;  // HA CREATE DB name: and there is no statement
+  struct Copy {
+    database::DatabaseName name;
+    std::string other;
+  };
+  std::optional<Copy> snapshot;  // HA SNAPSHOT name TO tag; the same
+  std::optional<Copy> restore;   // HA RESTORE name FROM tag, moment or database; the same
 };
 // Takes such words, and the arguments that name databases, off a query. kInvalid: they are
 // incomplete, or stand where they cannot.

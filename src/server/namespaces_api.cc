@@ -84,9 +84,15 @@ void fork(Service& service, const database::DatabaseName& from, const database::
   JsonReader reader;
   auto timestamp = optional_field(reader, request.body, "timestamp");
   if (!timestamp) return responder.respond(plain_error(timestamp.error()));
-  if (*timestamp) {
-    return responder.respond(refused(
-        {400, "timestamp is not supported: a fork is a copy of the newest state; leave it out"}));
+  std::optional<database::Moment> at;
+  if (*timestamp) {  // without a zone, and UTC
+    std::string_view text;
+    auto time = (*timestamp)->get(text) == simdjson::SUCCESS
+                    ? parse_rfc3339(std::string(text) + "Z")
+                    : std::nullopt;
+    if (!time)
+      return responder.respond(refused({400, "timestamp must be such as 2026-01-02T03:04:05"}));
+    at = database::AtTime{*time};
   }
   if (!access_of(service, request).allows(from, database::Verb::kSnapshot)) {
     return responder.respond(plain_error(
@@ -98,11 +104,13 @@ void fork(Service& service, const database::DatabaseName& from, const database::
     return responder.respond(plain_error(not_primary("databases are made at the primary")));
   auto source = service.store.info(from);
   if (!source) return responder.respond(namespace_error(source.error(), from));
-  Creation creation{to, {}, {.schema = {}, .copy_of = from.text()}, source->limits};
+  Creation creation{to, {}, {.schema = {}, .copy_of = from.text(), .at = at}, source->limits};
   auto later = std::make_shared<Responder>(std::move(responder));
-  create_database(service, std::move(creation), [later, from, to](const Result<>& made) {
+  create_database(service, std::move(creation), [&service, later, from, to](const Result<>& made) {
     if (made) return later->respond(done());
     const Error& error = made.error();
+    if (error.code() == Code::kNotFound && service.store.info(from))
+      return later->respond(plain_error(error));  // it is its moment that is not there
     later->respond(namespace_error(error, error.code() == Code::kNotFound ? from : to));
   });
 }

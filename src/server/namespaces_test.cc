@@ -125,8 +125,10 @@ TEST_F(Namespaces, AForkIsACopyWithItsLimits) {
   EXPECT_THAT(query("b/c", "SELECT v FROM t"), HasSubstr("[[7]]"));
   EXPECT_THAT(post("/v1/namespaces/a/fork/b%2Fc", "{}", 400), HasSubstr("`b/c` already exists"));
   EXPECT_THAT(post("/v1/namespaces/none/fork/d", "", 404), HasSubstr("`none` doesn't exist"));
-  EXPECT_THAT(post("/v1/namespaces/a/fork/d", R"({"timestamp":"2026-01-01T00:00:00"})", 400),
-              HasSubstr("timestamp is not supported"));
+  EXPECT_THAT(post("/v1/namespaces/a/fork/d", R"({"timestamp":"2026-01-01"})", 400),
+              HasSubstr("timestamp must be"));
+  EXPECT_THAT(post("/v1/namespaces/a/fork/d", R"({"timestamp":"2026-01-01T00:00:00"})", 404),
+              HasSubstr("no content at that time"));
   get("/v1/databases/d", 404);
 }
 

@@ -10,6 +10,7 @@
 #include "server/json_reader.h"
 #include "server/json_scalar.h"
 #include "server/json_writer.h"
+#include "server/moment.h"
 #include "server/rows_json.h"
 
 namespace offprint::server {
@@ -163,28 +164,79 @@ class QueryRequest final : public database::Request {
   std::optional<Error> failure_;
 };
 
+// Whatever it names, a moment or a database.
+bool may_take(const Access& access, const std::string& other) {
+  auto name = database::DatabaseName::parse(other);
+  return !name || access.allows(*name, database::Verb::kSnapshot);
+}
+
 // The address was looked at, but they name another database.
 Result<> check_ha_words(const Access& access, const HaWords& words) {
+  auto administers = [&](const std::optional<HaWords::Copy>& copy) {
+    return !copy || access.allows(copy->name, database::Verb::kAdmin);
+  };
   if ((!words.use || access.allows_sql(*words.use)) &&
-      (!words.create || access.allows(*words.create, database::Verb::kAdmin))) {
+      (!words.create || access.allows(*words.create, database::Verb::kAdmin)) &&
+      administers(words.snapshot) && administers(words.restore) &&
+      (!words.restore || may_take(access, words.restore->other))) {
     return {};
   }
   return fail(Code::kForbidden, "TOKEN_FORBIDS: the token does not allow this on database '" +
-                                    (words.use ? words.use : words.create)->text() + "'");
+                                    (words.use        ? *words.use
+                                     : words.create   ? *words.create
+                                     : words.snapshot ? words.snapshot->name
+                                                      : words.restore->name)
+                                        .text() +
+                                    "'");
 }
 
-// HA CREATE DB: the answer of a statement without rows.
+// The answer of a statement without rows.
+Response without_rows(const Service& service, const database::DatabaseName& name,
+                      const Bookmark& bookmark) {
+  Response response;
+  response.headers = answer_headers(service, name, bookmark);
+  response.body = R"({"results":[{"columns":[],"rows":[],"changes":0,"last_insert_rowid":0}],)"
+                  "\"bookmark\":\"" +
+                  bookmark.text() + "\"}\n";
+  return response;
+}
+
+// HA CREATE DB.
 void create_and_answer(Service& service, const database::DatabaseName& name, Responder responder) {
   respond_from_helper(service, std::move(responder), [&service, name] {
     Result<database::DatabaseInfo> created = service.store.create(name, {});
     if (!created) return structured_error(created.error());
-    Response response;
-    response.headers = answer_headers(service, name, created->bookmark);
-    response.body = R"({"results":[{"columns":[],"rows":[],"changes":0,"last_insert_rowid":0}],)"
-                    "\"bookmark\":\"" +
-                    created->bookmark.text() + "\"}\n";
-    return response;
+    return without_rows(service, name, created->bookmark);
   });
+}
+
+// HA SNAPSHOT name TO tag.
+void tag_and_answer(Service& service, const HaWords::Copy& copy, Responder responder) {
+  respond_from_job(
+      service, "tag", copy.name, std::move(responder), [&service, copy]() -> Result<Response> {
+        OFFPRINT_TRY_ASSIGN(auto state, service.store.snapshot(copy.name));
+        OFFPRINT_TRY_ASSIGN(auto tag, service.store.add_tag(copy.name, copy.other, *state));
+        return without_rows(service, copy.name, tag.bookmark);
+      });
+}
+
+// HA RESTORE name FROM what has that name: a tag of it, a moment, or a database.
+void restore_and_answer(Service& service, const HaWords::Copy& copy, Responder responder) {
+  auto make = [&service, copy]() -> Result<Response> {
+    database::Store& store = service.store;
+    auto moment = parse_moment(copy.other);
+    if (!moment && store.bookmark_of(copy.name, database::Tag{copy.other}))
+      moment = database::Tag{copy.other};
+    auto state = [&]() -> Result<std::unique_ptr<database::Snapshot>> {
+      if (moment) return store.snapshot_at(copy.name, *moment);
+      OFFPRINT_TRY_ASSIGN(auto other, database::DatabaseName::parse(copy.other));
+      return store.snapshot(other);
+    }();
+    if (!state) return fail(std::move(state).error());
+    OFFPRINT_TRY_ASSIGN(Bookmark bookmark, store.rewrite(copy.name, **state));
+    return without_rows(service, copy.name, bookmark);
+  };
+  respond_from_job(service, "restore", copy.name, std::move(responder), std::move(make));
 }
 
 }  // namespace
@@ -222,6 +274,8 @@ void handle_query(Service& service, const database::DatabaseName& name, HttpRequ
   if (Result<> allowed = check_ha_words(access_of(service, request), *words); !allowed)
     return responder.respond(structured_error(allowed.error()));
   if (words->create) return create_and_answer(service, *words->create, std::move(responder));
+  if (words->snapshot) return tag_and_answer(service, *words->snapshot, std::move(responder));
+  if (words->restore) return restore_and_answer(service, *words->restore, std::move(responder));
   Result<ReadMode> mode = read_mode(service, target, request);
   if (!mode) return responder.respond(structured_error(mode.error()));
   auto work =

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "server/history_api.h"
 #include "server/hrana_routes.h"
 #include "server/insights_api.h"
 #include "server/namespaces_api.h"
@@ -181,6 +182,11 @@ RouteRight route_right(const Service& service, const HttpRequest& request) {
     // They show the texts of statements on any table, and what others do.
     static constexpr Rule kRule{"", kAny, Need::kVerb, Verb::kDataRead};
     return right_of(&kRule, name_of(report->name));
+  }
+  if (auto history = parse_history_address(*address)) {
+    static constexpr Rule kShows{"", kAny, Need::kVerb, Verb::kDataRead};
+    static constexpr Rule kChanges{"", kAny, Need::kVerb, Verb::kAdmin};
+    return right_of(methods == kReads ? &kShows : &kChanges, name_of(history->name));
   }
   const Rule* rule = find(kRootRules, path, methods);
   bool names_database = rule != nullptr && rule->path.ends_with('/');

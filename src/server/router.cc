@@ -10,6 +10,7 @@
 #include "server/errors.h"
 #include "server/forwarding.h"
 #include "server/gate.h"
+#include "server/history_api.h"
 #include "server/hrana_routes.h"
 #include "server/imports.h"
 #include "server/insights_api.h"
@@ -209,7 +210,7 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
   if (action == "execute") return responder.respond(method_not_allowed("POST"));
   if (action == "dump") {
     if (is_post)  // of a D1 binding
-      return handle_snapshot(service_, target.name, std::move(responder));
+      return handle_snapshot(service_, target.name, request, std::move(responder));
     if (!request.is_get()) return responder.respond(method_not_allowed("GET, POST"));
     return handle_dump(
         service_, target.name, address,
@@ -238,7 +239,7 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
       return handle_describe_database(service_, target.name, std::move(responder));
     if (action == "snapshot") {
       return handle_snapshot(
-          service_, target.name,
+          service_, target.name, request,
           while_allowed(std::move(responder), request.access, target.name, Verb::kSnapshot));
     }
     return responder.respond(
@@ -341,6 +342,8 @@ void Router::route_management(HttpRequest& request, const Address& address, Resp
     if (!request.is_get()) return responder.respond(method_not_allowed("GET"));
     return handle_report(service_, *report, address, std::move(responder));
   }
+  if (auto history = parse_history_address(address))
+    return handle_history(service_, *history, address, request, std::move(responder));
   Result<database::DatabaseName> name = database::DatabaseName::parse(address.path_from(2));
   if (!name) return responder.respond(structured_error(name.error()));
   if (request.is_get()) return handle_describe_database(service_, *name, std::move(responder));

@@ -1,6 +1,8 @@
 #include "server/service.h"
 
+#include "server/errors.h"
 #include "server/gate.h"
+#include "server/moment.h"
 
 namespace offprint::server {
 
@@ -12,6 +14,10 @@ Result<ReadMode> read_mode(const Service& service, const database::DatabaseName&
   mode.rights = access_of(service, request).sql_rights(name);
   mode.primary = word == "primary";
   if (!word.empty() && word != "primary" && word != "any") text = word;
+  if (std::string_view at = request.header("Offprint-At"); !at.empty()) {
+    OFFPRINT_TRY_ASSIGN(mode.as_of, parse_moment(at));
+    return mode;
+  }
   if (text.empty()) return mode;
   mode.at_least = Bookmark::parse(text);
   if (!mode.at_least) return fail(Code::kInvalid, "'" + std::string(text) + "' is no bookmark");
@@ -41,6 +47,26 @@ std::string answer_headers(const Service& service, const database::DatabaseName&
 
 Error not_primary(std::string_view why) {
   return Error(Code::kNotPrimary, "NOT_PRIMARY: " + std::string(why));
+}
+
+void respond_from_job(Service& service, const char* kind, const database::DatabaseName& name,
+                      Responder responder, std::function<Result<Response>()> make) {
+  Jobs::Status about;
+  about.kind = kind;
+  about.database = name.text();
+  auto later = std::make_shared<Responder>(std::move(responder));
+  auto answer = std::make_shared<std::optional<Response>>();
+  auto work = [answer, make = std::move(make)](Jobs::Job&) -> Result<> {
+    OFFPRINT_TRY_ASSIGN(*answer, make());
+    return {};
+  };
+  auto ended = [later, answer](const Jobs::Status& status) {
+    later->respond(*answer ? std::move(**answer)
+                           : structured_error(status.error.value_or(
+                                 Error(Code::kUnavailable, "the work was cancelled"))));
+  };
+  Result<std::string> job = service.jobs.start(about, work, ended);
+  if (!job) later->respond(structured_error(job.error()));
 }
 
 void respond_from_helper(const Service& service, Responder responder,

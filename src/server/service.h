@@ -72,15 +72,17 @@ struct Service {
 struct ReadMode {
   bool primary = false;                               // only the primary
   std::optional<Bookmark> at_least;                   // any copy that has reached it
+  std::optional<database::Moment> as_of;              // an earlier state; the rest does not count
   std::shared_ptr<const database::SqlRights> rights;  // empty: everything
   void apply(database::Request& request) const {
     request.needs_primary = primary;
     request.at_least = at_least;
+    request.as_of = as_of;
     request.rights = rights;
   }
 };
-// From Offprint-Read and Offprint-Bookmark; without them what the node's options say. kInvalid:
-// neither "primary", "any" nor a bookmark.
+// From Offprint-At, Offprint-Read and Offprint-Bookmark; without them what the node's options say.
+// kInvalid: no moment; neither "primary", "any" nor a bookmark.
 Result<ReadMode> read_mode(const Service& service, const database::DatabaseName& name,
                            const HttpRequest& request);
 
@@ -98,6 +100,9 @@ std::string answer_headers(const Service& service, const database::DatabaseName&
 // The error of a node that has copies only.
 Error not_primary(std::string_view why);
 
+// Answers from a job of that kind, for what takes long: it has a thread of its own. Thread: any.
+void respond_from_job(Service& service, const char* kind, const database::DatabaseName& name,
+                      Responder responder, std::function<Result<Response>()> make);
 // Answers on a helper thread, for what waits for a disk. Thread: any.
 void respond_from_helper(const Service& service, Responder responder,
                          std::function<Response()> make);

@@ -1,6 +1,7 @@
 #include "server/snapshot_download.h"
 
 #include "server/errors.h"
+#include "server/moment.h"
 #include "server/piece_stream.h"
 
 namespace offprint::server {
@@ -19,9 +20,17 @@ PieceSource pages_of(std::unique_ptr<database::Snapshot> snapshot) {
 
 }  // namespace
 
-void handle_snapshot(Service& service, const database::DatabaseName& name, Responder responder) {
-  respond_from_helper(service, std::move(responder), [&service, name] {
-    Result<std::unique_ptr<database::Snapshot>> snapshot = service.store.snapshot(name);
+void handle_snapshot(Service& service, const database::DatabaseName& name,
+                     const HttpRequest& request, Responder responder) {
+  std::optional<database::Moment> at;
+  if (std::string_view text = request.header("Offprint-At"); !text.empty()) {
+    auto parsed = parse_moment(text);
+    if (!parsed) return responder.respond(structured_error(parsed.error()));
+    at = *std::move(parsed);
+  }
+  respond_from_helper(service, std::move(responder), [&service, name, at] {
+    Result<std::unique_ptr<database::Snapshot>> snapshot =
+        at ? service.store.snapshot_at(name, *at) : service.store.snapshot(name);
     if (!snapshot) return structured_error(snapshot.error());
     Response response;
     response.content_type = "application/vnd.sqlite3";

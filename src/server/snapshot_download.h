@@ -6,7 +6,9 @@
 
 namespace offprint::server {
 
-// GET …/snapshot: a consistent SQLite file, read by helper threads as fast as the client takes it.
-void handle_snapshot(Service& service, const database::DatabaseName& name, Responder responder);
+// GET …/snapshot: a consistent SQLite file, read by helper threads as fast as the client takes it;
+// with Offprint-At that of an earlier state.
+void handle_snapshot(Service& service, const database::DatabaseName& name,
+                     const HttpRequest& request, Responder responder);
 
 }  // namespace offprint::server
