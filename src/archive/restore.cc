@@ -68,6 +68,7 @@ class Restore {
   Restore& operator=(const Restore&) = delete;
 
   Result<Restored> run();
+  Result<Bookmark> find();
 
  private:
   Result<Restored> attempt();
@@ -362,7 +363,22 @@ Result<Restored> Restore::run() {
   }
 }
 
+Result<Bookmark> Restore::find() {
+  OFFPRINT_TRY(read_history());
+  if (!history_) return fail(Code::kNotFound, "the archive has no history");
+  OFFPRINT_TRY_ASSIGN(auto listed, list_files(store_, prefix_));
+  OFFPRINT_TRY_ASSIGN(const TxId wanted, choose(Chain(std::move(listed))));
+  return history_->bookmark_of(wanted);
+}
+
 }  // namespace
+
+Result<Bookmark> find_moment(ObjectStore& store, const std::string& prefix, std::int64_t unix_ms) {
+  const RestoreTarget target = AtTime{unix_ms};
+  const std::string no_file;
+  const RestoreOptions options;
+  return Restore(store, prefix, target, no_file, options).find();
+}
 
 Result<Restored> restore_file(ObjectStore& store, const std::string& prefix,
                               const RestoreTarget& target, const std::string& output_file,

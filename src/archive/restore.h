@@ -10,15 +10,14 @@
 #include "archive/object_store.h"
 #include "base/file_system.h"
 #include "base/result.h"
+#include "database/request.h"
 #include "ltx/types.h"
 
 namespace offprint::archive {
 
 // Which moment of a database is wanted.
 struct Newest {};
-struct AtTime {
-  std::int64_t unix_ms = 0;  // the last transaction that is not later
-};
+using database::AtTime;  // the last transaction that is not later
 using RestoreTarget = std::variant<Newest, TxId, Bookmark, AtTime>;
 
 struct RestoreOptions {
@@ -56,6 +55,10 @@ struct Restored {
 Result<Restored> restore_file(ObjectStore& store, const std::string& prefix,
                               const RestoreTarget& target, const std::string& output_file,
                               const RestoreOptions& options = {});
+
+// Which state a restore of that time would give, without restoring it. kNotFound as above, and when
+// the archive has no history that could name it.
+Result<Bookmark> find_moment(ObjectStore& store, const std::string& prefix, std::int64_t unix_ms);
 
 inline constexpr std::size_t kMergeFilesMax = 32;
 

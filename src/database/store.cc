@@ -1,3 +1,5 @@
+#include "database/store.h"
+
 #include <algorithm>
 #include <filesystem>
 

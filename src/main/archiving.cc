@@ -74,11 +74,17 @@ Result<> Archiving::start(const ArchiveOptions& options, const std::string& data
   archiver_ = std::make_unique<archive::Archiver>(*objects_, store, owner.name, archiver);
   OFFPRINT_TRY(archiver_->start());
   OFFPRINT_TRY(write_file_atomically(files, path, as_bytes(owner.name + "\n")));
+  archive::ArchivedStates::Options states;
+  states.folder = data + "/past";
+  OFFPRINT_TRY_ASSIGN(states_, archive::ArchivedStates::open(*objects_, states));
+  store_ = &store;
+  store.set_older_states(states_.get());
   service.archive_status = [this] { return archiver_->status(); };
   return {};
 }
 
 void Archiving::stop() {
+  if (store_ != nullptr) store_->set_older_states(nullptr);
   if (archiver_) archiver_->stop();
 }
 

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "archive/archived_states.h"
 #include "archive/archiver.h"
 #include "main/settings.h"
 #include "server/service.h"
@@ -28,7 +29,9 @@ class Archiving {
 
  private:
   std::unique_ptr<archive::ObjectStore> objects_;
+  std::unique_ptr<archive::ArchivedStates> states_;
   std::unique_ptr<archive::Archiver> archiver_;
+  database::Store* store_ = nullptr;
 };
 
 }  // namespace offprint
