@@ -65,7 +65,8 @@ TEST_P(CompatibilityTest, AReplicaGoesOnWithoutACopy) {
   EXPECT_EQ(StockReader(replica).query("SELECT count(*) FROM big"), "[[80000]]");
 }
 
-INSTANTIATE_TEST_SUITE_P(Versions, CompatibilityTest, ::testing::Values("0.1", "0.1-catalog-2"),
+INSTANTIATE_TEST_SUITE_P(Versions, CompatibilityTest,
+                         ::testing::Values("0.1", "0.1-catalog-2", "0.1-catalog-4"),
                          [](const auto& archive) {
                            std::string name = "of_" + archive.param;
                            std::replace_if(

@@ -43,6 +43,7 @@ class World {
   std::atomic<bool> failed{false};  // the store ended its process
   std::vector<std::string> violations;
   int writes_done = 0;
+  int writes_undone = 0;   // of these
   std::string last_error;  // of the write answered last
 
   // --- the process
@@ -121,6 +122,22 @@ class World {
     auto request = std::make_unique<WorkRequest>(machine, std::move(statements), false);
     pending_.push_back({text, numbers, request->future()});
     store->submit(name(text), std::move(request));
+  }
+
+  // A write that is undone: the database is restored to what it was before.
+  void write_and_undo(const std::string& text, int number) {
+    settle();
+    auto before = store->position(name(text));
+    if (!before || before->txid.value == 0) return;
+    write(text, {number}, {write_sql(number, 3, 400, 0)});
+    settle();
+    Write& made = known[text].writes[number];
+    if (made.told != Told::kDone) return;
+    auto state = store->snapshot_at(name(text), before->bookmark());
+    if (!state) return;
+    auto undone = store->rewrite(name(text), **state);
+    made = {undone && !machine.stopped() ? Told::kRefused : Told::kUnknown, 0};
+    if (made.told == Told::kRefused) ++writes_undone;
   }
 
   Reply run(const std::string& text, std::vector<std::string> statements, bool keep = false) {

@@ -75,6 +75,8 @@ class RandomWork {
         world_.start_store();
         if (world_.store == nullptr) world_.machine.stop();
         return;
+      case 11:
+        return world_.write_and_undo(name, next_++);
       default:
         break;
     }
@@ -132,12 +134,17 @@ std::uint64_t seed() {
 // Returns what is wrong; ends early when something is.
 std::vector<std::string> crash_at_random(Mutant mutant, int round_count, std::uint64_t first_seed) {
   constexpr int kRoundsOfOneWorld = 10;
-  std::uint64_t acknowledged = 0;
+  int acknowledged = 0, undone = 0;
   std::unique_ptr<World> world;
   Dice dice(first_seed);
+  auto count = [&] {
+    if (!world) return;
+    acknowledged += world->writes_done;
+    undone += world->writes_undone;
+  };
   for (int round = 0; round < round_count; ++round) {
     if (round % kRoundsOfOneWorld == 0) {
-      if (world) acknowledged += static_cast<std::uint64_t>(world->writes_done);
+      count();
       world.reset();  // one machine at a time
       world = std::make_unique<World>(mutant);
       world->start_store();
@@ -174,8 +181,10 @@ std::vector<std::string> crash_at_random(Mutant mutant, int round_count, std::ui
       what = fmt::format("round {} ({}): {}", round, power ? "power lost" : "killed", what);
     if (!world->violations.empty()) return world->violations;
   }
-  fmt::print("{} rounds, {} writes acknowledged\n", round_count,
-             acknowledged + static_cast<std::uint64_t>(world->writes_done));
+  count();
+  fmt::print("{} rounds, {} writes acknowledged, {} undone by restores\n", round_count,
+             acknowledged, undone);
+  EXPECT_TRUE(undone > 0 || round_count < 50);
   return {};
 }
 
