@@ -28,18 +28,6 @@ class ArchivedStatesTest : public testing::ArchiveTest {
     states_ = ArchivedStates::open(*objects_, states_options_).value();
     store_->set_older_states(states_.get());
   }
-  // Until the log of "a" has forgotten the transaction.
-  void forget(const Bookmark& bookmark) {
-    ASSERT_TRUE(store_->checkpoint(name("a")));
-    create("filler");
-    run("filler", {"CREATE TABLE t(a)"});
-    // Small enough to stand in the journal itself, so that its segments fill.
-    for (Deadline end = SteadyClock::now() + 20s; store_->log_after(name("a"), bookmark, 1);) {
-      ASSERT_LT(SteadyClock::now(), end);
-      run("filler", {"INSERT INTO t VALUES (randomblob(8000))"});
-      ASSERT_TRUE(store_->checkpoint(name("filler")));
-    }
-  }
   std::string content_at(const database::Moment& moment) {
     auto request =
         std::make_unique<database::testing::TextRequest>(std::vector<std::string>{kContent}, false);
@@ -69,7 +57,7 @@ TEST_F(ArchivedStatesTest, WhatTheLogForgotComesFromTheArchive) {
   }
   const Bookmark newest = store_->position(name("a"))->bookmark();
   const Bookmark third{newest.epoch, TxId{4}, newest.lineage};
-  forget({newest.epoch, TxId{10}, newest.lineage});
+  forget("a", {newest.epoch, TxId{10}, newest.lineage});
   EXPECT_NE(content_at(third).find("HISTORY_UNAVAILABLE"), std::string::npos);
   connect();
   EXPECT_EQ(content_at(third), model("a", TxId{4}));

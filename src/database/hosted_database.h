@@ -32,6 +32,8 @@ struct UnappliedRecord {
   bool whole = false;        // it has all pages
 };
 
+class FormerPages;
+
 // What the journal said about a database at start.
 struct Replayed {
   DatabaseState state;
@@ -168,7 +170,8 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
       std::vector<IncomingTransaction>& transactions, DatabaseState state,
       std::optional<Error>& failure);
   Result<TransactionRecorder::Decision> take_into_journal(IncomingTransaction& transaction,
-                                                          const DatabaseState& state);
+                                                          const DatabaseState& state,
+                                                          FormerPages& former);
   Result<> apply_to_file(std::vector<TransactionRecorder::Decision> decisions);
   void note_decided(const TransactionRecorder::Decision& decision);
   Result<> begin_new_history_at_turn(const NewHistory& history);

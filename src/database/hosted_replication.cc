@@ -1,6 +1,7 @@
 // A copy of another node's database: its transactions go into the journal first, then into the
 // file.
 #include <algorithm>
+#include <unordered_map>
 
 #include <fmt/format.h>
 
@@ -8,9 +9,71 @@
 #include "database/hosted_database.h"
 #include "database/recovery.h"
 #include "database/replay.h"
+#include "database/undo.h"
+#include "ltx/checksum.h"
 #include "ltx/follows.h"
 
 namespace offprint::database {
+
+// What a copy's pages were before each of the transactions that are taken together: in its file,
+// or, of pages that an earlier one of them changed, in memory.
+class FormerPages {
+ public:
+  // `file` is null when there is none yet.
+  FormerPages(sqlite::PageApplier* file, std::size_t undo_bytes_max)
+      : file_(file), undo_bytes_max_(undo_bytes_max) {}
+
+  // The next transaction comes, to be applied at `before`.
+  void expect(const DatabaseState& before) { before_ = before; }
+  void begin(const ltx::Header& header) {
+    undo_.reset();
+    known_ &= file_ != nullptr && header.page_size == before_.page_size;
+    if (known_) undo_.emplace(before_.page_count, undo_bytes_max_);
+    page_count_ = header.page_count;
+  }
+  // Ascending.
+  void change(PageNo page, ByteView image) {
+    if (undo_ && page <= before_.page_count) note(page, image);
+    if (!known_) return;
+    changed_bytes_ += image.size();
+    known_ = changed_bytes_ <= kChangedBytesMax;
+    if (known_) changed_[page].assign(image.begin(), image.end());
+  }
+  // Nothing: it is not known.
+  std::optional<Bytes> undo() {
+    for (PageNo page = page_count_ + 1; undo_ && page <= before_.page_count; ++page) {
+      if (page != ltx::lock_page(before_.page_size)) note(page, {});
+    }
+    return undo_ ? undo_->finish() : std::nullopt;
+  }
+
+ private:
+  static constexpr std::size_t kChangedBytesMax = 16 << 20;
+
+  void note(PageNo page, ByteView image) {
+    if (auto found = changed_.find(page); found != changed_.end())
+      return undo_->add(page, found->second, image);
+    buffer_.resize(before_.page_size);
+    if (auto there = file_->read(page, buffer_); !there || !*there) {
+      known_ = false;  // that is for others to complain about
+      undo_.reset();
+      return;
+    }
+    if (page == 1) std::ranges::copy(before_.header, buffer_.begin());
+    undo_->add(page, buffer_, image);
+  }
+
+  sqlite::PageApplier* file_;
+  const std::size_t undo_bytes_max_;
+  DatabaseState before_;
+  std::uint32_t page_count_ = 0;
+  bool known_ = true;  // what pages are before the next transaction
+  std::optional<UndoWriter> undo_;
+  std::unordered_map<PageNo, Bytes> changed_;  // as the transactions so far left them
+  std::size_t changed_bytes_ = 0;
+  Bytes buffer_;
+};
+
 namespace {
 
 using Decision = TransactionRecorder::Decision;
@@ -22,13 +85,15 @@ struct Verified {
   std::optional<std::array<std::uint8_t, 100>> page_one;  // the beginning of page 1
 };
 
-Result<Verified> verify(ltx::ByteSource& source) {
+Result<Verified> verify(ltx::ByteSource& source, FormerPages& former) {
   Verified verified;
   ltx::Decoder decoder(source);
   OFFPRINT_TRY_ASSIGN(verified.header, decoder.begin());
+  former.begin(verified.header);
   for (;;) {
     OFFPRINT_TRY_ASSIGN(auto page, decoder.next());
     if (!page) break;
+    former.change(page->number, page->content);
     if (page->number != 1) continue;
     verified.page_one.emplace();
     std::copy_n(page->content.begin(), verified.page_one->size(), verified.page_one->begin());
@@ -121,8 +186,15 @@ std::vector<Decision> HostedDatabase::take_into_journal(
     std::vector<IncomingTransaction>& transactions, DatabaseState state,
     std::optional<Error>& failure) {
   std::vector<Decision> decisions;
+  std::shared_ptr<OpenFiles> files;
+  {
+    std::lock_guard lock(mutex_);
+    files = files_;
+  }
+  FormerPages former(files ? &files->applier() : nullptr,
+                     environment_.options.journal.segment_size / 16);
   for (IncomingTransaction& transaction : transactions) {
-    auto decision = take_into_journal(transaction, state);
+    auto decision = take_into_journal(transaction, state, former);
     if (!decision) {
       failure = decision.error();
       break;
@@ -137,14 +209,18 @@ std::vector<Decision> HostedDatabase::take_into_journal(
 }
 
 Result<Decision> HostedDatabase::take_into_journal(IncomingTransaction& transaction,
-                                                   const DatabaseState& state) {
+                                                   const DatabaseState& state,
+                                                   FormerPages& former) {
   OFFPRINT_TRY_ASSIGN(auto source, source_of(transaction));
-  OFFPRINT_TRY_ASSIGN(Verified verified, verify(*source));
+  former.expect(state);
+  OFFPRINT_TRY_ASSIGN(Verified verified, verify(*source, former));
   OFFPRINT_TRY_ASSIGN(DatabaseState next, state_after(state, transaction.epoch, verified));
+  auto undo = former.undo();
   journal::Draft draft;
   draft.kind = journal::Kind::kTransaction;
   draft.database_id = identity_.id;
   draft.metadata.push_back({journal::MetadataType::kDatabaseState, next.encode()});
+  if (undo) draft.metadata.push_back({journal::MetadataType::kUndo, *std::move(undo)});
   std::unique_ptr<journal::LargePayload> large;  // until the record names it
   if (transaction.ltx.empty()) {
     OFFPRINT_TRY_ASSIGN(source, transaction.open());

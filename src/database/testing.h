@@ -152,6 +152,19 @@ class StoreTest : public ::testing::Test {
     store_->submit(held, std::move(request));
     return future.get();
   }
+  // Until the log of a database has forgotten a transaction; wants small segments, and limits of 0.
+  void forget(const std::string& database, const Bookmark& bookmark) {
+    ASSERT_TRUE(store_->checkpoint(name(database)));
+    create("filler");
+    run("filler", {"CREATE TABLE t(a)"});
+    // Small enough to stand in the journal itself, so that its segments fill.
+    for (Deadline end = SteadyClock::now() + std::chrono::seconds(20);
+         store_->log_after(name(database), bookmark, 1);) {
+      ASSERT_LT(SteadyClock::now(), end);
+      run("filler", {"INSERT INTO t VALUES (randomblob(8000))"});
+      ASSERT_TRUE(store_->checkpoint(name("filler")));
+    }
+  }
   // The rows of one statement, joined by newlines.
   std::string query(const std::string& database, const std::string& sql) {
     Answers answers = run(database, {sql});
