@@ -56,12 +56,15 @@ class StoreImpl final : public Store {
   std::vector<DatabaseInfo> list(const std::string& prefix, const std::string& after,
                                  std::size_t limit, const std::string& contains) override;
   Result<> set_limits(const DatabaseName& name, const DatabaseLimits& limits) override;
+  Result<> set_tails(const DatabaseName& name, const std::string& path) override;
   Result<> checkpoint(const DatabaseName& name) override;
 
   void submit(const DatabaseName& name, std::unique_ptr<Request> request) override;
   void submit(const std::shared_ptr<HeldTransaction>& held,
               std::unique_ptr<Request> request) override;
-  void release(const std::shared_ptr<HeldTransaction>& held) override;
+  void release(const std::shared_ptr<HeldTransaction>& held) override {
+    held->database->release(held);
+  }
   Result<Bookmark> import_file(const DatabaseName& name, const std::string& path,
                                const CreateOptions& options) override;
 
@@ -74,7 +77,9 @@ class StoreImpl final : public Store {
   Result<Checksum> checksum_at(const DatabaseName& name, const Bookmark& bookmark) override;
   Result<std::vector<LogEntry>> log_after(const DatabaseName& name, const Bookmark& after,
                                           std::size_t limit) override;
-  Result<std::unique_ptr<ltx::ByteSource>> open_payload(const journal::Location& location) override;
+  Result<std::unique_ptr<ltx::ByteSource>> open_payload(const journal::Location& at) override {
+    return environment_->journal->open_payload(at);
+  }
   Result<std::unique_ptr<Subscription>> subscribe(const DatabaseName& name,
                                                   std::function<void()> changed) override;
   std::unique_ptr<Subscription> subscribe_commits(Committed committed) override {
@@ -208,10 +213,8 @@ Result<> StoreImpl::load_catalog(Replay& replay) {
 // of it was decided.
 bool StoreImpl::was_cut_short(const Catalog::Row& row, HostedDatabase& database) const {
   if (!row.begins_filled || database.position().txid.value != 0) return false;
-  auto file = environment_->options.files->open(database.identity().path, FileSystem::Mode::kRead);
-  if (!file) return file.error().code() == Code::kNotFound;
-  auto size = (*file)->size();
-  return size && *size <= kEmptyPages * std::uint64_t{row.options.page_size};
+  return is_at_most(*environment_->options.files, database.identity().path,
+                    kEmptyPages * std::uint64_t{row.options.page_size});
 }
 
 std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replayed replayed) {
@@ -221,7 +224,7 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
   identity.options = row.options;
   identity.created_at_ms = row.created_at_ms;
   identity.path = file_of(row.id);
-  identity.is_copy = environment_->options.copies;
+  identity.is_copy = environment_->options.copies || !row.options.tails.empty();
   auto database =
       std::make_shared<HostedDatabase>(*environment_, std::move(identity), std::move(replayed));
   database->set_limits(row.limits);
@@ -395,6 +398,12 @@ Result<> StoreImpl::set_limits(const DatabaseName& name, const DatabaseLimits& l
   return {};
 }
 
+Result<> StoreImpl::set_tails(const DatabaseName& name, const std::string& path) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY(database->set_tails(path));
+  return catalog_->set_tails(database->identity().id, path);
+}
+
 Result<> StoreImpl::checkpoint(const DatabaseName& name) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   return database->checkpoint_now();
@@ -415,10 +424,6 @@ void StoreImpl::submit(const DatabaseName& name, std::unique_ptr<Request> reques
 void StoreImpl::submit(const std::shared_ptr<HeldTransaction>& held,
                        std::unique_ptr<Request> request) {
   held->database->submit_held(held, std::move(request));
-}
-
-void StoreImpl::release(const std::shared_ptr<HeldTransaction>& held) {
-  held->database->release(held);
 }
 
 Result<Bookmark> StoreImpl::import_file(const DatabaseName& name, const std::string& path,
@@ -504,11 +509,6 @@ Result<std::vector<LogEntry>> StoreImpl::log_after(const DatabaseName& name, con
                                                    std::size_t limit) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   return database->log_after(after, limit);
-}
-
-Result<std::unique_ptr<ltx::ByteSource>> StoreImpl::open_payload(
-    const journal::Location& location) {
-  return environment_->journal->open_payload(location);
 }
 
 Result<std::unique_ptr<Subscription>> StoreImpl::subscribe(const DatabaseName& name,
