@@ -92,12 +92,14 @@ class FileTail {
   Result<> send_difference(database::Snapshot& copy);
   Result<> begin_anew(const Position& position, bool other_content);
   Result<> take_changes();
+  bool is_continued(const WalPlace& to, std::uint32_t commits) const;
   Result<std::unique_ptr<ChangeSet>> read_changes(SourceFile& next);
   Result<> add_growth(ChangeSet& changes, SourceFile& next, PageNo& from, PageNo before);
   Result<> send(ChangeSet& changes);
   Result<> look_after_wal();
   Result<> restart_wal();
   Result<> empty_wal();
+  Result<> give_way();
   Result<> open_spare();
   Deadline next_look(bool something_changed, bool took);
   void let_go(bool other_file);
@@ -122,6 +124,7 @@ class FileTail {
   std::uint32_t checkpointed_at_ = 0;   // frames, when that was tried
   std::uint32_t restart_tried_at_ = 0;  // the same
   bool emptied_ = false;                // the same, since something changed
+  int checkpoints_seen_ = 0;            // in a row, of the program
   Deadline changed_at_{};               // when something was last taken
   int idle_looks_ = 0;                  // since something changed, that found nothing
   int failures_in_a_row_ = 0;

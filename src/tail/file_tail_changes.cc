@@ -67,38 +67,58 @@ Result<> FileTail::take_changes() {
   return {};
 }
 
-// In one transaction: held_ has the images before, the -wal those after.
+// Whether the -wal can only have gone from one place to the other by the commits that are there
+// now. While a reader stays, SQLite sees to that (docs/tailing.md). Without one the wal-index
+// counts: commits, and in a salt the times that the -wal was begun anew.
+bool FileTail::is_continued(const WalPlace& to, std::uint32_t commits) const {
+  const WalPlace& from = held_->place();
+  if (from.same_generation(to)) return true;
+  if (held_->is_reading()) return held_->lets_restart();
+  return to.salt1 == from.salt1 + 1 && to.change - from.change == commits;
+}
+
+// In one transaction: what was before is in held_ or, when that had to give way, in the database;
+// the -wal has what is now.
 Result<std::unique_ptr<ChangeSet>> FileTail::read_changes(SourceFile& next) {
   auto set = std::make_unique<ChangeSet>(spool(), position_);
-  const WalPlace& from = held_->place();
   const WalPlace& to = next.place();
-  if (!from.same_generation(to) && !held_->lets_restart())
-    return fail(Code::kBehind, "the -wal was begun anew under a reader");
   ReadWal wal = [&next](std::uint64_t offset, std::span<std::uint8_t> bytes) {
     return next.read_wal_at(offset, bytes);
   };
-  OFFPRINT_TRY_ASSIGN(auto pages, read_wal(wal, from, to));
-  if (pages.empty()) return set;
+  OFFPRINT_TRY_ASSIGN(auto written, read_wal(wal, held_->place(), to));
+  if (!is_continued(to, written.commits)) {
+    const WalPlace& from = held_->place();
+    return fail(Code::kBehind,
+                fmt::format("the -wal was begun anew {} times meanwhile, and {} of {} commits are "
+                            "in it now",
+                            to.salt1 - from.salt1, written.commits, to.change - from.change));
+  }
+  if (written.pages.empty()) return set;
   OFFPRINT_TRY_ASSIGN(PageNo old_count, held_->page_count());
   if (held_->page_size() != next.page_size())
     return fail(Code::kBehind, "the pages are of another size");
+  std::unique_ptr<Snapshot> copy;
+  if (!held_->is_reading()) {
+    OFFPRINT_TRY_ASSIGN(copy, store_.snapshot(name_));
+  }
+  auto old_page = [&](PageNo page) { return copy ? copy->page(page) : held_->page(page); };
   ChangeSet& changes = *set;
   OFFPRINT_TRY(changes.begin(next.page_size(), to.page_count));
   Bytes image(next.page_size());
   PageNo grown = old_count + 1;  // pages from here on are new
-  for (const WalPage& page : pages) {
+  for (const WalPage& page : written.pages) {
     OFFPRINT_TRY(add_growth(changes, next, grown, page.page));
     OFFPRINT_TRY(read_frame(wal, to, page, image));
     std::optional<ByteView> old;
     if (page.page <= old_count) {
-      OFFPRINT_TRY_ASSIGN(old, held_->page(page.page));
+      OFFPRINT_TRY_ASSIGN(old, old_page(page.page));
     }
     OFFPRINT_TRY(changes.page(page.page, old, image));
   }
   OFFPRINT_TRY(add_growth(changes, next, grown, to.page_count + 1));
   for (PageNo page = to.page_count + 1; page <= old_count; ++page) {
     if (page == ltx::lock_page(next.page_size())) continue;
-    OFFPRINT_TRY_ASSIGN(ByteView old, held_->page(page));
+    OFFPRINT_TRY_ASSIGN(ByteView old, old_page(page));
     changes.remove(page, old);
   }
   return set;

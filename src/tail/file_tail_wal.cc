@@ -1,5 +1,6 @@
 // Of FileTail: checkpoints, so that a reader that is always there does not let the -wal grow.
 #include <algorithm>
+#include <thread>
 
 #include "tail/file_tail.h"
 
@@ -7,6 +8,10 @@ namespace offprint::tail {
 namespace {
 
 constexpr std::uint32_t kGrowthBetweenRestarts = 2;  // a part of restart_frames
+constexpr std::chrono::milliseconds kWaitsFrom{2};   // a commit would have come
+constexpr int kWaitsAfter = 2;                       // looks that find a checkpoint
+constexpr std::chrono::milliseconds kGivesWay{300};  // programs look again each 100 ms
+constexpr std::chrono::microseconds kGivesWayLook{50};
 
 }  // namespace
 
@@ -30,7 +35,24 @@ Result<> FileTail::look_after_wal() {
   // A checkpoint that ends by beginning the -wal anew waits for those who read from it.
   if (held_->backfilled() == held_->place().last_frame && !held_->is_out_of_the_way())
     return take_changes();  // to the same state, but reading from the file alone
+  if (held_->backfilled() < frames && SteadyClock::now() >= changed_at_ + kWaitsFrom)
+    return give_way();
   return {};
+}
+
+// A checkpoint that waits for readers waits for whoever has the lock of one of them, also for those
+// that came later and see the newest state: it gets that lock only when nobody has it for a moment.
+// It keeps writers away meanwhile. What happens after it is proven by what the wal-index counts.
+Result<> FileTail::give_way() {
+  checkpoints_seen_ = held_->is_checkpointed() ? checkpoints_seen_ + 1 : 0;
+  if (checkpoints_seen_ < kWaitsAfter) return {};
+  checkpoints_seen_ = 0;
+  held_->end();
+  Deadline until = SteadyClock::now() + kGivesWay;
+  while (held_->is_newest() && held_->backfilled() < held_->place().last_frame &&
+         held_->is_checkpointed() && SteadyClock::now() < until)
+    std::this_thread::sleep_for(kGivesWayLook);
+  return take_changes();
 }
 
 // A writer that never rests: it waits while the last of the -wal is taken and brought into the

@@ -18,6 +18,7 @@ constexpr std::size_t kHeadSize = 100;
 constexpr std::size_t kPageSizeOffset = 16;
 constexpr std::size_t kReadVersionOffset = 19;
 constexpr int kBusyTimeoutMs = 100;
+constexpr int kCheckpointLock = 1;  // of the wal-index's locks, walformat.html
 constexpr std::uint32_t kNoFrame = UINT32_MAX;
 // In the wal-index, behind both copies of its header: nBackfill of walformat.html.
 constexpr std::size_t kBackfillOffset = 2 * sqlite::kWalIndexHeaderSize;
@@ -192,6 +193,16 @@ std::uint32_t SourceFile::backfilled() const {
 std::uint32_t SourceFile::frames() const {
   auto newest = WalPlace::read(wal_index_);
   return newest ? newest->last_frame : 0;
+}
+
+bool SourceFile::is_checkpointed() const {
+  sqlite3_file* file = file_of(connection_, SQLITE_FCNTL_FILE_POINTER);
+  if (file == nullptr || file->pMethods->iVersion < 2) return false;
+  constexpr int kShared = SQLITE_SHM_SHARED;
+  if (file->pMethods->xShmLock(file, kCheckpointLock, 1, SQLITE_SHM_LOCK | kShared) != SQLITE_OK)
+    return true;
+  file->pMethods->xShmLock(file, kCheckpointLock, 1, SQLITE_SHM_UNLOCK | kShared);
+  return false;
 }
 
 Result<std::size_t> SourceFile::read_wal_at(std::uint64_t offset, std::span<std::uint8_t> to) {

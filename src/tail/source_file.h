@@ -64,6 +64,9 @@ class SourceFile {
   // Frames in the -wal now.
   std::uint32_t frames() const;
 
+  // A program's checkpoint runs now, or waits for its readers.
+  bool is_checkpointed() const;
+
   Result<std::size_t> read_wal_at(std::uint64_t offset, std::span<std::uint8_t> to);
   // No transaction may be open. `mode` as SQLite's; what cannot be done is left.
   Result<> checkpoint(int mode);
@@ -75,7 +78,7 @@ class SourceFile {
   Result<> look_at_head();
   void note_place(std::uint32_t backfilled_before);
 
-  sqlite::Connection connection_;
+  mutable sqlite::Connection connection_;
   sqlite::Statement begin_, look_, end_, page_;
   FileKind kind_ = FileKind::kEmpty;
   std::uint32_t page_size_ = 0;

@@ -79,12 +79,11 @@ void keep_newest(std::vector<WalPage>& pages) {
 
 }  // namespace
 
-Result<std::vector<WalPage>> read_wal(const ReadWal& wal, const WalPlace& from,
-                                      const WalPlace& to) {
-  std::vector<WalPage> pages;
+Result<WalChanges> read_wal(const ReadWal& wal, const WalPlace& from, const WalPlace& to) {
+  WalChanges changes;
   std::uint32_t frame = from.same_generation(to) ? from.last_frame : 0;
   if (frame > to.last_frame) return lost("it has fewer frames");
-  if (frame == to.last_frame) return pages;
+  if (frame == to.last_frame) return changes;
   OFFPRINT_TRY_ASSIGN(Sum sum, begin_sum(wal, from, to));
   const std::size_t frame_size = kFrameHeaderSize + to.page_size;
   const auto at_once = static_cast<std::uint32_t>(std::max<std::size_t>(1, kPieceBytes / frame_size));
@@ -103,14 +102,15 @@ Result<std::vector<WalPage>> read_wal(const ReadWal& wal, const WalPlace& from,
       sum.add(bytes.subspan(kFrameHeaderSize));
       if (!sum.is(header.checksum1, header.checksum2))
         return lost(fmt::format("frame {} has another checksum", frame + i + 1));
-      if (header.page <= to.page_count) pages.push_back({header.page, frame + i + 1});
+      if (header.page <= to.page_count) changes.pages.push_back({header.page, frame + i + 1});
+      changes.commits += header.size_after_commit != 0;
     }
     frame += count;
   }
   if (header.size_after_commit != to.page_count || !sum.is(to.checksum1, to.checksum2))
     return lost("its last frame is no such commit");
-  keep_newest(pages);
-  return pages;
+  keep_newest(changes.pages);
+  return changes;
 }
 
 Result<> read_frame(const ReadWal& wal, const WalPlace& to, const WalPage& page,

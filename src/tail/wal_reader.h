@@ -33,11 +33,16 @@ struct WalPage {
   bool operator==(const WalPage&) const = default;
 };
 
-// The pages that the commits from `from` to `to` wrote, ascending, none above the size after the
-// last of them. `from` is of the same generation, or has no frames: then from the beginning of the
+struct WalChanges {
+  std::vector<WalPage> pages;  // ascending
+  std::uint32_t commits = 0;
+};
+
+// The pages that the commits from `from` to `to` wrote, none above the size after the last of
+// them. `from` is of the same generation, or has no frames: then from the beginning of the
 // generation of `to`. Every frame is checked; the last one is a commit with the checksum of `to`.
 // kBehind: the -wal does not lead from there to there (any more).
-Result<std::vector<WalPage>> read_wal(const ReadWal& wal, const WalPlace& from, const WalPlace& to);
+Result<WalChanges> read_wal(const ReadWal& wal, const WalPlace& from, const WalPlace& to);
 
 // The image in a frame that read_wal() named. kBehind: it is not there any more.
 Result<> read_frame(const ReadWal& wal, const WalPlace& to, const WalPage& page,
