@@ -22,7 +22,9 @@ constexpr milliseconds kRetryMax{10'000};
 constexpr std::chrono::microseconds kFirstLook{100};  // a commit follows on its frames
 constexpr int kSameLooks = 4;                         // of that distance, then each twice as far
 constexpr int kLooksWhileWritten = 7;                 // no farther apart while frames come
+constexpr int kLooksAfterCommit = 9;  // 3 ms and longer: a checkpoint may wait for readers
 constexpr int kLooksMax = 16;
+constexpr int kEmptyDoublings = 12;
 
 // The copy is not what the file's transactions follow on.
 bool is_difference(const Error& error) {
@@ -173,25 +175,32 @@ Deadline FileTail::next_look(bool something_changed, bool took) {
   not_before_ = now;
   if (took) {
     changed_at_ = now;
-    emptied_ = false;
-    idle_looks_ = 0;
+    empty_tries_ = 0;
+    idle_looks_ = kLooksAfterCommit;
   } else if (something_changed) {
-    idle_looks_ = idle_looks_ == kLooksMax ? 0 : std::min(idle_looks_ + 1, kLooksWhileWritten);
+    idle_looks_ = idle_looks_ >= kLooksAfterCommit ? 0 : std::min(idle_looks_ + 1, kLooksWhileWritten);
   } else {
     idle_looks_ = std::min(idle_looks_ + 1, kLooksMax);
   }
   Deadline next = now + kSlowLook;
   if (!held_ || !same_) return next;
   if (!held_->is_newest()) return now;
-  if (!emptied_ && (held_->frames() > 0 || spare_))
-    next = std::max(changed_at_ + options_.quiet, now + kFirstLook);
-  if (idle_looks_ < kLooksMax) {
+  if (held_->frames() > 0 || spare_)
+    next = std::max(quiet_from(), now + kFirstLook);
+  bool in_the_way = held_->frames() > 0 && !held_->is_out_of_the_way();
+  bool looks = idle_looks_ < kLooksAfterCommit || in_the_way;
+  if (looks && idle_looks_ < kLooksMax) {
     int doubled = std::max(0, idle_looks_ - kSameLooks);
     not_before_ = now + kFirstLook * (1 << doubled);
     next = std::min(next, not_before_);
     if (idle_looks_ == 0 || doubled > kLooksWhileWritten) not_before_ = now;
   }
   return next;
+}
+
+// A program's reader may have been in the way of emptying the -wal.
+Deadline FileTail::quiet_from() const {
+  return changed_at_ + options_.quiet * (1 << std::min(empty_tries_, kEmptyDoublings));
 }
 
 void FileTail::let_go(bool other_file) {
@@ -206,7 +215,7 @@ void FileTail::let_go(bool other_file) {
   same_ = false;
   open_file_ = {};
   checkpointed_at_ = restart_tried_at_ = 0;
-  emptied_ = false;
+  empty_tries_ = 0;
 }
 
 // --- the database and the file -----------------------------------------------------------------

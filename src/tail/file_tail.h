@@ -102,6 +102,7 @@ class FileTail {
   Result<> give_way();
   Result<> open_spare();
   Deadline next_look(bool something_changed, bool took);
+  Deadline quiet_from() const;
   void let_go(bool other_file);
   void set_state(TailState state, const std::string& error = {});
   std::string memory_path() const;
@@ -123,7 +124,7 @@ class FileTail {
   bool dropped_ = false;                // somebody dropped it
   std::uint32_t checkpointed_at_ = 0;   // frames, when that was tried
   std::uint32_t restart_tried_at_ = 0;  // the same
-  bool emptied_ = false;                // the same, since something changed
+  int empty_tries_ = 0;                 // since something changed
   int checkpoints_seen_ = 0;            // in a row, of the program
   Deadline changed_at_{};               // when something was last taken
   int idle_looks_ = 0;                  // since something changed, that found nothing

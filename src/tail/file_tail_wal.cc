@@ -23,7 +23,7 @@ Result<> FileTail::look_after_wal() {
     std::lock_guard lock(mutex_);
     status_.wal_bytes = frames == 0 ? 0 : sqlite::frame_offset(frames + 1, held_->page_size());
   }
-  if (SteadyClock::now() >= changed_at_ + options_.quiet) return empty_wal();
+  if (SteadyClock::now() >= quiet_from()) return empty_wal();
   if (frames == 0) return {};
   bool grown = frames >= restart_tried_at_ + options_.restart_frames / kGrowthBetweenRestarts;
   if (frames >= options_.restart_frames && grown) return restart_wal();
@@ -87,8 +87,7 @@ Result<> FileTail::restart_wal() {
 // remembers nothing stays. A file that is replaced now finds no -wal that would be taken for its
 // own.
 Result<> FileTail::empty_wal() {
-  if (emptied_) return {};
-  emptied_ = true;  // or tried: a program's reader may be in the way
+  ++empty_tries_;
   if (held_->frames() > 0) {
     OFFPRINT_TRY(open_spare());
     OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_PASSIVE));

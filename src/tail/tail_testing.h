@@ -56,6 +56,7 @@ class TailTest : public database::testing::StoreTest {
     EXPECT_TRUE(connection->query_text(("PRAGMA journal_mode=" + journal_mode).c_str()));
     return *std::move(connection);
   }
+  using StoreTest::run;
   void run(sqlite::Connection& connection, const std::string& sql) {
     auto done = connection.execute(sql.c_str());
     ASSERT_TRUE(done) << sql << ": " << done.error().message();

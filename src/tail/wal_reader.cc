@@ -107,7 +107,8 @@ Result<WalChanges> read_wal(const ReadWal& wal, const WalPlace& from, const WalP
     }
     frame += count;
   }
-  if (header.size_after_commit != to.page_count || !sum.is(to.checksum1, to.checksum2))
+  if (header.size_after_commit == 0 || header.size_after_commit != to.page_count ||
+      !sum.is(to.checksum1, to.checksum2))
     return lost("its last frame is no such commit");
   keep_newest(changes.pages);
   return changes;
