@@ -47,6 +47,8 @@ constexpr const char* kSteps[] = {
     "CREATE TABLE tags(database_id INTEGER NOT NULL, tag TEXT NOT NULL, bookmark TEXT NOT NULL,"
     " created_at_ms INTEGER NOT NULL, size_bytes INTEGER NOT NULL,"
     " PRIMARY KEY(database_id, tag)) STRICT, WITHOUT ROWID",
+    // 6: databases that follow a program's own file: its path
+    "ALTER TABLE databases ADD COLUMN tails TEXT NOT NULL DEFAULT ''",
 };
 constexpr std::int64_t kFormatVersion = std::size(kSteps);
 
@@ -138,6 +140,7 @@ Catalog::Row read_row(const sqlite::Statement& row) {
   result.limits.block_reason = row.column_text(14);
   result.begins_filled = row.column_int(15) != 0;
   result.ancestors = parse_ancestors(row.column_text(16));
+  result.options.tails = row.column_text(17);
   return result;
 }
 
@@ -193,7 +196,8 @@ Result<std::vector<Catalog::Row>> Catalog::rows() {
     auto read = execute(session,
                         "SELECT id, name, lineage, epoch, page_size, auto_vacuum, encoding, "
                         "foreign_keys, created_at_ms, size_bytes_max, statement_ms_max, rows_max,"
-                        " writes_blocked, reads_blocked, block_reason, begins_filled, ancestors"
+                        " writes_blocked, reads_blocked, block_reason, begins_filled, ancestors,"
+                        " tails"
                         " FROM databases ORDER BY id",
                         {}, [&](const auto& row) { rows.push_back(read_row(row)); });
     if (!read) return fail(std::move(read).error());
@@ -223,12 +227,13 @@ Result<Catalog::Row> Catalog::add(const DatabaseName& name, const CreateOptions&
         execute(session,
                 "INSERT INTO databases(name, lineage, epoch, page_size, "
                 "auto_vacuum, encoding, foreign_keys,"
-                " created_at_ms, begins_filled, ancestors) "
-                "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " created_at_ms, begins_filled, ancestors, tails) "
+                "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 {name.text(), lineage, epoch, std::int64_t{options.page_size},
                  std::int64_t{options.auto_vacuum}, options.encoding,
                  std::int64_t{options.foreign_keys}, added.created_at_ms,
-                 std::int64_t{beginning.filled}, ancestors_text(beginning.ancestors)}));
+                 std::int64_t{beginning.filled}, ancestors_text(beginning.ancestors),
+                 options.tails}));
     added.id = static_cast<std::uint64_t>(inserted.last_insert_rowid);
     return {};
   });
@@ -248,6 +253,14 @@ Result<> Catalog::set_limits(std::uint64_t id, const DatabaseLimits& limits) {
         {static_cast<std::int64_t>(limits.size_bytes_max), std::int64_t{limits.statement_ms_max},
          static_cast<std::int64_t>(limits.rows_max), std::int64_t{limits.writes_blocked},
          std::int64_t{limits.reads_blocked}, limits.block_reason, static_cast<std::int64_t>(id)}));
+    return {};
+  });
+}
+
+Result<> Catalog::set_tails(std::uint64_t id, const std::string& path) {
+  return run([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(execute(session, "UPDATE databases SET tails = ? WHERE id = ?",
+                         {path, static_cast<std::int64_t>(id)}));
     return {};
   });
 }

@@ -46,6 +46,8 @@ class Catalog {
                   const Beginning& beginning);
   // What it began with was nothing.
   Result<> set_unfilled(std::uint64_t id);
+  // The path of the file that it follows.
+  Result<> set_tails(std::uint64_t id, const std::string& path);
   Result<> set_limits(std::uint64_t id, const DatabaseLimits& limits);
   // Removes it, remembering `epoch` so that a database of the same name starts above it.
   Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch);

@@ -27,6 +27,7 @@ HostedDatabase::HostedDatabase(Environment& environment, Identity identity, Repl
       unapplied_(std::move(replayed.unapplied)),
       state_lsn_(replayed.state_lsn),
       last_used_(SteadyClock::now()),
+      tails_(identity_.options.tails),
       closed_as_(replayed.closed_as),
       needs_recovery_(replayed.checkpointed < replayed.state.position.txid) {}
 
@@ -49,6 +50,7 @@ DatabaseInfo HostedDatabase::info() {
   info.readers = subscribers_ ? static_cast<int>(subscribers_->count()) : 0;
   info.stopped = stopped_;
   info.options = identity_.options;
+  info.options.tails = tails_;
   info.limits = limits_;
   info.ancestors = identity_.ancestors;
   return info;
@@ -60,6 +62,15 @@ void HostedDatabase::set_limits(const DatabaseLimits& limits) {
   limits_ = limits;
   reads_blocked_ = limits.reads_blocked;
   ++limits_version_;
+}
+
+Result<> HostedDatabase::set_tails(const std::string& path) {
+  if (identity_.options.tails.empty())
+    return fail(Code::kConflict,
+                fmt::format("database '{}' is one of its own, and follows no file", identity_.name));
+  std::lock_guard lock(mutex_);
+  tails_ = path;
+  return {};
 }
 
 std::optional<Error> HostedDatabase::reads_blocked() {
@@ -174,15 +185,28 @@ void HostedDatabase::answer_error(Request& request, Error error) {
   request.done(std::move(outcome));
 }
 
-void HostedDatabase::answer_not_primary(Request& request) {
-  answer_error(request, Error(Code::kNotPrimary,
-                              "NOT_PRIMARY: this node has a copy; only the primary can do this"));
+void HostedDatabase::answer_read_only(Request& request) {
+  if (has_primary_elsewhere()) {
+    return answer_error(
+        request,
+        Error(Code::kNotPrimary, "NOT_PRIMARY: this node has a copy; only the primary can do this"));
+  }
+  answer_error(request, tailed_error());
+}
+
+Error HostedDatabase::tailed_error() {
+  std::lock_guard lock(mutex_);
+  return Error(Code::kForbidden,
+               fmt::format("DATABASE_TAILED: database '{}' follows the file {}: it is written by "
+                           "the program whose file that is, and only read here",
+                           identity_.name, tails_));
 }
 
 void HostedDatabase::submit(std::unique_ptr<Request> request) {
   if (auto blocked = reads_blocked()) return answer_error(*request, *std::move(blocked));
-  if (identity_.is_copy && (request->needs_primary || !request->likely_read_only()))
-    return answer_not_primary(*request);
+  bool asks_primary = has_primary_elsewhere() && request->needs_primary;
+  if (identity_.is_copy && (asks_primary || !request->likely_read_only()))
+    return answer_read_only(*request);
   if (request->at_least) {
     std::unique_lock lock(mutex_);
     bool is_shared = this->is_shared(*request->at_least);
@@ -190,7 +214,8 @@ void HostedDatabase::submit(std::unique_ptr<Request> request) {
     bool reached = is_shared || request->at_least->txid <= visible_.txid;
     lock.unlock();
     if (!same_history) {
-      if (identity_.is_copy) return answer_not_primary(*request);  // it may know another history
+      if (has_primary_elsewhere())
+        return answer_read_only(*request);  // it may know another history
       return answer_error(*request, Error(Code::kConflict,
                                           "lineage_changed: the bookmark is of another history of "
                                           "this database"));
@@ -316,7 +341,7 @@ void HostedDatabase::run_batch(std::vector<std::unique_ptr<Request>> requests) {
     return request->likely_read_only() && run_read(*files, request, false) == ReadResult::kDone;
   });
   if (identity_.is_copy) {
-    for (auto& request : requests) answer_not_primary(*request);
+    for (auto& request : requests) answer_read_only(*request);
     return;
   }
   if (requests.empty()) return;

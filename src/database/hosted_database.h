@@ -55,7 +55,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
     CreateOptions options;
     std::int64_t created_at_ms = 0;
     std::string path;
-    bool is_copy = false;                  // of another node's database
+    bool is_copy = false;  // of another node's database, or of a program's own file
     std::vector<Bookmark> ancestors = {};  // see DatabaseInfo
   };
   HostedDatabase(Environment& environment, Identity identity, Replayed replayed);
@@ -64,6 +64,8 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   const Identity& identity() const { return identity_; }
   DatabaseInfo info();
   void set_limits(const DatabaseLimits& limits);
+  // kConflict: it follows no file.
+  Result<> set_tails(const std::string& path);
 
   void submit(std::unique_ptr<Request> request);
   void submit_held(const std::shared_ptr<HeldTransaction>& held, std::unique_ptr<Request> request);
@@ -175,7 +177,12 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   Result<> apply_to_file(std::vector<TransactionRecorder::Decision> decisions);
   void note_decided(const TransactionRecorder::Decision& decision);
   Result<> begin_new_history_at_turn(const NewHistory& history);
-  void answer_not_primary(Request& request);
+  void answer_read_only(Request& request);
+  Error tailed_error();
+  // Another node knows more.
+  bool has_primary_elsewhere() const {
+    return identity_.is_copy && identity_.options.tails.empty();
+  }
 
   // --- reads
   void wait_for_state(std::unique_ptr<Request> request);
@@ -232,6 +239,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   std::string stopped_;
   std::unique_ptr<Subscribers<>> subscribers_;  // made when somebody subscribes; then it stays
   DatabaseLimits limits_;
+  std::string tails_;  // the file that it follows
   std::optional<FileFingerprint> closed_as_;  // the file as we left it
 
   std::atomic<std::uint64_t> limits_version_{0};  // changes with limits_

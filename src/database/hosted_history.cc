@@ -227,6 +227,10 @@ Result<Bookmark> HostedDatabase::rewrite_at_turn(Snapshot& to) {
   {
     std::lock_guard lock(mutex_);
     if (refused_) return fail(*refused_);
+    if (identity_.is_copy)
+      return fail(Code::kConflict, fmt::format("database '{}' follows the file {}: restore it into "
+                                               "a new database",
+                                               identity_.name, tails_));
     if (!stopped_.empty()) return fail(Code::kUnavailable, stopped_);
     if (limits_.reads_blocked || limits_.writes_blocked)
       return fail(blocked_error(limits_.block_reason, "not written"));

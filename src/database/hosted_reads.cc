@@ -15,7 +15,7 @@ constexpr std::size_t kWaitingMax = 10'000;
 
 // The state that a read asked for has not come yet: it waits for it, until its deadline.
 void HostedDatabase::wait_for_state(std::unique_ptr<Request> request) {
-  auto wait_max = identity_.is_copy ? std::chrono::milliseconds(environment_.options.copy_wait_ms)
+  auto wait_max = has_primary_elsewhere() ? std::chrono::milliseconds(environment_.options.copy_wait_ms)
                                     : std::chrono::milliseconds(kStateWaitMax);
   Deadline until = std::min(request->deadline, SteadyClock::now() + wait_max);
   std::unique_lock lock(mutex_);
@@ -52,8 +52,8 @@ void HostedDatabase::wake_waiting() {
   }
   for (auto& request : ready) submit(std::move(request));
   for (auto& request : late) {
-    if (identity_.is_copy) {
-      answer_not_primary(*request);
+    if (has_primary_elsewhere()) {
+      answer_read_only(*request);
       continue;
     }
     answer_error(*request, Error(Code::kBehind, "the bookmark was not reached here in time"));
@@ -128,11 +128,11 @@ void HostedDatabase::finish_read(const std::shared_ptr<OpenFiles>& files,
   outcome.bookmark = bookmark();
   if (session->seen) outcome.bookmark.txid = session->seen->txid;
   bool stays_open = request->keep_transaction() && !session->autocommit();
-  if (stays_open && identity_.is_copy) {  // it may write later
+  if (stays_open && has_primary_elsewhere()) {  // it may write later
     session->finish();
     reader.seen = session->seen;
     files->give_reader(std::move(reader));
-    return answer_not_primary(*request);
+    return answer_read_only(*request);
   }
   if (stays_open) {
     outcome.held = hold(files, nullptr, std::move(reader.connection), std::move(session));

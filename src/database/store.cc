@@ -80,10 +80,8 @@ Result<> StoreImpl::load_catalog(Replay& replay) {
 // of it was decided.
 bool StoreImpl::was_cut_short(const Catalog::Row& row, HostedDatabase& database) const {
   if (!row.begins_filled || database.position().txid.value != 0) return false;
-  auto file = environment_->options.files->open(database.identity().path, FileSystem::Mode::kRead);
-  if (!file) return file.error().code() == Code::kNotFound;
-  auto size = (*file)->size();
-  return size && *size <= kEmptyPages * std::uint64_t{row.options.page_size};
+  return is_at_most(*environment_->options.files, database.identity().path,
+                    kEmptyPages * std::uint64_t{row.options.page_size});
 }
 
 std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replayed replayed) {
@@ -93,7 +91,7 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
   identity.options = row.options;
   identity.created_at_ms = row.created_at_ms;
   identity.path = file_of(row.id);
-  identity.is_copy = environment_->options.copies;
+  identity.is_copy = environment_->options.copies || !row.options.tails.empty();
   identity.ancestors = row.ancestors;
   auto database =
       std::make_shared<HostedDatabase>(*environment_, std::move(identity), std::move(replayed));
@@ -273,6 +271,12 @@ Result<> StoreImpl::set_limits(const DatabaseName& name, const DatabaseLimits& l
   OFFPRINT_TRY(catalog_->set_limits(database->identity().id, limits));
   database->set_limits(limits);
   return {};
+}
+
+Result<> StoreImpl::set_tails(const DatabaseName& name, const std::string& path) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY(database->set_tails(path));
+  return catalog_->set_tails(database->identity().id, path);
 }
 
 Result<> StoreImpl::checkpoint(const DatabaseName& name) {

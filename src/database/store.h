@@ -59,6 +59,9 @@ struct CreateOptions {
   int auto_vacuum = 0;             // 0 none, 1 full, 2 incremental
   std::string encoding = "UTF-8";  // UTF-8, UTF-16le, UTF-16be
   bool foreign_keys = true;
+  // Path of a program's own file whose content it has: it is written by apply() and begin_copy()
+  // alone, other writes get kForbidden. Empty: it is the node's own.
+  std::string tails = {};
 };
 
 // What a database may use; 0: no limit of its own. docs/guides/operations.md, "Limits of a
@@ -196,6 +199,8 @@ class Store {
                                          std::size_t limit, const std::string& contains = {}) = 0;
   // Blocks. Durable; counts from the next request on. What is larger already stays.
   virtual Result<> set_limits(const DatabaseName& name, const DatabaseLimits& limits) = 0;
+  // Blocks. Durable; the file that a database with CreateOptions::tails follows is elsewhere now.
+  virtual Result<> set_tails(const DatabaseName& name, const std::string& path) = 0;
   // Blocks. Brings what is committed into the database's file, as far as readers of older states
   // leave room.
   virtual Result<> checkpoint(const DatabaseName& name) = 0;
@@ -217,7 +222,7 @@ class Store {
   virtual Result<Bookmark> import_file(const DatabaseName& name, const std::string& path,
                                        const CreateOptions& options = {}) = 0;
 
-  // --- copies of another node's databases (StoreOptions::copies)
+  // --- copies of another node's databases (StoreOptions::copies), or of a file (`tails`)
   // Transactions that follow on where the copy stands, oldest first. Journaled, then applied as
   // one, then `done` (any thread, must be quick). kBehind, kConflict: they do not follow, or the
   // copy is not what it should be: it needs begin_copy(). Whatever the answer, it is a state of the

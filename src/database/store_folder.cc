@@ -48,4 +48,11 @@ Result<> remove_orphans(FileSystem& files, const std::string& directory,
   return {};
 }
 
+bool is_at_most(FileSystem& files, const std::string& path, std::uint64_t size_bytes) {
+  auto file = files.open(path, FileSystem::Mode::kRead);
+  if (!file) return file.error().code() == Code::kNotFound;
+  auto size = (*file)->size();
+  return size && *size <= size_bytes;
+}
+
 }  // namespace offprint::database

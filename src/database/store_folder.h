@@ -22,4 +22,7 @@ Result<> check_journal_is_there(FileSystem& files, const std::string& directory)
 Result<> remove_orphans(FileSystem& files, const std::string& directory,
                         std::vector<std::string> known);
 
+// Whether a file is absent, or no larger than this.
+bool is_at_most(FileSystem& files, const std::string& path, std::uint64_t size_bytes);
+
 }  // namespace offprint::database

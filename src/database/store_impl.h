@@ -41,6 +41,7 @@ class StoreImpl final : public Store {
   std::vector<DatabaseInfo> list(const std::string& prefix, const std::string& after,
                                  std::size_t limit, const std::string& contains) override;
   Result<> set_limits(const DatabaseName& name, const DatabaseLimits& limits) override;
+  Result<> set_tails(const DatabaseName& name, const std::string& path) override;
   Result<> checkpoint(const DatabaseName& name) override;
 
   void submit(const DatabaseName& name, std::unique_ptr<Request> request) override;

@@ -233,6 +233,7 @@ Result<DatabaseInfo> StoreImpl::fork(const DatabaseName& name, const DatabaseNam
     return fail(Code::kConflict, fmt::format("database '{}' exists already", fork.text()));
   CreateOptions options = parent->identity().options;
   options.page_size = from.page_size();
+  options.tails.clear();  // it is written here
   Catalog::Beginning beginning;
   beginning.filled = true;
   beginning.ancestors = parent->identity().ancestors;

@@ -18,6 +18,7 @@
 #include "main/commands.h"
 #include "main/security.h"
 #include "main/settings.h"
+#include "main/tailing.h"
 #include "replica/node_follower.h"
 #include "server/http_server.h"
 #include "server/revocations.h"
@@ -40,6 +41,7 @@ struct ServeOptions {
   database::StoreOptions store;
   SecurityOptions security;
   ArchiveOptions archive;
+  TailOptions tail;
 };
 
 int failed(const Error& error, int exit_code) {
@@ -175,6 +177,8 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   OFFPRINT_TRY(following.start(options, *store, service));
   Archiving archiving;
   OFFPRINT_TRY(archiving.start(options.archive, options.data, *store, service));
+  Tailing tailing;
+  OFFPRINT_TRY(tailing.start(options.tail, options.data, *store, &service, service.has_copies()));
   options.http.tls = security->tls();
   server::Router router(service);
   server::HttpServer http(options.http, router);
@@ -188,6 +192,7 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   service.jobs.stop();
   http.stop();
   if (following.follower) following.follower->stop();
+  tailing.stop();
   archiving.stop();
   store.reset();  // answers what is left, while `http` and the primary can still be told
   log::info("stopped");
@@ -246,6 +251,7 @@ void add_serve(CLI::App& app, int& exit_code) {
             "a read waits here so long for its bookmark, then it is the primary's")
       ->check(CLI::Range(0, 600'000));
   add_archive_settings(*settings, options->archive);
+  add_tail_settings(*settings, options->tail);
   add_security_settings(*settings, options->security);
   settings->add("node_name", options->service.node_name, "this server's name in answers");
   settings->add("allow_origin", options->service.allowed_origins,

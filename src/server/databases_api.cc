@@ -1,5 +1,6 @@
 #include "server/databases_api.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "base/clock.h"
@@ -15,6 +16,25 @@ namespace {
 
 constexpr std::size_t kListLimitDefault = 1000;
 constexpr std::size_t kListLimitMax = 10'000;
+
+// Of a database that follows a program's own file.
+void append_tail(std::string& to, const Service& service, const database::DatabaseInfo& info) {
+  std::optional<tail::TailStatus> status;
+  if (service.tail_of) status = service.tail_of(info.name);
+  to += ",\"tails\":{\"file\":";
+  append_json_string(to, info.options.tails);
+  to += ",\"state\":";
+  append_json_string(to, status ? tail::state_name(status->state) : "stopped");
+  if (status && status->behind_since_ms != 0) {
+    to += ",\"behind_ms\":";
+    append_integer(to, std::max<std::int64_t>(0, unix_time_ms() - status->behind_since_ms));
+  }
+  if (status && !status->error.empty()) {
+    to += ",\"error\":";
+    append_json_string(to, status->error);
+  }
+  to += '}';
+}
 
 void append_info(std::string& to, const Service& service, const database::DatabaseInfo& info) {
   auto text = [&](std::string_view name, std::string_view value) {
@@ -41,6 +61,7 @@ void append_info(std::string& to, const Service& service, const database::Databa
   to += info.options.foreign_keys ? ",\"foreign_keys\":true" : ",\"foreign_keys\":false";
   if (!info.ancestors.empty()) text(",\"forked_from\":", info.ancestors.back().text());
   if (info.limits != database::DatabaseLimits()) to += ",\"limits\":" + limits_json(info.limits);
+  if (!info.options.tails.empty()) append_tail(to, service, info);
   if (!info.stopped.empty()) text(",\"stopped\":", info.stopped);
   to += '}';
 }

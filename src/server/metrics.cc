@@ -1,9 +1,11 @@
 #include "server/metrics.h"
 
+#include <algorithm>
 #include <string_view>
 
 #include <fmt/format.h>
 
+#include "base/clock.h"
 #include "server/authenticator.h"
 #include "server/json_writer.h"
 
@@ -107,6 +109,40 @@ void append_archive(Page& page, const archive::Archiver::Status& archive) {
                archive.failures);
 }
 
+void append_tails(Page& page, const std::vector<tail::TailStatus>& tails) {
+  tail::TailStatus sum;
+  std::uint64_t following = 0, failing = 0, behind = 0;
+  std::int64_t oldest_ms = 0;
+  const std::int64_t now_ms = unix_time_ms();
+  for (const tail::TailStatus& each : tails) {
+    following += each.state == tail::TailState::kFollowing;
+    failing += each.state == tail::TailState::kFailed;
+    behind += each.behind_since_ms != 0;
+    if (each.behind_since_ms != 0)
+      oldest_ms = std::max(oldest_ms, now_ms - each.behind_since_ms);
+    sum.transactions += each.transactions;
+    sum.comparisons += each.comparisons;
+    sum.failures += each.failures;
+    sum.restarts += each.restarts;
+    sum.lineages += each.lineages;
+    sum.wal_bytes += each.wal_bytes;
+  }
+  page.gauge("tail_files", "Files that databases follow (--tail).", tails.size());
+  page.gauge("tail_following", "Of them, those whose databases follow now.", following);
+  page.gauge("tail_failing", "Of them, those that cannot be followed; the log says why.", failing);
+  page.gauge("tail_behind", "Of them, those with changes that the database does not have.", behind);
+  page.gauge("tail_lag_ms", "How long the oldest of these changes waits.",
+             static_cast<std::uint64_t>(oldest_ms));
+  page.counter("tail_transactions_total", "Transactions taken from files.", sum.transactions);
+  page.counter("tail_comparisons_total", "Times a file was read as a whole.", sum.comparisons);
+  page.counter("tail_failures_total", "Attempts that failed.", sum.failures);
+  page.counter("tail_wal_restarts_total", "Times writers waited so that a -wal can begin anew.",
+               sum.restarts);
+  page.counter("tail_lineages_total", "Times a file was found to be another database.",
+               sum.lineages);
+  page.gauge("tail_wal_bytes", "Size of the -wal files, as they were last seen.", sum.wal_bytes);
+}
+
 void append_http(Page& page, const HttpCounters& http) {
   page.counter("http_requests_total", "HTTP requests.", http.requests);
   page.counter("http_responses_4xx_total", "Answers with a status from 400 to 499.",
@@ -132,6 +168,7 @@ std::string metrics_text(Service& service) {
   page.gauge("client_streams_pinned", "Client streams with an open transaction or stored SQL.",
              service.streams.pinned_count());
   if (service.follower_status) append_follower(page, service.follower_status());
+  if (service.tails) append_tails(page, service.tails());
   if (service.archive_status) append_archive(page, service.archive_status());
   if (service.authenticator != nullptr) {
     page.gauge("tokens_cached", "Tokens that were verified and are remembered.",

@@ -18,6 +18,7 @@
 #include "server/http_server.h"
 #include "server/jobs.h"
 #include "server/payload_cache.h"
+#include "tail/tailer.h"
 
 namespace offprint::server {
 
@@ -51,6 +52,9 @@ struct Service {
   std::function<std::int64_t(const database::DatabaseName&)> copy_age_ms = {};
   std::function<replica::NodeFollower::Status()> follower_status = {};
   std::function<archive::Archiver::Status()> archive_status = {};  // empty: nothing is archived
+  // Of databases that follow a program's own file; empty: there are none.
+  std::function<std::vector<tail::TailStatus>()> tails = {};
+  std::function<std::optional<tail::TailStatus>(const std::string& name)> tail_of = {};
   cluster::Forwarder* forwarder = nullptr;
   bool has_copies() const { return copy_age_ms != nullptr; }
   std::atomic<std::uint64_t> spooled_bytes{0};  // in files, by server/spool.h

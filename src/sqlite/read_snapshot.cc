@@ -9,6 +9,8 @@ namespace {
 constexpr char kMain[] = "main";
 constexpr int kWalIndexRegion = 32 << 10;  // SQLite maps the wal-index in regions of this size
 
+}  // namespace
+
 const volatile void* map_wal_index(Connection& connection) {
   sqlite3_file* file = nullptr;
   sqlite3_file_control(connection.handle(), kMain, SQLITE_FCNTL_FILE_POINTER, &file);
@@ -17,8 +19,6 @@ const volatile void* map_wal_index(Connection& connection) {
   int code = file->pMethods->xShmMap(file, 0, kWalIndexRegion, 0, &mapped);
   return code == SQLITE_OK ? mapped : nullptr;
 }
-
-}  // namespace
 
 Result<ReadSnapshot> ReadSnapshot::of(Connection& connection) {
   sqlite3* db = connection.handle();

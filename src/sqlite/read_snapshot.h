@@ -16,6 +16,8 @@ class ReadSnapshot {
   static Result<ReadSnapshot> of(Connection& connection);
 
   const WalPoint& point() const { return point_; }
+  // What the wal-index says of it; all zero when no transaction was ever written to this -wal.
+  const WalIndexHeader& header() const { return header_; }
   // Whether a read transaction that began now would see the same state, whoever wrote since.
   bool is_newest() const;
 
@@ -24,5 +26,9 @@ class ReadSnapshot {
   WalIndexHeader header_;
   const volatile void* wal_index_ = nullptr;  // mapped as long as the connection is open
 };
+
+// The first part of the wal-index, mapped as long as the connection is open; it must have read
+// something. Null: there is none.
+const volatile void* map_wal_index(Connection& connection);
 
 }  // namespace offprint::sqlite

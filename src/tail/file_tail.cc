@@ -1,0 +1,298 @@
+#include "tail/file_tail.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+
+namespace offprint::tail {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kSlowLook{10'000};  // should a notice get lost
+constexpr milliseconds kRetryMin{250};
+constexpr milliseconds kRetryMax{10'000};
+constexpr std::chrono::microseconds kFirstLook{100};  // a commit follows on its frames
+constexpr int kSameLooks = 4;                         // of that distance, then each twice as far
+constexpr int kLooksWhileWritten = 7;                 // no farther apart while frames come
+constexpr int kLooksAfterCommit = 9;  // 3 ms and longer: a checkpoint may wait for readers
+constexpr int kLooksMax = 16;
+constexpr int kEmptyDoublings = 12;
+
+// The copy is not what the file's transactions follow on.
+bool is_difference(const Error& error) {
+  return error.code() == Code::kBehind || error.code() == Code::kConflict ||
+         error.code() == Code::kCorrupt || error.code() == Code::kNotFound;
+}
+
+Error explained(const Error& error) {
+  if (error.code() != Code::kBusy) return error;
+  return Error(Code::kBusy,
+               "a program holds it alone (PRAGMA locking_mode=EXCLUSIVE), or recovers it: " +
+                   error.message());
+}
+
+}  // namespace
+
+FileIdentity FileIdentity::of(const std::string& path) {
+  struct statx status{};
+  if (::statx(AT_FDCWD, path.c_str(), 0, STATX_INO | STATX_BTIME, &status) != 0) return {};
+  FileIdentity identity{status.stx_ino, 0};
+  if ((status.stx_mask & STATX_BTIME) != 0) {
+    identity.born_ns = std::int64_t{status.stx_btime.tv_sec} * 1'000'000'000 +
+                       std::int64_t{status.stx_btime.tv_nsec};
+  }
+  return identity;
+}
+
+std::string FileIdentity::text() const { return fmt::format("{} {}\n", inode, born_ns); }
+
+FileIdentity FileIdentity::parse(std::string_view text) {
+  FileIdentity identity;
+  const char* end = text.data() + text.size();
+  auto [at, error] = std::from_chars(text.data(), end, identity.inode);
+  if (error != std::errc() || at == end) return {};
+  if (std::from_chars(at + 1, end, identity.born_ns).ec != std::errc()) return {};
+  return identity;
+}
+
+std::string_view state_name(TailState state) {
+  switch (state) {
+    case TailState::kWaiting:
+      return "waiting";
+    case TailState::kComparing:
+      return "comparing";
+    case TailState::kFollowing:
+      return "following";
+    case TailState::kFailed:
+      return "failed";
+  }
+  return "failed";
+}
+
+FileTail::FileTail(database::Store& store, database::DatabaseName name, std::string path,
+                   FileTailOptions options)
+    : store_(store),
+      name_(std::move(name)),
+      path_(std::move(path)),
+      options_(std::move(options)),
+      changed_at_(SteadyClock::now()) {
+  status_.name = name_.text();
+  status_.file = path_;
+}
+
+FileTail::~FileTail() { close(); }
+
+void FileTail::close() { let_go(false); }
+
+TailStatus FileTail::status() const {
+  std::lock_guard lock(mutex_);
+  return status_;
+}
+
+void FileTail::set_state(TailState state, const std::string& error) {
+  bool news;
+  {
+    std::lock_guard lock(mutex_);
+    news = status_.state != state || status_.error != error;
+    status_.state = state;
+    status_.error = error;
+    if (state == TailState::kFollowing) status_.behind_since_ms = 0;
+    if (state == TailState::kFailed && status_.behind_since_ms == 0)
+      status_.behind_since_ms = unix_time_ms();
+  }
+  if (!news || state == TailState::kComparing) return;
+  if (state == TailState::kFailed) {
+    log::warn("database '{}' cannot follow {}: {}; trying again", name_.text(), path_, error);
+  } else if (state == TailState::kWaiting) {
+    log::info("database '{}' waits for {}: {}", name_.text(), path_, error);
+  } else {
+    log::info("database '{}' follows {}", name_.text(), path_);
+  }
+}
+
+std::string FileTail::memory_path() const {
+  std::string file = name_.text();
+  std::replace(file.begin(), file.end(), '/', '.');  // no name has a point
+  return options_.directory + "/" + file;
+}
+
+ChangeSet::Options FileTail::spool() const {
+  return {options_.files, memory_path() + ".spool", ChangeSet::Options().memory_max};
+}
+
+// --- steps -------------------------------------------------------------------------------------
+
+Deadline FileTail::step(bool something_changed) {
+  std::uint64_t taken = status().transactions;
+  Result<> advanced = advance();
+  if (advanced) {
+    failures_in_a_row_ = 0;
+    return next_look(something_changed, status().transactions != taken);
+  }
+  const Error& error = advanced.error();
+  if (is_difference(error)) same_ = false;
+  if (held_ && !held_->is_reading()) let_go(false);
+  bool passes = error.code() == Code::kBusy && failures_in_a_row_ < kLooksMax;
+  if (!passes) {
+    {
+      std::lock_guard lock(mutex_);
+      ++status_.failures;
+    }
+    set_state(TailState::kFailed, error.message());
+  }
+  auto wait = std::min<milliseconds>(kRetryMax, kRetryMin * (1 << std::min(failures_in_a_row_, 8)));
+  ++failures_in_a_row_;
+  not_before_ = SteadyClock::now() + kRetryMin / 10;
+  return passes ? not_before_ : SteadyClock::now() + wait;
+}
+
+Result<> FileTail::advance() {
+  OFFPRINT_TRY(make_database());
+  if (dropped_) return {};
+  FileIdentity now = FileIdentity::of(path_);
+  if (held_ && now != open_file_) let_go(true);
+  if (!held_) {
+    OFFPRINT_TRY_ASSIGN(Ready ready, open());
+    if (ready == Ready::kNo) return {};
+  }
+  if (!same_) OFFPRINT_TRY(compare());
+  if (!held_->is_newest()) OFFPRINT_TRY(take_changes());
+  set_state(TailState::kFollowing);
+  return look_after_wal();
+}
+
+// Soon when a commit may be on its way, then ever later; when all is quiet there is nothing to do.
+Deadline FileTail::next_look(bool something_changed, bool took) {
+  Deadline now = SteadyClock::now();
+  not_before_ = now;
+  if (took) {
+    changed_at_ = now;
+    empty_tries_ = 0;
+    idle_looks_ = kLooksAfterCommit;
+  } else if (something_changed) {
+    idle_looks_ = idle_looks_ >= kLooksAfterCommit ? 0 : std::min(idle_looks_ + 1, kLooksWhileWritten);
+  } else {
+    idle_looks_ = std::min(idle_looks_ + 1, kLooksMax);
+  }
+  Deadline next = now + kSlowLook;
+  if (!held_ || !same_) return next;
+  if (!held_->is_newest()) return now;
+  if (held_->frames() > 0 || spare_)
+    next = std::max(quiet_from(), now + kFirstLook);
+  bool in_the_way = held_->frames() > 0 && !held_->is_out_of_the_way();
+  bool looks = idle_looks_ < kLooksAfterCommit || in_the_way;
+  if (looks && idle_looks_ < kLooksMax) {
+    int doubled = std::max(0, idle_looks_ - kSameLooks);
+    not_before_ = now + kFirstLook * (1 << doubled);
+    next = std::min(next, not_before_);
+    if (idle_looks_ == 0 || doubled > kLooksWhileWritten) not_before_ = now;
+  }
+  return next;
+}
+
+// A program's reader may have been in the way of emptying the -wal.
+Deadline FileTail::quiet_from() const {
+  return changed_at_ + options_.quiet * (1 << std::min(empty_tries_, kEmptyDoublings));
+}
+
+void FileTail::let_go(bool other_file) {
+  if (other_file) {  // -wal and -shm of that name are not those of this one any more
+    if (held_) held_->leave_as_is();
+    if (spare_) spare_->leave_as_is();
+  }
+  if (spare_) spare_->end();
+  spare_.reset();
+  if (held_) held_->end();
+  held_.reset();
+  same_ = false;
+  open_file_ = {};
+  checkpointed_at_ = restart_tried_at_ = 0;
+  empty_tries_ = 0;
+}
+
+// --- the database and the file -----------------------------------------------------------------
+
+Result<> FileTail::make_database() {
+  if (auto info = store_.info(name_)) {
+    if (made_) return {};
+    if (info->options.tails != path_) OFFPRINT_TRY(store_.set_tails(name_, path_));
+    OFFPRINT_TRY_ASSIGN(bool remembered, options_.files->exists(memory_path()));
+    if (remembered) {
+      OFFPRINT_TRY_ASSIGN(Bytes text, read_file(*options_.files, memory_path(), 4096));
+      remembered_ = FileIdentity::parse(as_text(text));
+    }
+    made_ = true;
+    return {};
+  }
+  if (made_) {  // by somebody who may
+    dropped_ = true;
+    let_go(false);
+    set_state(TailState::kFailed, "the database was dropped; it begins anew with the next start");
+    return {};
+  }
+  database::CreateOptions options;
+  options.tails = path_;
+  OFFPRINT_TRY(store_.create(name_, options));
+  OFFPRINT_TRY(options_.files->remove(memory_path()));
+  made_ = true;
+  return {};
+}
+
+Result<FileTail::Ready> FileTail::open() {
+  FileIdentity file = FileIdentity::of(path_);
+  if (file.inode == 0) {
+    std::error_code unknown;
+    auto folder = std::filesystem::path(path_).parent_path();
+    bool no_folder = !std::filesystem::exists(folder.empty() ? "." : folder, unknown);
+    set_state(TailState::kWaiting, no_folder ? "its folder does not exist" : "it does not exist");
+    return Ready::kNo;
+  }
+  OFFPRINT_TRY_ASSIGN(auto source, SourceFile::open(path_));
+  if (source->kind() == FileKind::kEmpty) {
+    set_state(TailState::kWaiting, "it is empty");
+    return Ready::kNo;
+  }
+  if (source->kind() == FileKind::kForeign)
+    return fail(Code::kInvalid, "it is no SQLite database, or an encrypted one");
+  if (source->kind() == FileKind::kRollback && options_.set_wal) {
+    OFFPRINT_TRY(source->set_wal());
+    log::info("{} was turned into WAL mode", path_);
+  }
+  if (source->kind() == FileKind::kRollback) {
+    return fail(Code::kInvalid,
+                "it is in rollback-journal mode, which cannot be followed: run PRAGMA "
+                "journal_mode=WAL on it once (it stays so), or start with --tail-set-wal");
+  }
+  if (auto begun = source->begin(); !begun) return fail(explained(begun.error()));
+  if (FileIdentity::of(path_) != file) return fail(Code::kBusy, "it was replaced just now");
+  held_ = std::move(source);
+  open_file_ = file;
+  return Ready::kYes;
+}
+
+Result<> FileTail::note_source() {
+  if (remembered_ == open_file_) return {};
+  OFFPRINT_TRY(
+      write_file_atomically(*options_.files, memory_path(), as_bytes(open_file_.text())));
+  remembered_ = open_file_;
+  return {};
+}
+
+Result<> FileTail::open_spare() {
+  if (spare_) return {};
+  OFFPRINT_TRY_ASSIGN(spare_, SourceFile::open(path_));
+  if (FileIdentity::of(path_) == open_file_) return {};
+  spare_->leave_as_is();
+  spare_.reset();
+  return fail(Code::kBusy, "it was replaced just now");
+}
+
+}  // namespace offprint::tail

@@ -1,0 +1,138 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "base/file_system.h"
+#include "database/store.h"
+#include "tail/change_set.h"
+#include "tail/source_file.h"
+
+namespace offprint::tail {
+
+struct FileTailOptions {
+  std::string directory;  // of what is remembered between starts; it is there
+  bool set_wal = false;   // turn files in rollback mode into WAL mode
+  std::uint32_t checkpoint_frames = 1'000;  // frames of the -wal that are not in the file …
+  std::uint32_t restart_frames = 16'000;    // … and in all, before writers wait a moment
+  std::chrono::milliseconds quiet{1'000};   // without a commit, then the -wal is emptied
+  FileSystem* files = &FileSystem::real();
+};
+
+enum class TailState {
+  kWaiting,    // there is no file, or it is empty
+  kComparing,  // reads all pages
+  kFollowing,
+  kFailed,  // the error says why; it is tried again
+};
+
+// "waiting", "comparing", "following", "failed".
+std::string_view state_name(TailState state);
+
+struct TailStatus {
+  std::string name;  // of the database
+  std::string file;
+  TailState state = TailState::kWaiting;
+  std::string error;                // empty: none
+  std::int64_t behind_since_ms = 0;  // Unix time; 0: it has all that was seen
+  std::uint64_t transactions = 0;   // since the start, as all that follow
+  std::uint64_t comparisons = 0;
+  std::uint64_t failures = 0;
+  std::uint64_t restarts = 0;   // of the -wal, for which writers waited
+  std::uint64_t lineages = 0;   // new ones: the file was another one
+  std::uint64_t wal_bytes = 0;  // of the -wal, when it was last looked at
+};
+
+// Which file it is that has a name now.
+struct FileIdentity {
+  std::uint64_t inode = 0;   // 0: none
+  std::int64_t born_ns = 0;  // an inode's number is used again; 0: the file system does not say
+  bool operator==(const FileIdentity&) const = default;
+  static FileIdentity of(const std::string& path);
+  std::string text() const;
+  static FileIdentity parse(std::string_view text);
+};
+
+// Keeps one hosted database equal to a program's own file: a whole transaction at a time, each a
+// state that the program committed. Between two steps it holds a read transaction at the state that
+// the database has. What it can prove nothing about it compares, page by page. docs/tailing.md.
+// Thread: step() and close() one at a time; status() any.
+class FileTail {
+ public:
+  FileTail(database::Store& store, database::DatabaseName name, std::string path,
+           FileTailOptions options);
+  ~FileTail();
+
+  // Takes what there is. Then: when it is to be called again at the latest (it is called earlier
+  // when the file or its folder changed). Blocks on disks.
+  Deadline step(bool something_changed);
+  // Whatever changes, it is not called again before this: nothing was found, a commit is under way.
+  Deadline not_before() const { return not_before_; }
+  // Lets go of the file.
+  void close();
+
+  const database::DatabaseName& name() const { return name_; }
+  const std::string& path() const { return path_; }
+  TailStatus status() const;
+
+ private:
+  enum class Ready { kNo, kYes };
+  Result<> advance();
+  Result<Ready> open();
+  Result<> make_database();
+  Result<> note_source();
+  Result<> compare();
+  Result<bool> is_other_content(database::Snapshot& copy);
+  Result<> send_all();
+  Result<> send_difference(database::Snapshot& copy);
+  Result<> begin_anew(const Position& position, bool other_content);
+  Result<> take_changes();
+  bool is_continued(const WalPlace& to, std::uint32_t commits) const;
+  Result<std::unique_ptr<ChangeSet>> read_changes(SourceFile& next);
+  Result<> add_growth(ChangeSet& changes, SourceFile& next, PageNo& from, PageNo before);
+  Result<> send(ChangeSet& changes);
+  Result<> look_after_wal();
+  Result<> restart_wal();
+  Result<> empty_wal();
+  Result<> give_way();
+  Result<> open_spare();
+  Deadline next_look(bool something_changed, bool took);
+  Deadline quiet_from() const;
+  void let_go(bool other_file);
+  void set_state(TailState state, const std::string& error = {});
+  std::string memory_path() const;
+  ChangeSet::Options spool() const;
+
+  database::Store& store_;
+  const database::DatabaseName name_;
+  const std::string path_;
+  const FileTailOptions options_;
+
+  // --- of step()
+  std::unique_ptr<SourceFile> held_;   // reads the state that the database has …
+  std::unique_ptr<SourceFile> spare_;  // … and reads the next one, for a moment
+  bool same_ = false;                  // the database has what held_ sees, and stands here:
+  Position position_;
+  FileIdentity open_file_;
+  FileIdentity remembered_;             // the file whose history the database has
+  bool made_ = false;                   // the database is there
+  bool dropped_ = false;                // somebody dropped it
+  std::uint32_t checkpointed_at_ = 0;   // frames, when that was tried
+  std::uint32_t restart_tried_at_ = 0;  // the same
+  int empty_tries_ = 0;                 // since something changed
+  int checkpoints_seen_ = 0;            // in a row, of the program
+  Deadline changed_at_{};               // when something was last taken
+  int idle_looks_ = 0;                  // since something changed, that found nothing
+  int failures_in_a_row_ = 0;
+  Deadline not_before_{};
+
+  mutable std::mutex mutex_;
+  TailStatus status_;  // guarded by mutex_
+};
+
+}  // namespace offprint::tail

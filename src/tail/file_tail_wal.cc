@@ -1,0 +1,105 @@
+// Of FileTail: checkpoints, so that a reader that is always there does not let the -wal grow.
+#include <algorithm>
+#include <thread>
+
+#include "tail/file_tail.h"
+
+namespace offprint::tail {
+namespace {
+
+constexpr std::uint32_t kGrowthBetweenRestarts = 2;  // a part of restart_frames
+constexpr std::chrono::milliseconds kWaitsFrom{2};   // a commit would have come
+constexpr int kWaitsAfter = 2;                       // looks that find a checkpoint
+constexpr std::chrono::milliseconds kGivesWay{300};  // programs look again each 100 ms
+constexpr std::chrono::microseconds kGivesWayLook{50};
+
+}  // namespace
+
+Result<> FileTail::look_after_wal() {
+  const std::uint32_t frames = held_->frames();
+  const std::uint32_t backfilled = held_->backfilled();
+  if (frames < checkpointed_at_) checkpointed_at_ = restart_tried_at_ = 0;
+  {
+    std::lock_guard lock(mutex_);
+    status_.wal_bytes = frames == 0 ? 0 : sqlite::frame_offset(frames + 1, held_->page_size());
+  }
+  if (SteadyClock::now() >= quiet_from()) return empty_wal();
+  if (frames == 0) return {};
+  bool grown = frames >= restart_tried_at_ + options_.restart_frames / kGrowthBetweenRestarts;
+  if (frames >= options_.restart_frames && grown) return restart_wal();
+  if (frames >= std::max(backfilled, checkpointed_at_) + options_.checkpoint_frames) {
+    checkpointed_at_ = frames;
+    OFFPRINT_TRY(open_spare());
+    OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_PASSIVE));
+  }
+  // A checkpoint that ends by beginning the -wal anew waits for those who read from it.
+  if (held_->backfilled() == held_->place().last_frame && !held_->is_out_of_the_way())
+    return take_changes();  // to the same state, but reading from the file alone
+  if (held_->backfilled() < frames && SteadyClock::now() >= changed_at_ + kWaitsFrom)
+    return give_way();
+  return {};
+}
+
+// A checkpoint that waits for readers waits for whoever has the lock of one of them, also for those
+// that came later and see the newest state: it gets that lock only when nobody has it for a moment.
+// It keeps writers away meanwhile. What happens after it is proven by what the wal-index counts.
+Result<> FileTail::give_way() {
+  checkpoints_seen_ = held_->is_checkpointed() ? checkpoints_seen_ + 1 : 0;
+  if (checkpoints_seen_ < kWaitsAfter) return {};
+  checkpoints_seen_ = 0;
+  held_->end();
+  Deadline until = SteadyClock::now() + kGivesWay;
+  while (held_->is_newest() && held_->backfilled() < held_->place().last_frame &&
+         held_->is_checkpointed() && SteadyClock::now() < until)
+    std::this_thread::sleep_for(kGivesWayLook);
+  return take_changes();
+}
+
+// A writer that never rests: it waits while the last of the -wal is taken and brought into the
+// file; then it begins the -wal anew by itself.
+Result<> FileTail::restart_wal() {
+  restart_tried_at_ = held_->frames();
+  OFFPRINT_TRY(open_spare());
+  OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_PASSIVE));  // most of it, beside the writer
+  if (!held_->is_newest()) OFFPRINT_TRY(take_changes());
+  auto alone = spare_->begin_alone();
+  if (!alone) return alone.error().code() == Code::kBusy ? Result<>() : std::move(alone);
+  auto changes = read_changes(*spare_);
+  if (!changes) {
+    spare_->end();
+    return fail(std::move(changes).error());
+  }
+  held_->end();
+  same_ = false;  // until it is sent: writers do not wait for that
+  Result<> done = held_->checkpoint(SQLITE_CHECKPOINT_PASSIVE);
+  if (done) done = held_->begin();
+  spare_->end();
+  OFFPRINT_TRY(std::move(done));
+  OFFPRINT_TRY(send(**changes));
+  same_ = true;
+  restart_tried_at_ = checkpointed_at_ = held_->frames();
+  std::lock_guard lock(mutex_);
+  ++status_.restarts;
+  return {};
+}
+
+// Nothing has happened for a while: what there is goes into the file, and one connection that
+// remembers nothing stays. A file that is replaced now finds no -wal that would be taken for its
+// own.
+Result<> FileTail::empty_wal() {
+  ++empty_tries_;
+  if (held_->frames() > 0) {
+    OFFPRINT_TRY(open_spare());
+    OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_PASSIVE));
+    OFFPRINT_TRY(take_changes());
+    OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_TRUNCATE));
+  } else if (!spare_) {
+    return {};
+  }
+  spare_.reset();
+  OFFPRINT_TRY(take_changes());
+  spare_.reset();
+  return {};
+}
+
+}  // namespace offprint::tail

@@ -1,0 +1,264 @@
+#include "tail/tailer.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <filesystem>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <unordered_map>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "database/executor.h"
+#include "tail/folder_watch.h"
+
+namespace offprint::tail {
+namespace {
+
+using std::chrono::nanoseconds;
+
+// What SQLite makes beside a database file; its shared memory says nothing by its notices.
+constexpr std::string_view kSuffixes[] = {"", "-wal"};
+constexpr std::chrono::seconds kWatchAgain{2};  // folders that are not there yet
+
+class TailerImpl final : public Tailer {
+ public:
+  TailerImpl(TailerOptions options, database::Store& store, FolderWatch watch, int wake)
+      : watch_(std::move(watch)), wake_(wake), workers_(options.threads) {
+    for (TailedFile& file : options.files) {
+      auto each = std::make_unique<Entry>();
+      each->tail = std::make_unique<FileTail>(store, file.name, file.path, options.each);
+      by_name_[file.name.text()] = entries_.size();
+      entries_.push_back(std::move(each));
+    }
+  }
+  ~TailerImpl() override {
+    stop();
+    ::close(wake_);
+  }
+
+  Result<> start() override;
+  void stop() override;
+  std::vector<TailStatus> status() const override;
+  std::optional<TailStatus> status(const std::string& name) const override;
+
+ private:
+  struct Entry {
+    std::unique_ptr<FileTail> tail;
+    // --- guarded by mutex_
+    bool running = false;
+    bool changed = true;  // something happened that no step has seen
+    Deadline look_at{};
+    // --- of the noticing thread
+    bool watched = false;
+  };
+
+  void run();
+  void watch_folders();
+  void take_notices();
+  Deadline begin_what_is_due();
+  void work(std::size_t index);
+  void wake();
+
+  FolderWatch watch_;
+  const int wake_;
+  std::vector<std::unique_ptr<Entry>> entries_;
+  std::unordered_map<std::string, std::size_t> by_name_;
+  std::unordered_map<std::string, std::vector<std::size_t>> by_file_;  // of the noticing thread
+  Deadline watch_again_at_{};                                         // the same
+
+  mutable std::mutex mutex_;
+  std::condition_variable rests_;
+  std::set<std::pair<Deadline, std::size_t>> due_;  // guarded by mutex_: entries that do not run
+  int running_ = 0;                                 // guarded by mutex_
+  bool stopping_ = false;                           // guarded by mutex_
+
+  database::ThreadPool workers_;
+  std::thread thread_;
+};
+
+Result<> TailerImpl::start() {
+  {
+    std::lock_guard lock(mutex_);
+    for (std::size_t i = 0; i < entries_.size(); ++i) due_.insert({entries_[i]->look_at, i});
+  }
+  thread_ = std::thread([this] { run(); });
+  return {};
+}
+
+void TailerImpl::stop() {
+  {
+    std::unique_lock lock(mutex_);
+    stopping_ = true;
+    wake();
+    rests_.wait(lock, [this] { return running_ == 0; });
+  }
+  if (thread_.joinable()) thread_.join();
+  for (auto& entry : entries_) entry->tail->close();
+}
+
+void TailerImpl::wake() {
+  std::uint64_t one = 1;
+  (void)!::write(wake_, &one, sizeof one);
+}
+
+void TailerImpl::run() {
+  for (;;) {
+    watch_folders();
+    take_notices();
+    Deadline next = begin_what_is_due();
+    {
+      std::lock_guard lock(mutex_);
+      if (stopping_) return;
+    }
+    nanoseconds wait = std::max(nanoseconds(0), std::min(next, watch_again_at_) - SteadyClock::now());
+    timespec timeout{};
+    timeout.tv_sec = std::chrono::duration_cast<std::chrono::seconds>(wait).count();
+    timeout.tv_nsec = (wait % std::chrono::seconds(1)).count();
+    pollfd descriptors[] = {{watch_.descriptor(), POLLIN, 0}, {wake_, POLLIN, 0}};
+    (void)::ppoll(descriptors, std::size(descriptors), &timeout, nullptr);
+    std::uint64_t ignored = 0;
+    if ((descriptors[1].revents & POLLIN) != 0) (void)!::read(wake_, &ignored, sizeof ignored);
+  }
+}
+
+// Folders that are not watched: they are not there yet, or were replaced.
+void TailerImpl::watch_folders() {
+  if (SteadyClock::now() < watch_again_at_) return;
+  watch_again_at_ = Deadline::max();
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    Entry& entry = *entries_[i];
+    if (entry.watched) continue;
+    const std::string& path = entry.tail->path();
+    std::error_code ignored;
+    std::string real = std::filesystem::canonical(path, ignored).string();
+    Result<> added = watch_.add(path);
+    if (added && !real.empty() && real != path) added = watch_.add(real);
+    if (!added) {  // without a notice it is looked at now and then
+      watch_again_at_ = SteadyClock::now() + kWatchAgain;
+      if (added.error().code() != Code::kNotFound)
+        log::warn("{} is not watched: {}", path, added.error().message());
+      continue;
+    }
+    entry.watched = true;
+    for (const std::string& each : {path, real}) {
+      if (each.empty()) continue;
+      auto [folder, name] = FolderWatch::split(each);
+      std::vector<std::string> keys = {folder};
+      for (std::string_view suffix : kSuffixes)
+        keys.push_back(fmt::format("{}/{}{}", folder, name, suffix));
+      for (const std::string& key : keys) {
+        std::vector<std::size_t>& of_key = by_file_[key];
+        if (std::find(of_key.begin(), of_key.end(), i) == of_key.end()) of_key.push_back(i);
+      }
+    }
+    std::lock_guard lock(mutex_);
+    entry.changed = true;  // it may have changed before it was watched
+  }
+}
+
+void TailerImpl::take_notices() {
+  Deadline now = SteadyClock::now();
+  for (const FolderWatch::Notice& notice : watch_.read()) {
+    auto found = by_file_.find(notice.name.empty() ? notice.folder
+                                                   : notice.folder + "/" + notice.name);
+    if (found == by_file_.end()) continue;
+    std::lock_guard lock(mutex_);
+    for (std::size_t index : found->second) {
+      Entry& entry = *entries_[index];
+      if (notice.name.empty()) {  // the folder may be another one now
+        entry.watched = false;
+        watch_again_at_ = now;
+      }
+      entry.changed = true;
+      if (entry.running) continue;
+      Deadline at = std::max(now, entry.tail->not_before());
+      if (at >= entry.look_at) continue;
+      due_.erase({entry.look_at, index});
+      entry.look_at = at;
+      due_.insert({at, index});
+    }
+  }
+}
+
+// When the next one is due.
+Deadline TailerImpl::begin_what_is_due() {
+  Deadline now = SteadyClock::now();
+  std::lock_guard lock(mutex_);
+  while (!stopping_ && !due_.empty() && due_.begin()->first <= now) {
+    std::size_t index = due_.begin()->second;
+    due_.erase(due_.begin());
+    entries_[index]->running = true;
+    ++running_;
+    workers_.post([this, index] { work(index); });
+  }
+  return due_.empty() ? Deadline::max() : due_.begin()->first;
+}
+
+void TailerImpl::work(std::size_t index) {
+  Entry& entry = *entries_[index];
+  bool changed;
+  {
+    std::lock_guard lock(mutex_);
+    changed = std::exchange(entry.changed, false);
+  }
+  Deadline next = entry.tail->step(changed);
+  std::lock_guard lock(mutex_);
+  entry.running = false;
+  if (entry.changed) next = std::min(next, std::max(SteadyClock::now(), entry.tail->not_before()));
+  entry.look_at = next;
+  due_.insert({next, index});
+  --running_;
+  if (due_.begin()->second == index || stopping_) wake();
+  if (running_ == 0) rests_.notify_all();
+}
+
+std::vector<TailStatus> TailerImpl::status() const {
+  std::vector<TailStatus> all;
+  for (const auto& entry : entries_) all.push_back(entry->tail->status());
+  return all;
+}
+
+std::optional<TailStatus> TailerImpl::status(const std::string& name) const {
+  auto found = by_name_.find(name);
+  if (found == by_name_.end()) return std::nullopt;
+  return entries_[found->second]->tail->status();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Tailer>> Tailer::create(TailerOptions options, database::Store& store) {
+  std::set<std::string> names, paths;
+  for (TailedFile& file : options.files) {
+    file.path = std::filesystem::absolute(file.path).lexically_normal().string();
+    if (!names.insert(file.name.text()).second)
+      return fail(Code::kInvalid, fmt::format("two files for database '{}'", file.name.text()));
+    if (!paths.insert(file.path).second)
+      return fail(Code::kInvalid, fmt::format("two databases for {}", file.path));
+  }
+  OFFPRINT_TRY(options.each.files->create_directories(options.each.directory));
+  OFFPRINT_TRY_ASSIGN(FolderWatch watch, FolderWatch::create());
+  int wake = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (wake < 0) return fail(io_error("eventfd", errno));
+  return std::make_unique<TailerImpl>(std::move(options), store, std::move(watch), wake);
+}
+
+Result<TailedFile> parse_tailed_file(const std::string& text) {
+  std::size_t at = text.find('=');
+  if (at == std::string::npos || at + 1 == text.size()) {
+    return fail(Code::kInvalid,
+                fmt::format("'{}' is not NAME=PATH: the database's name, and the file that it "
+                            "follows",
+                            text));
+  }
+  OFFPRINT_TRY_ASSIGN(auto name, database::DatabaseName::parse(text.substr(0, at)));
+  return TailedFile{std::move(name), text.substr(at + 1)};
+}
+
+}  // namespace offprint::tail

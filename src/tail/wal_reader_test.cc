@@ -1,0 +1,226 @@
+// The -wal of a program, read by our own reader: against files that SQLite wrote, and against what
+// can be wrong with them.
+#include "tail/wal_reader.h"
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tail/tail_testing.h"
+
+namespace offprint::tail::testing {
+namespace {
+
+constexpr std::uint32_t kPageSize = 512;
+
+// A -wal in memory, written as SQLite writes it, its checksums in either order of bytes.
+class WrittenWal {
+ public:
+  explicit WrittenWal(bool big_endian) : big_endian_(big_endian) { begin(1, 1000); }
+
+  // From its beginning; old frames stay behind.
+  void begin(std::uint32_t salt1, std::uint32_t salt2) {
+    place_ = {};
+    place_.page_size = kPageSize;
+    place_.salt1 = salt1;
+    place_.salt2 = salt2;
+    Bytes header;
+    for (std::uint32_t word : {0x377f0682u | static_cast<std::uint32_t>(big_endian_), 3007000u,
+                               kPageSize, 0u, salt1, salt2})
+      append_be(header, word);
+    add(header);
+    append_be(header, place_.checksum1);
+    append_be(header, place_.checksum2);
+    put(0, header);
+  }
+  // `size_after_commit` 0: no commit.
+  void frame(PageNo page, std::uint32_t size_after_commit, std::uint8_t fill) {
+    Bytes header;
+    append_be(header, page);
+    append_be(header, size_after_commit);
+    Bytes image(kPageSize, fill);
+    add(header);
+    add(image);
+    for (std::uint32_t word : {place_.salt1, place_.salt2, place_.checksum1, place_.checksum2})
+      append_be(header, word);
+    append(header, image);
+    put(sqlite::frame_offset(++place_.last_frame, kPageSize), header);
+    place_.page_count = size_after_commit;
+    if (size_after_commit != 0) ++place_.change;
+  }
+  const WalPlace& place() const { return place_; }
+  Bytes& bytes() { return bytes_; }
+  ReadWal reader() {
+    return [this](std::uint64_t offset, std::span<std::uint8_t> to) -> Result<std::size_t> {
+      if (offset >= bytes_.size()) return std::size_t{0};
+      std::size_t size = std::min<std::size_t>(to.size(), bytes_.size() - offset);
+      std::copy_n(bytes_.begin() + static_cast<std::ptrdiff_t>(offset), size, to.begin());
+      return size;
+    };
+  }
+
+ private:
+  void add(const Bytes& bytes) {
+    for (std::size_t at = 0; at < bytes.size(); at += 8) {
+      place_.checksum1 += word(bytes.data() + at) + place_.checksum2;
+      place_.checksum2 += word(bytes.data() + at + 4) + place_.checksum1;
+    }
+  }
+  std::uint32_t word(const std::uint8_t* at) const {
+    std::uint32_t value = 0;
+    for (int i = 0; i < 4; ++i)
+      value |= std::uint32_t{at[i]} << (big_endian_ ? 24 - 8 * i : 8 * i);
+    return value;
+  }
+  void put(std::uint64_t offset, const Bytes& what) {
+    bytes_.resize(std::max<std::size_t>(bytes_.size(), offset + what.size()));
+    std::copy(what.begin(), what.end(), bytes_.begin() + static_cast<std::ptrdiff_t>(offset));
+  }
+
+  const bool big_endian_;
+  WalPlace place_;
+  Bytes bytes_;
+};
+
+class WalReaderTest : public ::testing::TestWithParam<bool> {
+ protected:
+  WrittenWal wal_{GetParam()};
+  const WalPlace nowhere_;
+};
+
+TEST_P(WalReaderTest, TheLastImageOfAPageWins) {
+  wal_.frame(3, 0, 1);
+  wal_.frame(1, 3, 2);
+  wal_.frame(3, 3, 3);
+  auto read = read_wal(wal_.reader(), nowhere_, wal_.place());
+  ASSERT_TRUE(read) << read.error().message();
+  EXPECT_THAT(read->pages, ::testing::ElementsAre(WalPage{1, 2}, WalPage{3, 3}));
+  EXPECT_EQ(read->commits, 2u);
+  Bytes image(kPageSize);
+  ASSERT_TRUE(read_frame(wal_.reader(), wal_.place(), {3, 3}, image));
+  EXPECT_EQ(image, Bytes(kPageSize, 3));
+}
+
+TEST_P(WalReaderTest, GoesOnBehindAPlace) {
+  wal_.frame(1, 1, 1);
+  WalPlace from = wal_.place();
+  for (std::uint8_t i = 0; i < 200; ++i) wal_.frame(2 + i % 7, 8, i);
+  auto read = read_wal(wal_.reader(), from, wal_.place());
+  ASSERT_TRUE(read) << read.error().message();
+  EXPECT_EQ(read->pages.size(), 7u);
+  EXPECT_EQ(read->commits, 200u);
+  EXPECT_TRUE(read_wal(wal_.reader(), wal_.place(), wal_.place())->pages.empty());
+}
+
+TEST_P(WalReaderTest, PagesAboveTheLastSizeAreDropped) {
+  wal_.frame(9, 9, 1);
+  wal_.frame(2, 4, 2);
+  EXPECT_THAT(read_wal(wal_.reader(), nowhere_, wal_.place())->pages,
+              ::testing::ElementsAre(WalPage{2, 2}));
+}
+
+TEST_P(WalReaderTest, ANewGenerationIsReadFromItsBeginning) {
+  for (std::uint8_t i = 0; i < 5; ++i) wal_.frame(i + 1u, 5, i);
+  WalPlace from = wal_.place();
+  wal_.begin(2, 77);
+  wal_.frame(2, 5, 9);  // frames 2 to 5 of the old one stay behind it
+  EXPECT_THAT(read_wal(wal_.reader(), from, wal_.place())->pages,
+              ::testing::ElementsAre(WalPage{2, 1}));
+  WalPlace beyond = wal_.place();
+  beyond.last_frame = 2;
+  EXPECT_EQ(read_wal(wal_.reader(), from, beyond).error().code(), Code::kBehind);
+}
+
+TEST_P(WalReaderTest, WhatIsNotThatCommitIsNotTaken) {
+  wal_.frame(1, 2, 1);
+  WalPlace first = wal_.place();
+  wal_.frame(2, 0, 2);
+  WalPlace open = wal_.place();  // in the middle of a commit
+  wal_.frame(1, 2, 3);
+  const WalPlace last = wal_.place();
+  EXPECT_EQ(read_wal(wal_.reader(), first, open).error().code(), Code::kBehind);
+  WalPlace other = last;
+  ++other.checksum2;
+  EXPECT_EQ(read_wal(wal_.reader(), first, other).error().code(), Code::kBehind);
+  other = first;
+  ++other.checksum1;
+  EXPECT_EQ(read_wal(wal_.reader(), other, last).error().code(), Code::kBehind);
+  EXPECT_EQ(read_wal(wal_.reader(), last, first).error().code(), Code::kBehind);
+  EXPECT_TRUE(read_wal(wal_.reader(), first, last));
+}
+
+TEST_P(WalReaderTest, AnyTornByteIsNoticed) {
+  wal_.frame(1, 2, 1);
+  wal_.frame(2, 2, 2);
+  const WalPlace to = wal_.place();
+  for (std::size_t at = 0; at < wal_.bytes().size(); at += 7) {
+    wal_.bytes()[at] ^= 0x10;
+    EXPECT_EQ(read_wal(wal_.reader(), nowhere_, to).error().code(), Code::kBehind) << at;
+    wal_.bytes()[at] ^= 0x10;
+  }
+  EXPECT_TRUE(read_wal(wal_.reader(), nowhere_, to));
+  wal_.bytes().pop_back();
+  EXPECT_EQ(read_wal(wal_.reader(), nowhere_, to).error().code(), Code::kBehind);
+  wal_.bytes().clear();
+  EXPECT_EQ(read_wal(wal_.reader(), nowhere_, to).error().code(), Code::kBehind);
+}
+
+TEST_P(WalReaderTest, AFrameThatIsWrittenOverIsNotTaken) {
+  wal_.frame(1, 1, 1);
+  const WalPlace to = wal_.place();
+  wal_.begin(2, 5);
+  wal_.frame(1, 1, 2);
+  Bytes image(kPageSize);
+  EXPECT_EQ(read_frame(wal_.reader(), to, {1, 1}, image).error().code(), Code::kBehind);
+}
+
+INSTANTIATE_TEST_SUITE_P(BothOrders, WalReaderTest, ::testing::Bool(), [](const auto& test) {
+  return test.param ? "BigEndian" : "LittleEndian";
+});
+
+class SqlitesWalTest : public TailTest {};
+
+// What SQLite wrote, transaction by transaction, makes the pages that SQLite reads.
+TEST_F(SqlitesWalTest, PagesAreThoseThatSqliteReads) {
+  auto writer = program();
+  run(writer, "PRAGMA wal_autocheckpoint=0; CREATE TABLE t(id INTEGER PRIMARY KEY, b BLOB)");
+  auto source = SourceFile::open(path_);
+  ASSERT_TRUE(source) << source.error().message();
+  ASSERT_TRUE((*source)->begin());
+  std::map<PageNo, Bytes> pages;
+  for (PageNo page = 1; page <= *(*source)->page_count(); ++page) {
+    ByteView image = *(*source)->page(page);
+    pages[page] = {image.begin(), image.end()};
+  }
+  for (int i = 0; i < 60; ++i) {
+    WalPlace from = (*source)->place();
+    run(writer, i % 7 == 6 ? std::string("DELETE FROM t WHERE id % 2 = 0; VACUUM")
+                           : fmt::format("INSERT INTO t(b) VALUES(randomblob({}))", 300 * i));
+    (*source)->end();
+    ASSERT_TRUE((*source)->begin());
+    ReadWal wal = [&](std::uint64_t offset, std::span<std::uint8_t> to) {
+      return (*source)->read_wal_at(offset, to);
+    };
+    auto read = read_wal(wal, from, (*source)->place());
+    ASSERT_TRUE(read) << read.error().message();
+    PageNo count = (*source)->place().page_count;
+    for (const WalPage& page : read->pages) {
+      Bytes image((*source)->page_size());
+      ASSERT_TRUE(read_frame(wal, (*source)->place(), page, image));
+      pages[page.page] = image;
+    }
+    pages.erase(pages.upper_bound(count), pages.end());
+    ASSERT_EQ(pages.size(), count);
+    for (const auto& [number, image] : pages) {
+      auto there = (*source)->page(number);
+      ASSERT_TRUE(there);
+      EXPECT_TRUE(std::ranges::equal(*there, image)) << number;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace offprint::tail::testing
