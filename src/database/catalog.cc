@@ -222,18 +222,17 @@ Result<Catalog::Row> Catalog::add(const DatabaseName& name, const CreateOptions&
     if (beginning.at) epoch = beginning.at->epoch.value;
     added.epoch = Epoch{static_cast<std::uint32_t>(epoch)};
     Bytes lineage(added.lineage.bytes.begin(), added.lineage.bytes.end());
-    OFFPRINT_TRY_ASSIGN(
-        StatementResult inserted,
-        execute(session,
-                "INSERT INTO databases(name, lineage, epoch, page_size, "
-                "auto_vacuum, encoding, foreign_keys,"
-                " created_at_ms, begins_filled, ancestors, tails) "
-                "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                {name.text(), lineage, epoch, std::int64_t{options.page_size},
-                 std::int64_t{options.auto_vacuum}, options.encoding,
-                 std::int64_t{options.foreign_keys}, added.created_at_ms,
-                 std::int64_t{beginning.filled}, ancestors_text(beginning.ancestors),
-                 options.tails}));
+    OFFPRINT_TRY_ASSIGN(StatementResult inserted,
+                        execute(session,
+                                "INSERT INTO databases(name, lineage, epoch, page_size, "
+                                "auto_vacuum, encoding, foreign_keys,"
+                                " created_at_ms, begins_filled, ancestors, tails) "
+                                "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                                {name.text(), lineage, epoch, std::int64_t{options.page_size},
+                                 std::int64_t{options.auto_vacuum}, options.encoding,
+                                 std::int64_t{options.foreign_keys}, added.created_at_ms,
+                                 std::int64_t{beginning.filled},
+                                 ancestors_text(beginning.ancestors), options.tails}));
     added.id = static_cast<std::uint64_t>(inserted.last_insert_rowid);
     return {};
   });

@@ -55,7 +55,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
     CreateOptions options;
     std::int64_t created_at_ms = 0;
     std::string path;
-    bool is_copy = false;  // of another node's database, or of a program's own file
+    bool is_copy = false;                  // of another node's database, or of a program's own file
     std::vector<Bookmark> ancestors = {};  // see DatabaseInfo
   };
   HostedDatabase(Environment& environment, Identity identity, Replayed replayed);
@@ -239,7 +239,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   std::string stopped_;
   std::unique_ptr<Subscribers<>> subscribers_;  // made when somebody subscribes; then it stays
   DatabaseLimits limits_;
-  std::string tails_;  // the file that it follows
+  std::string tails_;                         // the file that it follows
   std::optional<FileFingerprint> closed_as_;  // the file as we left it
 
   std::atomic<std::uint64_t> limits_version_{0};  // changes with limits_

@@ -13,6 +13,8 @@ namespace offprint::database {
 namespace {
 
 constexpr std::size_t kKnownChecksumsMax = 1 << 16;
+constexpr std::size_t kImagesOfOneMax = 16;  // pages of a transaction whose images are kept
+constexpr std::size_t kImagesMax = 64;
 
 }  // namespace
 
@@ -140,6 +142,7 @@ class TransactionRecorder::PageWalk {
 
 Result<> TransactionRecorder::record(sqlite::CapturedTransaction& transaction, bool is_foreign) {
   fresh_.clear();
+  fresh_images_.clear();
   OFFPRINT_TRY(old_pages_.begin());
   journal::Draft draft;
   std::unique_ptr<journal::LargePayload> large;
@@ -190,6 +193,7 @@ Result<DatabaseState> TransactionRecorder::encode(sqlite::CapturedTransaction& t
     if (undo) undo->add(page, image, fresh);
     return {};
   };
+  const bool keeps_images = !first && transaction.pages().size() <= kImagesOfOneMax;
   PageWalk walk(transaction, old_pages_, first);
   OFFPRINT_TRY(walk.run([&](PageNo page, ByteView image) -> Result<> {
     if (page == 1) std::copy_n(image.begin(), next.header.size(), next.header.begin());
@@ -197,6 +201,7 @@ Result<DatabaseState> TransactionRecorder::encode(sqlite::CapturedTransaction& t
     if (page <= state_.page_count && !is_foreign) OFFPRINT_TRY(take_old(page, image));
     checksum = ltx::toggle(checksum, fresh);
     fresh_.emplace_back(page, fresh);
+    if (keeps_images) fresh_images_.emplace_back(image.begin(), image.end());
     return encoder.page(page, image);
   }));
   for (PageNo page = next.page_count + 1; page <= state_.page_count && !is_foreign; ++page) {
@@ -205,6 +210,7 @@ Result<DatabaseState> TransactionRecorder::encode(sqlite::CapturedTransaction& t
   undo_ = undo ? undo->finish() : std::nullopt;
   if (is_foreign) {
     known_.clear();  // what the other program replaced is not known: the whole file is read
+    images_.clear();
     OFFPRINT_TRY_ASSIGN(checksum, scan_checksum(old_pages_, next));
   }
   next.position.checksum = checksum;
@@ -228,17 +234,32 @@ Result<> TransactionRecorder::append(const DatabaseState& next, journal::Draft d
   }
   LogEntry entry{next.position.txid,       next.position.epoch, next.position.checksum,
                  state_.position.checksum, next.timestamp_ms,   location};
-  for (PageNo page = next.page_count + 1; page <= state_.page_count && !known_.empty(); ++page)
-    known_.erase(page);
+  remember_fresh(next.page_count);
   state_ = next;
+  decided_(state_, point, entry);
+  return {};
+}
+
+// What the decided transaction carried; the database has `page_count` pages now.
+void TransactionRecorder::remember_fresh(std::uint32_t page_count) {
+  for (PageNo page = page_count + 1; page <= state_.page_count && !known_.empty(); ++page) {
+    known_.erase(page);
+    images_.erase(page);
+  }
   if (known_.size() + fresh_.size() > kKnownChecksumsMax) known_.clear();
   if (fresh_.size() <= kKnownChecksumsMax) {
     for (const auto& [page, checksum] : fresh_) known_[page] = checksum;
   } else {
     known_.clear();
   }
-  decided_(state_, point, entry);
-  return {};
+  if (images_.size() + fresh_images_.size() > kImagesMax) images_.clear();
+  for (std::size_t i = 0; i < fresh_.size(); ++i) {
+    if (i < fresh_images_.size()) {
+      images_[fresh_[i].first] = std::move(fresh_images_[i]);
+    } else if (!images_.empty()) {
+      images_.erase(fresh_[i].first);
+    }
+  }
 }
 
 Result<journal::Location> place(journal::Journal& journal, journal::Draft draft,
@@ -267,6 +288,7 @@ Result<> TransactionRecorder::take_expected(const sqlite::WalPoint& point) {
 
 // As its last transaction carried it; valid until the next call.
 Result<ByteView> TransactionRecorder::old_image(PageNo page) {
+  if (auto found = images_.find(page); found != images_.end()) return ByteView(found->second);
   OFFPRINT_TRY_ASSIGN(ByteView image, old_pages_.page(page));
   if (page != 1) return image;
   page_one_.assign(image.begin(), image.end());

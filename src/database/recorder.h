@@ -97,6 +97,7 @@ class TransactionRecorder final : public sqlite::CommitGate {
                                bool is_foreign);
   Result<> append(const DatabaseState& next, journal::Draft draft, const sqlite::WalPoint& point);
   Result<ByteView> old_image(PageNo page);
+  void remember_fresh(std::uint32_t page_count);
   Checksum old_checksum(PageNo page, ByteView image) const;
 
   const Options options_;
@@ -104,10 +105,13 @@ class TransactionRecorder final : public sqlite::CommitGate {
   DatabaseState state_;
   PageReader& old_pages_;
   Decided decided_;
-  // Checksums of pages as their last transaction carried them.
+  // Checksums of pages as their last transaction carried them, and of the last few small
+  // transactions their images: what is written often is not read again.
   std::unordered_map<PageNo, Checksum> known_;
+  std::unordered_map<PageNo, Bytes> images_;
   std::vector<std::pair<PageNo, Checksum>> fresh_;
-  std::optional<Bytes> undo_;  // of the transaction that is being recorded
+  std::vector<Bytes> fresh_images_;  // in the same order, or none
+  std::optional<Bytes> undo_;        // of the transaction that is being recorded
   Bytes page_one_;
   std::vector<Decision> expected_;
   std::optional<Error> error_;

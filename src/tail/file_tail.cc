@@ -178,15 +178,15 @@ Deadline FileTail::next_look(bool something_changed, bool took) {
     empty_tries_ = 0;
     idle_looks_ = kLooksAfterCommit;
   } else if (something_changed) {
-    idle_looks_ = idle_looks_ >= kLooksAfterCommit ? 0 : std::min(idle_looks_ + 1, kLooksWhileWritten);
+    idle_looks_ =
+        idle_looks_ >= kLooksAfterCommit ? 0 : std::min(idle_looks_ + 1, kLooksWhileWritten);
   } else {
     idle_looks_ = std::min(idle_looks_ + 1, kLooksMax);
   }
   Deadline next = now + kSlowLook;
   if (!held_ || !same_) return next;
   if (!held_->is_newest()) return now;
-  if (held_->frames() > 0 || spare_)
-    next = std::max(quiet_from(), now + kFirstLook);
+  if (held_->frames() > 0 || spare_) next = std::max(quiet_from(), now + kFirstLook);
   bool in_the_way = held_->frames() > 0 && !held_->is_out_of_the_way();
   bool looks = idle_looks_ < kLooksAfterCommit || in_the_way;
   if (looks && idle_looks_ < kLooksMax) {
@@ -280,8 +280,7 @@ Result<FileTail::Ready> FileTail::open() {
 
 Result<> FileTail::note_source() {
   if (remembered_ == open_file_) return {};
-  OFFPRINT_TRY(
-      write_file_atomically(*options_.files, memory_path(), as_bytes(open_file_.text())));
+  OFFPRINT_TRY(write_file_atomically(*options_.files, memory_path(), as_bytes(open_file_.text())));
   remembered_ = open_file_;
   return {};
 }
