@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "archive/node_layout.h"
 #include "base/log.h"
 
 namespace offprint::archive {
@@ -15,6 +16,12 @@ constexpr std::chrono::seconds kRetryFirst{1};
 // What is known of an archive is read again rather than kept for longer than this.
 constexpr std::chrono::minutes kKeptInMemory{10};
 constexpr std::size_t kListedAtOnce = 1'000;
+
+// As the store tells it.
+Result<DatabaseName> parse_name(const std::string& text) {
+  const DatabaseName catalog = DatabaseName::catalog();
+  return text == catalog.text() ? catalog : DatabaseName::parse(text);
+}
 
 }  // namespace
 
@@ -62,6 +69,12 @@ Result<> Archiver::take_lease() {
 
 // All that was committed before: what the log still has is put, of the others the archive is asked.
 void Archiver::note_what_waits() {
+  auto note_past = [this](const std::string& name) {
+    note(name, journal::Lsn{});
+    std::lock_guard lock(mutex_);
+    entries_[name].is_of_the_past = true;
+  };
+  note_past(DatabaseName::catalog().text());
   std::string after;
   for (;;) {
     auto page = store_.list("", after, kListedAtOnce);
@@ -69,9 +82,7 @@ void Archiver::note_what_waits() {
       after = info.name;
       auto name = DatabaseName::parse(info.name);
       if (!name || info.bookmark.txid.value == 0) continue;
-      note(info.name, journal::Lsn{});
-      std::lock_guard lock(mutex_);
-      entries_[info.name].is_of_the_past = true;
+      note_past(info.name);
     }
     if (page.size() < kListedAtOnce) return;
   }
@@ -109,7 +120,10 @@ Archiver::Status Archiver::status() const {
   Status status = status_;
   SteadyClock::time_point now = SteadyClock::now();
   status.in_memory = entries_.size();
+  int failures = 0;
   for (const auto& [name, entry] : entries_) {
+    if (entry.failures > std::exchange(failures, std::max(failures, entry.failures)))
+      status.error = entry.error;
     const auto& first = entry.at_work ? entry.at_work : entry.waiting;
     if (!first) continue;
     ++status.behind;
@@ -190,7 +204,7 @@ void Archiver::work(const std::string& name) {
   Entry& entry = entries_[name];
   entry.at_work = std::exchange(entry.waiting, std::nullopt);
   lock.unlock();
-  auto parsed = DatabaseName::parse(name);
+  auto parsed = parse_name(name);
   Result<> done = parsed ? work_on(*parsed, entry) : Result<>();
   std::optional<std::int64_t> due_ms;
   if (entry.archive) due_ms = entry.archive->due_ms();
@@ -206,7 +220,7 @@ void Archiver::work(const std::string& name) {
     if (entry.failures++ == 0)
       log::warn("database '{}' does not get into the archive: {}", name, done.error().message());
     ++status_.failures;
-    status_.error = done.error().message();
+    entry.error = done.error().message();
     entry.archive.reset();  // what is there may be otherwise than it was thought to be
     if (tried) entry.waiting = tried;
     auto pause = kRetryFirst * (1 << std::min(entry.failures - 1, 10));
@@ -217,7 +231,7 @@ void Archiver::work(const std::string& name) {
   }
   if (std::exchange(entry.failures, 0) > 0) {
     log::info("database '{}' is in the archive again", name);
-    status_.error.clear();
+    entry.error.clear();
   }
   if (entry.waiting) schedule(name, entry, entry.waiting->since + options_.schedule.sync);
   if (flushing_) entry.archive.reset();
@@ -238,12 +252,12 @@ Result<> Archiver::work_on(const DatabaseName& name, Entry& entry) {
     is_of_the_past = std::exchange(entry.is_of_the_past, false);
     is_stopping = flushing_;
   }
-  if (is_of_the_past && DatabaseArchive::is_complete(objects_, name.text() + "/", store_, name))
-    return {};
+  const std::string prefix = archive_prefix(name);
+  if (is_of_the_past && DatabaseArchive::is_complete(objects_, prefix, store_, name)) return {};
   if (entry.archive && !entry.archive->is_of_the_database()) entry.archive.reset();
   if (!entry.archive) {
-    OFFPRINT_TRY_ASSIGN(entry.archive, DatabaseArchive::load(objects_, name.text() + "/", store_,
-                                                             name, options_.schedule));
+    OFFPRINT_TRY_ASSIGN(entry.archive,
+                        DatabaseArchive::load(objects_, prefix, store_, name, options_.schedule));
   } else {
     before = entry.archive->counters();
   }

@@ -43,7 +43,7 @@ class Archiver {
     std::int64_t lag_ms = 0;    // how long the oldest of them waits
     std::size_t in_memory = 0;  // databases that something is to be done for
     std::uint64_t puts = 0, bytes = 0, failures = 0;
-    std::string error;  // the last failure; empty once everything is there
+    std::string error;  // of what fails most often; empty once everything is there
   };
 
   // `objects` and `store` must outlive it. `owner` is what the lease knows this process by.
@@ -74,6 +74,7 @@ class Archiver {
     std::optional<Deadline> due;     // of its work
     bool busy = false;
     int failures = 0;
+    std::string error;  // the last one, while there are failures
     TxId reached;
   };
 

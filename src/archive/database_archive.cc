@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "archive/archive_header.h"
+#include "archive/node_layout.h"
 #include "archive/page_merge.h"
 #include "archive/pipe.h"
 #include "base/assert.h"
@@ -87,7 +88,9 @@ bool DatabaseArchive::is_complete(ObjectStore& objects, const std::string& prefi
   if (!text) return false;
   auto history = History::parse(as_text(*text));
   auto ours = store.position(name);
-  return history && ours && history->head == *ours;
+  // A restored node has another epoch and the same transactions.
+  return history && ours && history->head.bookmark().lineage == ours->lineage &&
+         history->head.txid == ours->txid && history->head.checksum == ours->checksum;
 }
 
 bool DatabaseArchive::is_of_the_database() const {
@@ -108,6 +111,8 @@ Result<std::string> DatabaseArchive::difference() {
   }
   if (history_.parts.empty() || history_.parts.back().from.lineage != lineage_)
     return "another database had the name";
+  if (reached_ > ours.txid && ours.epoch > history_.parts.back().from.epoch)
+    return "the database was restored to an earlier state";
   if (reached_ > ours.txid) {
     return fail(
         Code::kConflict,
@@ -126,8 +131,7 @@ Result<std::string> DatabaseArchive::difference() {
 // The history goes last from its old place: as long as it is there, all is done again.
 Result<> DatabaseArchive::move_away(const std::string& why) {
   const Lineage lineage = history_.parts.empty() ? Lineage{} : history_.parts.back().from.lineage;
-  const std::string to =
-      fmt::format("_offprint/dropped/{}@{}-{:016x}/", name_.text(), lineage.text(), reached_.value);
+  const std::string to = dropped_prefix(name_.text(), lineage, reached_);
   log::warn("archive of database '{}': {}; that history goes to {}/{} and a new one begins",
             name_.text(), why, objects_.url(), to);
   std::vector<std::string> keys;

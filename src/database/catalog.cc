@@ -1,5 +1,6 @@
 #include "database/catalog.h"
 
+#include <algorithm>
 #include <future>
 #include <iterator>
 
@@ -41,6 +42,11 @@ constexpr const char* kSteps[] = {
     " PRIMARY KEY(month, name, database_id)) STRICT, WITHOUT ROWID",
     // 4: databases that begin with content: one without any was cut short
     "ALTER TABLE databases ADD COLUMN begins_filled INTEGER NOT NULL DEFAULT 0",
+    // 5: the last transactions that count of the epochs before one; how databases are kept
+    "CREATE TABLE epoch_ends(database_id INTEGER NOT NULL, epoch INTEGER NOT NULL,"
+    " txid INTEGER NOT NULL, PRIMARY KEY(database_id, epoch)) STRICT, WITHOUT ROWID;"
+    "ALTER TABLE databases ADD COLUMN durability INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE databases ADD COLUMN retention_days INTEGER NOT NULL DEFAULT 0",
 };
 constexpr std::int64_t kFormatVersion = std::size(kSteps);
 
@@ -115,7 +121,18 @@ Catalog::Row read_row(const sqlite::Statement& row) {
   result.limits.reads_blocked = row.column_int(13) != 0;
   result.limits.block_reason = row.column_text(14);
   result.begins_filled = row.column_int(15) != 0;
+  result.limits.durability = static_cast<DatabaseLimits::Durability>(row.column_int(16));
+  result.limits.retention_days = static_cast<std::uint32_t>(row.column_int(17));
   return result;
+}
+
+// To the row of its database; rows are by id.
+void add_end(std::vector<Catalog::Row>& rows, const sqlite::Statement& row) {
+  auto id = static_cast<std::uint64_t>(row.column_int(0));
+  auto found = std::ranges::lower_bound(rows, id, {}, &Catalog::Row::id);
+  if (found == rows.end() || found->id != id) return;
+  found->ends.push_back({Epoch{static_cast<std::uint32_t>(row.column_int(1))},
+                         TxId{static_cast<std::uint64_t>(row.column_int(2))}});
 }
 
 constexpr const char* kUsageColumns =
@@ -170,10 +187,13 @@ Result<std::vector<Catalog::Row>> Catalog::rows() {
     auto read = execute(session,
                         "SELECT id, name, lineage, epoch, page_size, auto_vacuum, encoding, "
                         "foreign_keys, created_at_ms, size_bytes_max, statement_ms_max, rows_max,"
-                        " writes_blocked, reads_blocked, block_reason, begins_filled"
+                        " writes_blocked, reads_blocked, block_reason, begins_filled, durability,"
+                        " retention_days"
                         " FROM databases ORDER BY id",
                         {}, [&](const auto& row) { rows.push_back(read_row(row)); });
     if (!read) return fail(std::move(read).error());
+    OFFPRINT_TRY(execute(session, "SELECT database_id, epoch, txid FROM epoch_ends ORDER BY 1, 2",
+                         {}, [&](const auto& row) { add_end(rows, row); }));
     return {};
   }));
   return rows;
@@ -214,13 +234,29 @@ Result<Catalog::Row> Catalog::add(const DatabaseName& name, const CreateOptions&
 
 Result<> Catalog::set_limits(std::uint64_t id, const DatabaseLimits& limits) {
   return run([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(
+        execute(session,
+                "UPDATE databases SET size_bytes_max = ?, statement_ms_max = ?, rows_max = "
+                "?, writes_blocked = ?, reads_blocked = ?, block_reason = ?, durability = ?,"
+                " retention_days = ? WHERE id = ?",
+                {static_cast<std::int64_t>(limits.size_bytes_max),
+                 std::int64_t{limits.statement_ms_max}, static_cast<std::int64_t>(limits.rows_max),
+                 std::int64_t{limits.writes_blocked}, std::int64_t{limits.reads_blocked},
+                 limits.block_reason, static_cast<std::int64_t>(limits.durability),
+                 std::int64_t{limits.retention_days}, static_cast<std::int64_t>(id)}));
+    return {};
+  });
+}
+
+Result<> Catalog::set_restored(std::uint64_t id, const Bookmark& at) {
+  return run([&](Session& session) -> Result<> {
+    auto database = static_cast<std::int64_t>(id);
+    Bytes lineage(at.lineage.bytes.begin(), at.lineage.bytes.end());
+    OFFPRINT_TRY(execute(session, "UPDATE databases SET lineage = ?, epoch = ? WHERE id = ?",
+                         {lineage, std::int64_t{at.epoch.value}, database}));
     OFFPRINT_TRY(execute(
-        session,
-        "UPDATE databases SET size_bytes_max = ?, statement_ms_max = ?, rows_max = "
-        "?, writes_blocked = ?, reads_blocked = ?, block_reason = ? WHERE id = ?",
-        {static_cast<std::int64_t>(limits.size_bytes_max), std::int64_t{limits.statement_ms_max},
-         static_cast<std::int64_t>(limits.rows_max), std::int64_t{limits.writes_blocked},
-         std::int64_t{limits.reads_blocked}, limits.block_reason, static_cast<std::int64_t>(id)}));
+        session, "INSERT OR REPLACE INTO epoch_ends VALUES(?, ?, ?)",
+        {database, std::int64_t{at.epoch.value}, static_cast<std::int64_t>(at.txid.value)}));
     return {};
   });
 }
@@ -237,10 +273,28 @@ Result<> Catalog::remove(std::uint64_t id, const std::string& name, Epoch epoch)
   return run([&](Session& session) -> Result<> {
     OFFPRINT_TRY(
         execute(session, "DELETE FROM databases WHERE id = ?", {static_cast<std::int64_t>(id)}));
+    OFFPRINT_TRY(execute(session, "DELETE FROM epoch_ends WHERE database_id = ?",
+                         {static_cast<std::int64_t>(id)}));
     OFFPRINT_TRY(execute(session, "INSERT OR REPLACE INTO dropped(name, epoch) VALUES(?, ?)",
                          {name, std::int64_t{epoch.value}}));
     return {};
   });
+}
+
+Result<std::vector<DroppedName>> Catalog::dropped() {
+  std::vector<DroppedName> names;
+  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+    names.clear();
+    OFFPRINT_TRY(execute(session,
+                         "SELECT name, epoch FROM dropped WHERE name NOT IN (SELECT name FROM "
+                         "databases) ORDER BY name",
+                         {}, [&](const auto& row) {
+                           names.push_back({std::string(row.column_text(0)),
+                                            Epoch{static_cast<std::uint32_t>(row.column_int(1))}});
+                         }));
+    return {};
+  }));
+  return names;
 }
 
 Result<> Catalog::revoke(const Revocation& revocation) {
@@ -341,6 +395,29 @@ Result<std::vector<UsageRecord>> Catalog::usage_of(std::uint64_t id, const std::
     return {};
   }));
   return records;
+}
+
+Result<> check_options(const CreateOptions& options) {
+  std::uint32_t size = options.page_size;
+  if (size < 512 || size > 65536 || (size & (size - 1)) != 0) {
+    return fail(Code::kInvalid, "page_size must be a power of two from 512 to 65536");
+  }
+  if (options.auto_vacuum < 0 || options.auto_vacuum > 2)
+    return fail(Code::kInvalid, "auto_vacuum must be 0, 1 or 2");
+  if (options.encoding != "UTF-8" && options.encoding != "UTF-16le" &&
+      options.encoding != "UTF-16be") {
+    return fail(Code::kInvalid, "encoding must be UTF-8, UTF-16le or UTF-16be");
+  }
+  return {};
+}
+
+bool was_cut_short(FileSystem& files, const Catalog::Row& row, HostedDatabase& database) {
+  constexpr std::uint64_t kEmptyPages = 2;  // at most, of a file without content
+  if (!row.begins_filled || database.position().txid.value != 0) return false;
+  auto file = files.open(database.identity().path, FileSystem::Mode::kRead);
+  if (!file) return file.error().code() == Code::kNotFound;
+  auto size = (*file)->size();
+  return size && *size <= kEmptyPages * std::uint64_t{row.options.page_size};
 }
 
 }  // namespace offprint::database

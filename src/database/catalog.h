@@ -26,6 +26,7 @@ class Catalog {
     CreateOptions options;
     std::int64_t created_at_ms = 0;
     DatabaseLimits limits;
+    std::vector<EpochEnd> ends;
     bool begins_filled = false;  // without a transaction it was cut short, and never there
   };
 
@@ -41,8 +42,11 @@ class Catalog {
   // What it began with was nothing.
   Result<> set_unfilled(std::uint64_t id);
   Result<> set_limits(std::uint64_t id, const DatabaseLimits& limits);
+  // It stands there, whatever it was: what came later in earlier epochs is lost.
+  Result<> set_restored(std::uint64_t id, const Bookmark& at);
   // Removes it, remembering `epoch` so that a database of the same name starts above it.
   Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch);
+  Result<std::vector<DroppedName>> dropped();
 
   // Drops entries of tokens that have expired.
   Result<> revoke(const Revocation& revocation);
@@ -62,5 +66,12 @@ class Catalog {
 
   std::shared_ptr<HostedDatabase> database_;
 };
+
+// kInvalid: SQLite makes no such database.
+Result<> check_options(const CreateOptions& options);
+
+// It was to be there with all of its content or not at all, and the process ended before anything
+// of it was decided.
+bool was_cut_short(FileSystem& files, const Catalog::Row& row, HostedDatabase& database);
 
 }  // namespace offprint::database

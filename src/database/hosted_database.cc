@@ -184,7 +184,7 @@ void HostedDatabase::submit(std::unique_ptr<Request> request) {
     return answer_not_primary(*request);
   if (request->at_least) {
     std::unique_lock lock(mutex_);
-    bool same_history = request->at_least->lineage == state_.position.lineage;
+    bool same_history = is_of_this_history(*request->at_least);
     bool reached = request->at_least->txid <= visible_.txid;
     lock.unlock();
     if (!same_history) {

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "database/adoption.h"
 #include "database/catalog.h"
 #include "database/copy_writer.h"
 #include "database/database_index.h"
@@ -25,7 +26,6 @@ namespace offprint::database {
 namespace {
 
 constexpr std::uint64_t kCatalogId = 0;
-constexpr std::uint64_t kEmptyPages = 2;  // at most, of a file without content
 
 DatabaseState never_written(Lineage lineage, Epoch epoch, std::uint32_t page_size) {
   DatabaseState state;
@@ -65,6 +65,9 @@ class StoreImpl final : public Store {
   Result<Bookmark> import_file(const DatabaseName& name, const std::string& path,
                                const CreateOptions& options) override;
 
+  Result<> adopt_file(const DatabaseName& name, const AdoptedFile& file,
+                      const CreateOptions& options) override;
+  Result<std::vector<DroppedName>> dropped_names() override { return catalog_->dropped(); }
   void apply(const DatabaseName& name, std::vector<IncomingTransaction> transactions,
              std::function<void(Result<>)> done) override;
   Result<std::unique_ptr<CopyWriter>> begin_copy(const DatabaseName& name,
@@ -109,6 +112,7 @@ class StoreImpl final : public Store {
 
  private:
   Result<std::shared_ptr<HostedDatabase>> get(const DatabaseName& name);
+  Result<std::shared_ptr<HostedDatabase>> get_history(const DatabaseName& name);
   std::shared_ptr<HostedDatabase> host(const Catalog::Row& row, Replayed replayed);
   Result<> load_catalog(Replay& replay);
   std::string file_of(std::uint64_t id) const {
@@ -119,7 +123,6 @@ class StoreImpl final : public Store {
                                               const CreateOptions& options,
                                               const std::optional<Bookmark>& at,
                                               bool begins_filled);
-  bool was_cut_short(const Catalog::Row& row, HostedDatabase& database) const;
   // A database that is found by its name once `fill` has filled it; else it is dropped again.
   Result<> add_filled(const DatabaseName& name, const CreateOptions& options,
                       const std::optional<Bookmark>& at,
@@ -167,12 +170,15 @@ Result<> StoreImpl::start() {
       std::filesystem::path(options.directory).lexically_normal().parent_path().string();
   OFFPRINT_TRY(options.files->sync_directory(parent.empty() ? "." : parent));
   OFFPRINT_TRY(check_journal_is_there(*options.files, options.directory));
+  if (!options.restore_catalog) OFFPRINT_TRY(check_is_whole(*options.files, options.directory));
   Replay replay;
   OFFPRINT_TRY_ASSIGN(
       environment_->journal,
       journal::Journal::open(*options.files, options.directory + "/journal", options.journal,
                              [&](const journal::Record& record) { return replay.visit(record); }));
   journal_begin_ = environment_->journal->end_lsn();
+  OFFPRINT_TRY(finish_adoptions(*options.files, options.directory,
+                                [&](std::uint64_t id) { return replay.has(id); }));
   OFFPRINT_TRY(load_catalog(replay));
   upkeep_.start();
   usage_keeper_.start(*catalog_);
@@ -188,13 +194,14 @@ Result<> StoreImpl::load_catalog(Replay& replay) {
       *environment_, identity,
       replay.take(kCatalogId, never_written(Lineage::random(), Epoch{}, 4096)));
   catalog_ = std::make_unique<Catalog>(catalog_database_);
+  OFFPRINT_TRY(restore_catalog(environment_->options, *catalog_database_));
   OFFPRINT_TRY(catalog_->set_up());
   OFFPRINT_TRY_ASSIGN(auto rows, catalog_->rows());
   for (const Catalog::Row& row : rows) {
     auto initial = never_written(row.lineage, row.epoch, row.options.page_size);
     bool dropped = replay.is_dropped(row.id);  // stopped in the middle of a drop
     auto database = host(row, replay.take(row.id, initial));
-    if (dropped || was_cut_short(row, *database)) {
+    if (dropped || was_cut_short(*environment_->options.files, row, *database)) {
       dropping_[row.id] = {database->identity(), row.epoch, nullptr, journal::Lsn{0}};
     } else {
       index_.add(database);
@@ -202,16 +209,6 @@ Result<> StoreImpl::load_catalog(Replay& replay) {
   }
   finish_drops();
   return sweep_orphans();
-}
-
-// It was to be there with all of its content or not at all, and the process ended before anything
-// of it was decided.
-bool StoreImpl::was_cut_short(const Catalog::Row& row, HostedDatabase& database) const {
-  if (!row.begins_filled || database.position().txid.value != 0) return false;
-  auto file = environment_->options.files->open(database.identity().path, FileSystem::Mode::kRead);
-  if (!file) return file.error().code() == Code::kNotFound;
-  auto size = (*file)->size();
-  return size && *size <= kEmptyPages * std::uint64_t{row.options.page_size};
 }
 
 std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replayed replayed) {
@@ -225,6 +222,7 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
   auto database =
       std::make_shared<HostedDatabase>(*environment_, std::move(identity), std::move(replayed));
   database->set_limits(row.limits);
+  for (const EpochEnd& end : row.ends) database->add_end(end);
   return database;
 }
 
@@ -267,24 +265,20 @@ Result<std::shared_ptr<HostedDatabase>> StoreImpl::get(const DatabaseName& name)
   return database;
 }
 
-// ----------------------------------------------------------------------------------------------------------
-// catalog
+// The list of databases has a history too.
+Result<std::shared_ptr<HostedDatabase>> StoreImpl::get_history(const DatabaseName& name) {
+  if (name == DatabaseName::catalog()) return catalog_database_;
+  return get(name);
+}
+
+// --- catalog
 
 // Into the catalog; nobody finds it by its name yet.
 Result<std::shared_ptr<HostedDatabase>> StoreImpl::add(const DatabaseName& name,
                                                        const CreateOptions& options,
                                                        const std::optional<Bookmark>& at,
                                                        bool begins_filled) {
-  std::uint32_t size = options.page_size;
-  if (size < 512 || size > 65536 || (size & (size - 1)) != 0) {
-    return fail(Code::kInvalid, "page_size must be a power of two from 512 to 65536");
-  }
-  if (options.auto_vacuum < 0 || options.auto_vacuum > 2)
-    return fail(Code::kInvalid, "auto_vacuum must be 0, 1 or 2");
-  if (options.encoding != "UTF-8" && options.encoding != "UTF-16le" &&
-      options.encoding != "UTF-16be") {
-    return fail(Code::kInvalid, "encoding must be UTF-8, UTF-16le or UTF-16be");
-  }
+  OFFPRINT_TRY(check_options(options));
   finish_drops();
   OFFPRINT_TRY_ASSIGN(Catalog::Row row, catalog_->add(name, options, at, begins_filled));
   Replayed fresh;
@@ -370,7 +364,7 @@ void StoreImpl::finish_drops() {
 }
 
 Result<DatabaseInfo> StoreImpl::info(const DatabaseName& name) {
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY_ASSIGN(auto database, get_history(name));
   return database->info();
 }
 
@@ -400,8 +394,7 @@ Result<> StoreImpl::checkpoint(const DatabaseName& name) {
   return database->checkpoint_now();
 }
 
-// ---------------------------------------------------------------------------------------------------------
-// requests
+// --- requests
 
 void StoreImpl::submit(const DatabaseName& name, std::unique_ptr<Request> request) {
   auto database = index_.find(name.text());
@@ -454,8 +447,15 @@ Result<> StoreImpl::add_filled(const DatabaseName& name, const CreateOptions& op
   return filled;
 }
 
-// ------------------------------------------------------------------------------------------------
-// copies
+Result<> StoreImpl::adopt_file(const DatabaseName& name, const AdoptedFile& file,
+                               const CreateOptions& options) {
+  OFFPRINT_TRY(check_is_primary(environment_->options));
+  auto adopt = [&](HostedDatabase& database) { return adopt_into(*catalog_, database, file); };
+  if (auto existing = index_.find(name.text())) return adopt(*existing);
+  return add_filled(name, options, file.position.bookmark(), adopt);
+}
+
+// --- copies
 
 void StoreImpl::apply(const DatabaseName& name, std::vector<IncomingTransaction> transactions,
                       std::function<void(Result<>)> done) {
@@ -487,22 +487,21 @@ Result<> StoreImpl::finish_copy(const DatabaseName& name, const NewHistory& hist
   return add_filled(name, {}, history.target.position.bookmark(), fill);
 }
 
-// ----------------------------------------------------------------------------------------------------------
-// history
+// --- history
 
 Result<Position> StoreImpl::position(const DatabaseName& name) {
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY_ASSIGN(auto database, get_history(name));
   return database->position();
 }
 
 Result<Checksum> StoreImpl::checksum_at(const DatabaseName& name, const Bookmark& bookmark) {
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY_ASSIGN(auto database, get_history(name));
   return database->checksum_at(bookmark);
 }
 
 Result<std::vector<LogEntry>> StoreImpl::log_after(const DatabaseName& name, const Bookmark& after,
                                                    std::size_t limit) {
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY_ASSIGN(auto database, get_history(name));
   return database->log_after(after, limit);
 }
 
@@ -518,7 +517,7 @@ Result<std::unique_ptr<Subscription>> StoreImpl::subscribe(const DatabaseName& n
 }
 
 Result<std::unique_ptr<Snapshot>> StoreImpl::snapshot(const DatabaseName& name) {
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY_ASSIGN(auto database, get_history(name));
   return database->snapshot();
 }
 
@@ -571,8 +570,7 @@ StoreMetrics StoreImpl::metrics() {
   return metrics;
 }
 
-// -----------------------------------------------------------------------------------------------------------
-// upkeep
+// --- upkeep
 
 JournalUpkeep::Holders StoreImpl::holders_of_records(journal::Lsn at_least) {
   finish_drops();

@@ -49,6 +49,9 @@ struct StoreOptions {
   // and requests that only the primary can answer get kNotPrimary.
   bool copies = false;
   int copy_wait_ms = 1'000;  // how long a read waits here for its bookmark
+  // The folder is being restored (kRestoringFile, database/store_folder.h): asked for the list of
+  // databases while there is none yet. Nothing: it begins empty.
+  std::function<Result<std::optional<AdoptedFile>>()> restore_catalog;
   // The journal failed: the outcome of writes is unknown, nothing may go on. nullptr: log it and
   // end the process.
   std::function<void(const Error&)> on_fatal;
@@ -61,8 +64,8 @@ struct CreateOptions {
   bool foreign_keys = true;
 };
 
-// What a database may use; 0: no limit of its own. docs/guides/operations.md, "Limits of a
-// database".
+// What a database may use, 0: no limit of its own, and how it is kept. docs/guides/operations.md,
+// "Limits of a database".
 struct DatabaseLimits {
   std::uint64_t size_bytes_max = 0;    // of the file: writes that would grow it answer SQLITE_FULL
   std::uint32_t statement_ms_max = 0;  // a statement is interrupted after this
@@ -70,6 +73,10 @@ struct DatabaseLimits {
   bool writes_blocked = false;
   bool reads_blocked = false;  // and writes with them; streams of followers go on
   std::string block_reason;    // told to those who are refused
+  // When a commit is acknowledged: on this node's disk, or in its archive too.
+  enum class Durability : std::uint8_t { kServers, kDisk, kArchive };
+  Durability durability = Durability::kServers;
+  std::uint32_t retention_days = 0;  // any moment of so long can be restored; 0: as the server says
   bool operator==(const DatabaseLimits&) const = default;
 };
 
@@ -86,6 +93,11 @@ struct DatabaseInfo {
   std::string stopped;  // why it takes no writes; empty: it does
   CreateOptions options;
   DatabaseLimits limits;
+};
+
+struct DroppedName {
+  std::string name;
+  Epoch epoch;
 };
 
 // One transaction of a database's recent history.
@@ -190,6 +202,16 @@ class Store {
   virtual Result<Bookmark> import_file(const DatabaseName& name, const std::string& path,
                                        const CreateOptions& options = {}) = 0;
 
+  // Makes a database of a file, or gives it to one that was never written: it stands at the file's
+  // position then, all of it or nothing. Transactions after that one, of epochs before the
+  // position's, are lost: their bookmarks are of another history from then on. Blocks. kConflict:
+  // the database was written; kInvalid: it is no database file. After an error the file may be
+  // gone.
+  virtual Result<> adopt_file(const DatabaseName& name, const AdoptedFile& file,
+                              const CreateOptions& options = {}) = 0;
+  // Names whose last database was dropped, with its epoch. Blocks.
+  virtual Result<std::vector<DroppedName>> dropped_names() = 0;
+
   // --- copies of another node's databases (StoreOptions::copies)
   // Transactions that follow on where the copy stands, oldest first. Journaled, then applied as
   // one, then `done` (any thread, must be quick). kBehind, kConflict: they do not follow, or the
@@ -202,6 +224,7 @@ class Store {
   virtual Result<std::unique_ptr<CopyWriter>> begin_copy(const DatabaseName& name,
                                                          const CopyTarget& target) = 0;
 
+  // --- histories; here alone the list of databases is one too, as DatabaseName::catalog()
   // Where the database stands: the newest visible transaction. From memory.
   virtual Result<Position> position(const DatabaseName& name) = 0;
   // The database's checksum at an earlier position that the log still knows (or the current one).
