@@ -165,5 +165,93 @@ TEST_F(ArchiveServerTest, WritesGoOnWithoutTheArchive) {
   EXPECT_EQ(read("SELECT count(*) FROM t"), "2");
 }
 
+// What was acknowledged is in the archive, whatever becomes of the server and its disk.
+TEST_F(ArchiveServerTest, WhoAsksForItWaitsForTheArchive) {
+  start({"--archive-wait", "--archive-sync-ms", "3600000"});
+  server_.create("orders");
+  server_.query("orders", "CREATE TABLE t(i INTEGER PRIMARY KEY, v)");
+  for (int round = 0; round < 3; ++round) {
+    std::atomic<int> acknowledged{0};
+    std::vector<std::thread> writers;
+    for (int i = 0; i < 16; ++i) {
+      writers.emplace_back([&] {
+        HttpConnection client(server_.port());
+        while (auto answer = client.request("POST", "/db/orders/query",
+                                            sql_body("INSERT INTO t(v) VALUES(1)"))) {
+          if (answer->status == 200) ++acknowledged;
+        }
+      });
+    }
+    EXPECT_TRUE(comes([&] { return acknowledged > 200 * (round + 1); }));
+    const std::uint64_t puts = server_.metric("archive_puts_total");
+    server_.kill();
+    for (std::thread& writer : writers) writer.join();
+    EXPECT_LT(puts, static_cast<std::uint64_t>(acknowledged)) << "they share what is put";
+    ASSERT_EQ(restore("orders").exit_code, 0);
+    EXPECT_GE(std::stoi(read("SELECT count(*) FROM t")), acknowledged);
+    ASSERT_TRUE(server_.start());
+    server_.query("orders", "DELETE FROM t");
+  }
+  // An interactive transaction too.
+  HttpConnection client(server_.port());
+  auto pipeline = [&](const std::string& baton, const std::string& sql) {
+    auto answer = client.request(
+        "POST", "/db/orders/v2/pipeline",
+        fmt::format(R"({{"baton":{},"requests":[{{"type":"execute","stmt":{{"sql":"{}"}}}}]}})",
+                    baton, sql));
+    return answer->body;
+  };
+  std::string begun = pipeline("null", "BEGIN");
+  std::string baton = json_quoted(json_field(begun, "baton"));
+  begun = pipeline(baton, "INSERT INTO t(v) VALUES(7)");
+  EXPECT_THAT(pipeline(json_quoted(json_field(begun, "baton")), "COMMIT"), HasSubstr("\"ok\""));
+  server_.kill();
+  ASSERT_EQ(restore("orders").exit_code, 0);
+  EXPECT_EQ(read("SELECT v FROM t"), "7");
+}
+
+TEST_F(ArchiveServerTest, OneDatabaseWaitsForAnArchiveThatIsDead) {
+  start({"--archive-wait-ms", "300"});
+  server_.create("orders");
+  server_.create("others");
+  server_.query("orders", "CREATE TABLE t(i INTEGER PRIMARY KEY)");
+  Finished set = server_.run({"db", "set", "orders", "durability=archive", "retention_days=90"});
+  ASSERT_EQ(set.exit_code, 0) << set.err;
+  EXPECT_THAT(set.out, HasSubstr(R"("durability":"archive","retention_days":90)"));
+  server_.query("orders", "INSERT INTO t DEFAULT VALUES");
+  std::filesystem::rename(archive_, archive_ + ".away");
+  {
+    std::ofstream(archive_) << "no folder";
+  }
+  auto insert = [&](const std::string& name) {
+    return server_.request("POST", "/db/" + name + "/query",
+                           sql_body(name == "orders" ? "INSERT INTO t DEFAULT VALUES"
+                                                     : "CREATE TABLE IF NOT EXISTS t(i)"));
+  };
+  Deadline begin = SteadyClock::now();
+  auto unknown = insert("orders");
+  EXPECT_GE(SteadyClock::now() - begin, 300ms);
+  EXPECT_EQ(unknown->status, 500);
+  EXPECT_THAT(unknown->body, HasSubstr("UNKNOWN"));
+  EXPECT_THAT(unknown->body, HasSubstr("not in the archive"));
+  EXPECT_EQ(insert("others")->status, 200) << "those that do not wait go on";
+  EXPECT_EQ(server_.query("orders", "SELECT count(*) FROM t"), "[[2]]") << "it stands";
+  server_.kill();
+  std::filesystem::remove(archive_);
+  std::filesystem::rename(archive_ + ".away", archive_);
+  ASSERT_TRUE(server_.start());
+  EXPECT_TRUE(comes([&] { return insert("orders")->status == 200; }));
+  server_.kill();
+  ASSERT_EQ(restore("orders").exit_code, 0);
+  EXPECT_GE(std::stoi(read("SELECT count(*) FROM t")), 3);
+  // Without an archive nothing is acknowledged that was to be there.
+  server_.set_options({});
+  ASSERT_TRUE(server_.start());
+  EXPECT_EQ(insert("orders")->status, 500);
+  EXPECT_EQ(server_.run({"db", "set", "orders", "durability=disk"}).exit_code, 0);
+  EXPECT_EQ(insert("orders")->status, 200);
+  EXPECT_EQ(server_.run({"db", "set", "orders", "durability=archive"}).exit_code, 1);
+}
+
 }  // namespace
 }  // namespace offprint::testing

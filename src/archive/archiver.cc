@@ -17,6 +17,13 @@ constexpr std::chrono::seconds kRetryFirst{1};
 constexpr std::chrono::minutes kKeptInMemory{10};
 constexpr std::size_t kListedAtOnce = 1'000;
 
+// Transactions that nobody waits for any more are forgotten from so many on.
+constexpr std::size_t kUrgentKept = 1'024;
+
+bool is_there(const Bookmark& reached, const Bookmark& at) {
+  return reached.lineage == at.lineage && reached.txid >= at.txid;
+}
+
 // As the store tells it.
 Result<DatabaseName> parse_name(const std::string& text) {
   const DatabaseName catalog = DatabaseName::catalog();
@@ -32,7 +39,8 @@ Archiver::Archiver(ObjectStore& objects, database::Store& store, std::string own
       options_(std::move(options)),
       lease_(objects, std::move(owner), options_.former_owners, options_.take_over,
              std::chrono::milliseconds(options_.lease_look_ms)),
-      pool_(std::make_unique<database::ThreadPool>(options_.threads)) {}
+      pool_(std::make_unique<database::ThreadPool>(options_.threads)),
+      urgent_pool_(std::make_unique<database::ThreadPool>(options_.threads)) {}
 
 Archiver::~Archiver() { stop(); }
 
@@ -112,6 +120,9 @@ void Archiver::stop() {
   if (thread_.joinable()) thread_.join();
   objects_.cancel();
   pool_->drain();
+  urgent_pool_->drain();
+  for (auto& [name, entry] : entries_)
+    give_up(entry, Error(Code::kUnavailable, "the server is stopping"));
   if (lease_thread_.joinable()) lease_thread_.join();
 }
 
@@ -138,7 +149,7 @@ Result<> Archiver::wait(const DatabaseName& name, Deadline deadline) {
   std::unique_lock lock(mutex_);
   bool there = changed_.wait_until(lock, deadline, [&] {
     auto found = entries_.find(name.text());
-    return found == entries_.end() || found->second.reached >= target.txid ||
+    return found == entries_.end() || found->second.reached.txid >= target.txid ||
            (!found->second.waiting && !found->second.at_work);
   });
   if (there) return {};
@@ -195,7 +206,8 @@ void Archiver::run() {
     found->second.due.reset();
     if (found->second.busy) continue;  // work() looks again at its end
     found->second.busy = true;
-    pool_->post([this, name = std::move(name)] { work(name); });
+    auto& pool = found->second.urgent.empty() ? pool_ : urgent_pool_;
+    pool->post([this, name = std::move(name)] { work(name); });
   }
 }
 
@@ -215,7 +227,12 @@ void Archiver::work(const std::string& name) {
   auto tried = std::exchange(entry.at_work, std::nullopt);
   changed_.notify_all();
   bool is_gone = !done && done.error().code() == Code::kNotFound && !store_.info(*parsed);
-  if (is_gone) entry.archive.reset();
+  if (is_gone) {
+    entry.archive.reset();
+    lock.unlock();
+    give_up(entry, done.error());
+    lock.lock();
+  }
   if (!done && !is_gone) {
     if (entry.failures++ == 0)
       log::warn("database '{}' does not get into the archive: {}", name, done.error().message());
@@ -224,6 +241,7 @@ void Archiver::work(const std::string& name) {
     entry.archive.reset();  // what is there may be otherwise than it was thought to be
     if (tried) entry.waiting = tried;
     auto pause = kRetryFirst * (1 << std::min(entry.failures - 1, 10));
+    if (!entry.urgent.empty()) pause = kRetryFirst;
     return schedule(
         name, entry,
         SteadyClock::now() + std::min<SteadyClock::duration>(
@@ -234,6 +252,7 @@ void Archiver::work(const std::string& name) {
     entry.error.clear();
   }
   if (entry.waiting) schedule(name, entry, entry.waiting->since + options_.schedule.sync);
+  if (!entry.urgent.empty()) hurry(name, entry);
   if (flushing_) entry.archive.reset();
   if (due_ms && !flushing_) {
     std::chrono::milliseconds left(std::max<std::int64_t>(*due_ms - now_ms, 0));
@@ -264,15 +283,77 @@ Result<> Archiver::work_on(const DatabaseName& name, Entry& entry) {
   Result<> done = entry.archive->put_transactions();
   if (done && is_stopping) done = entry.archive->note_head();
   if (done) {
-    {
-      std::lock_guard lock(mutex_);
-      entry.reached = entry.archive->reached();
-      changed_.notify_all();
-    }
+    note_reached(entry);
+    // Who waits for the archive does not wait for a snapshot of the whole.
+    entry.archive->set_between([this, &entry] { put_urgent(entry); });
     done = entry.archive->keep_up(options_.wall_clock_ms());
+    entry.archive->set_between({});
   }
   count(before, *entry.archive);
   return done;
+}
+
+// --- those who wait
+
+void Archiver::when_there(const std::string& name, const Bookmark& at, Reached reached) {
+  std::unique_lock lock(mutex_);
+  if (stopping_) {
+    lock.unlock();
+    return reached(fail(Code::kUnavailable, "the server is stopping"));
+  }
+  Entry& entry = entries_[name];
+  if (is_there(entry.reached, at)) {
+    lock.unlock();
+    return reached({});
+  }
+  Deadline now = SteadyClock::now();
+  if (entry.urgent.size() >= kUrgentKept)
+    std::erase_if(entry.urgent, [&](const Urgent& each) { return each.until < now; });
+  entry.urgent.push_back({at, now + options_.urgent_kept, std::move(reached)});
+  if (!entry.busy) hurry(name, entry);
+}
+
+// At once; where it fails, not at every commit.
+void Archiver::hurry(const std::string& name, Entry& entry) {
+  Deadline now = SteadyClock::now();
+  schedule(name, entry, entry.failures == 0 ? now : now + kRetryFirst);
+}
+
+// On the thread that is at work for it, between pieces of something large.
+void Archiver::put_urgent(Entry& entry) {
+  {
+    std::lock_guard lock(mutex_);
+    if (entry.urgent.empty()) return;
+  }
+  // What fails here fails again where it is looked at.
+  if (entry.archive->put_transactions()) note_reached(entry);
+}
+
+void Archiver::note_reached(Entry& entry) {
+  std::vector<Urgent> there, gone;
+  {
+    std::lock_guard lock(mutex_);
+    entry.reached = entry.archive->reached_bookmark();
+    std::erase_if(entry.urgent, [&](Urgent& each) {
+      const bool is_gone = each.at.lineage != entry.reached.lineage;
+      if (!is_gone && !is_there(entry.reached, each.at)) return false;
+      (is_gone ? gone : there).push_back(std::move(each));
+      return true;
+    });
+    changed_.notify_all();
+  }
+  for (const Urgent& each : there) each.reached({});
+  for (const Urgent& each : gone)
+    each.reached(fail(Code::kNotFound, "another database has got the name"));
+}
+
+void Archiver::give_up(Entry& entry, const Error& why) {
+  std::vector<Urgent> urgent;
+  {
+    std::lock_guard lock(mutex_);
+    urgent.swap(entry.urgent);
+  }
+  for (const Urgent& each : urgent) each.reached(fail(why));
 }
 
 void Archiver::count(const DatabaseArchive::Counters& before, const DatabaseArchive& archive) {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "archive/database_archive.h"
 #include "archive/lease.h"
@@ -22,12 +23,13 @@ namespace offprint::archive {
 
 struct ArchiverOptions {
   Schedule schedule;
-  int threads = 4;                         // databases that are worked for at once
-  int retry_max_ms = 60'000;               // pauses after failures grow up to this
-  std::vector<std::string> former_owners;  // Lease
-  bool take_over = false;                  // the same
-  int lease_look_ms = 30'000;              // the same
-  int start_wait_ms = 5'000;               // start() waits so long for an archive's answer
+  int threads = 4;  // databases that are worked for at once; as many that somebody waits for
+  int retry_max_ms = 60'000;                      // pauses after failures grow up to this
+  std::vector<std::string> former_owners;         // Lease
+  bool take_over = false;                         // the same
+  int lease_look_ms = 30'000;                     // the same
+  int start_wait_ms = 5'000;                      // start() waits so long for an archive's answer
+  std::chrono::milliseconds urgent_kept{60'000};  // when_there() is for who waits less long
   int stop_flush_ms = 5'000;  // stop() tries so long to bring everything into the archive
   std::function<std::int64_t()> wall_clock_ms = unix_time_ms;
 };
@@ -59,12 +61,23 @@ class Archiver {
   Status status() const;
   // Waits until the archive has all that was visible when it was called. kTimeout.
   Result<> wait(const database::DatabaseName& name, Deadline deadline);
+  // Puts the database's transactions at once and calls `reached` when `at` is there; all who wait
+  // share what is put. Calls it with kUnavailable when the archiver stops, kNotFound when the
+  // database is gone. Quick.
+  using Reached = std::function<void(const Result<>&)>;
+  void when_there(const std::string& name, const Bookmark& at, Reached reached);
 
  private:
   // Transactions that are not there yet: for how long, and from where on in the journal.
   struct Waiting {
     SteadyClock::time_point since;
     journal::Lsn from;
+  };
+  // Somebody waits for a transaction.
+  struct Urgent {
+    Bookmark at;
+    Deadline until;  // then nobody waits any more
+    Reached reached;
   };
   struct Entry {
     std::unique_ptr<DatabaseArchive> archive;  // used by the thread that is at work
@@ -75,7 +88,8 @@ class Archiver {
     bool busy = false;
     int failures = 0;
     std::string error;  // the last one, while there are failures
-    TxId reached;
+    Bookmark reached;
+    std::vector<Urgent> urgent;
   };
 
   Result<> take_lease();
@@ -85,6 +99,10 @@ class Archiver {
   void run();
   void work(const std::string& name);
   Result<> work_on(const database::DatabaseName& name, Entry& entry);
+  void hurry(const std::string& name, Entry& entry);  // mutex_ held
+  void put_urgent(Entry& entry);
+  void note_reached(Entry& entry);
+  void give_up(Entry& entry, const Error& why);
   void count(const DatabaseArchive::Counters& before, const DatabaseArchive& archive);
   void note_what_waits();
 
@@ -94,7 +112,7 @@ class Archiver {
   Lease lease_;
   std::unique_ptr<database::Subscription> commits_;
   std::thread lease_thread_;
-  std::unique_ptr<database::ThreadPool> pool_;
+  std::unique_ptr<database::ThreadPool> pool_, urgent_pool_;
   std::thread thread_;
 
   mutable std::mutex mutex_;

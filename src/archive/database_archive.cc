@@ -1,6 +1,7 @@
 #include "archive/database_archive.h"
 
 #include <algorithm>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -24,6 +25,22 @@ constexpr std::size_t kCompactedAtOnce = 64;
 std::int64_t window_end(std::int64_t at_ms, std::chrono::milliseconds length) {
   return (at_ms / length.count() + 1) * length.count();
 }
+
+// A source of something large, and what is looked after between its pieces.
+class BetweenPieces final : public ltx::ByteSource {
+ public:
+  BetweenPieces(ltx::ByteSource& from, std::function<void()> between)
+      : from_(from), between_(std::move(between)) {}
+  Result<std::size_t> read(std::span<std::uint8_t> to) override {
+    if (between_) between_();
+    return from_.read(to);
+  }
+  std::function<void()> between() { return std::move(between_); }
+
+ private:
+  ltx::ByteSource& from_;
+  std::function<void()> between_;
+};
 
 bool covers(const ArchivedFile& larger, const ArchivedFile& file) {
   return larger.min_txid <= file.min_txid && file.max_txid <= larger.max_txid;
@@ -284,8 +301,11 @@ Result<> DatabaseArchive::put_snapshot() {
 Result<> DatabaseArchive::put(ArchivedFile file, ltx::ByteSource& from) {
   PutOptions options;
   options.timestamp_ms = file.timestamp_ms;
-  OFFPRINT_TRY_ASSIGN(ObjectInfo done, objects_.put(file.key, from, options));
-  file.size = done.size;
+  BetweenPieces pieces(from, std::exchange(between_, {}));
+  auto done = objects_.put(file.key, pieces, options);
+  between_ = pieces.between();
+  if (!done) return fail(done.error());
+  file.size = done->size;
   add(std::move(file));
   return {};
 }
@@ -492,10 +512,13 @@ Result<> DatabaseArchive::remove_covered(std::int64_t now_ms) {
 
 // Everything before the newest snapshot that is older than the retention time.
 Result<> DatabaseArchive::retain(std::int64_t now_ms) {
+  OFFPRINT_TRY_ASSIGN(database::DatabaseInfo info, store_.info(name_));
+  std::chrono::milliseconds retention = schedule_.retention;
+  if (info.limits.retention_days != 0) retention = std::chrono::days(info.limits.retention_days);
   auto& snapshots = files_[kSnapshotLevel];
   const ArchivedFile* base = nullptr;
   for (const ArchivedFile& file : snapshots) {
-    if (file.timestamp_ms < now_ms - schedule_.retention.count()) base = &file;
+    if (file.timestamp_ms < now_ms - retention.count()) base = &file;
   }
   if (base == nullptr) return {};
   TxId reach = base->max_txid;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -37,6 +38,10 @@ class DatabaseArchive {
   bool is_of_the_database() const;
   // The archive has all up to here; txid 0: nothing.
   TxId reached() const { return reached_; }
+  // The same as a bookmark without its epoch.
+  Bookmark reached_bookmark() const { return {Epoch{}, reached_, lineage_}; }
+  // Called between pieces of large objects that keep_up() puts: it may put_transactions().
+  void set_between(std::function<void()> between) { between_ = std::move(between); }
   // Puts what the database has beyond that.
   Result<> put_transactions();
   // Compacts, notes the head, makes snapshots and removes what is over its time, as far as it is
@@ -94,6 +99,7 @@ class DatabaseArchive {
   std::optional<std::int64_t> window_ms_[kCompactedLevels];  // begin of the open one, by level - 1
   bool head_noted_ = true;
   Counters counters_;
+  std::function<void()> between_;
 };
 
 }  // namespace offprint::archive

@@ -99,7 +99,7 @@ class FileStore final : public ObjectStore {
   const std::string folder_, url_;
   FileSystem& files_;
   std::atomic<bool> cancelled_{false};
-  std::atomic<std::uint64_t> next_temporary_{0};
+  static inline std::atomic<std::uint64_t> next_temporary_{0};
 };
 
 Result<> FileStore::walk(const std::string& folder, const std::string& prefix,

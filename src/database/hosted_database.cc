@@ -173,6 +173,18 @@ void HostedDatabase::answer_error(Request& request, Error error) {
   request.done(std::move(outcome));
 }
 
+// Those who asked for it learn of it when the archive has it.
+void HostedDatabase::answer_committed(std::vector<Answer> answers) {
+  bool waits;
+  {
+    std::lock_guard lock(mutex_);
+    waits = identity_.id != 0 && environment_.answers.is_wanted(limits_.durability);
+  }
+  if (!waits) return give(answers);
+  Bookmark at = bookmark();
+  environment_.answers.hold(identity_.name, at, std::move(answers));
+}
+
 void HostedDatabase::answer_not_primary(Request& request) {
   answer_error(request, Error(Code::kNotPrimary,
                               "NOT_PRIMARY: this node has a copy; only the primary can do this"));
@@ -331,6 +343,7 @@ void HostedDatabase::run_batch(std::vector<std::unique_ptr<Request>> requests) {
     became_visible();
   };
   host.files_broken = [this] { lose_files(); };
+  host.answer = [this](std::vector<Answer> answers) { answer_committed(std::move(answers)); };
   host.hold = [this, &files](std::unique_ptr<WriterSession> session) {
     return hold(*files, std::move(session), nullptr, nullptr);
   };

@@ -165,6 +165,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   Result<> adopt_at_turn(const AdoptedFile& file);
   bool is_of_this_history(const Bookmark& bookmark) const;  // mutex_ held
   void answer_not_primary(Request& request);
+  void answer_committed(std::vector<Answer> answers);
 
   // --- reads
   void wait_for_state(std::unique_ptr<Request> request);

@@ -86,6 +86,7 @@ class StoreImpl final : public Store {
   void hold_log(std::function<std::optional<journal::Lsn>()> needed_from) override {
     upkeep_.hold(std::move(needed_from));
   }
+  void set_archive_wait(ArchiveWait wait) override { environment_->answers.set(std::move(wait)); }
   std::unique_ptr<Subscription> subscribe_stopped(Named stopped) override {
     return environment_->stopped.add(std::move(stopped));
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -143,6 +144,17 @@ class Subscription {
   virtual ~Subscription() = default;
 };
 
+// How answers wait for the archive, where they do (DatabaseLimits::durability).
+struct ArchiveWait {
+  // Calls `reached` once, on any thread, when the archive has the database's transaction `at`, or
+  // will not get it. Quick.
+  std::function<void(const std::string& name, const Bookmark& at,
+                     std::function<void(const Result<>&)> reached)>
+      wait;
+  bool by_default = false;                    // of databases whose durability is the server's
+  std::chrono::milliseconds at_most{10'000};  // then the answer is kUnknown; the commit stands
+};
+
 // Tokens that count no more: one by its id, or all that were issued before a time for a database.
 struct Revocation {
   std::string token_id;           // empty: the other kind
@@ -252,6 +264,9 @@ class Store {
   // Transactions from `needed_from` on (asked on any thread; nothing: none) stay in the log over
   // its limits, up to StoreOptions::log_held_bytes_max. Empty ends it; waits for a call that runs.
   virtual void hold_log(std::function<std::optional<journal::Lsn>()> needed_from) = 0;
+  // Set before requests come; empty once the archive is gone. Without it, answers that are to wait
+  // are kUnknown at once.
+  virtual void set_archive_wait(ArchiveWait wait) = 0;
   // `stopped` is called (on any thread, must be quick) with the name of each database whose file is
   // found to be damaged or changed by another program; from then on it takes nothing but a copy.
   virtual std::unique_ptr<Subscription> subscribe_stopped(Named stopped) = 0;

@@ -53,12 +53,20 @@ void add_archive_settings(Settings& settings, ArchiveOptions& options) {
       .add("archive_retention_days", options.retention_days,
            "any moment of so long can be restored")
       ->check(CLI::Range(1, kRetentionDaysMax));
+  settings.add_switch("archive_wait", options.wait,
+                      "a commit is acknowledged when the archive has it");
+  settings
+      .add("archive_wait_ms", options.wait_ms,
+           "what the archive does not have within this answers UNKNOWN")
+      ->check(CLI::Range(1, 600'000));
   settings.add_switch("archive_take_over", options.take_over,
                       "take the archive from another node, which is gone for good");
 }
 
 Result<> Archiving::start(const ArchiveOptions& options, const std::string& data,
                           database::Store& store, server::Service& service) {
+  if (options.url.empty() && options.wait)
+    return fail(Code::kInvalid, "--archive-wait waits for an archive: add --archive URL");
   if (options.url.empty()) return {};
   if (service.has_copies())
     return fail(Code::kInvalid, "copies of another node's databases are archived there");
@@ -70,15 +78,25 @@ Result<> Archiving::start(const ArchiveOptions& options, const std::string& data
   archiver.former_owners = owner.former;
   archiver.take_over = options.take_over;
   archiver.schedule.sync = std::chrono::milliseconds(options.sync_ms);
+  archiver.urgent_kept = std::chrono::milliseconds(options.wait_ms);
   archiver.schedule.retention = std::chrono::hours(24 * options.retention_days);
   archiver_ = std::make_unique<archive::Archiver>(*objects_, store, owner.name, archiver);
   OFFPRINT_TRY(archiver_->start());
   OFFPRINT_TRY(write_file_atomically(files, path, as_bytes(owner.name + "\n")));
+  database::ArchiveWait wait;
+  wait.wait = [this](const std::string& name, const Bookmark& at, auto reached) {
+    archiver_->when_there(name, at, std::move(reached));
+  };
+  wait.by_default = options.wait;
+  wait.at_most = std::chrono::milliseconds(options.wait_ms);
+  store_ = &store;
+  store.set_archive_wait(std::move(wait));
   service.archive_status = [this] { return archiver_->status(); };
   return {};
 }
 
 void Archiving::stop() {
+  if (store_ != nullptr) store_->set_archive_wait({});
   if (archiver_) archiver_->stop();
 }
 

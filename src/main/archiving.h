@@ -13,6 +13,8 @@ struct ArchiveOptions {
   std::string url;  // empty: nothing is archived
   int sync_ms = 1'000;
   int retention_days = 30;
+  bool wait = false;
+  int wait_ms = 10'000;
   bool take_over = false;
 };
 
@@ -27,6 +29,7 @@ class Archiving {
   void stop();
 
  private:
+  database::Store* store_ = nullptr;
   std::unique_ptr<archive::ObjectStore> objects_;
   std::unique_ptr<archive::Archiver> archiver_;
 };
