@@ -24,12 +24,6 @@ bool is_there(const Bookmark& reached, const Bookmark& at) {
   return reached.lineage == at.lineage && reached.txid >= at.txid;
 }
 
-// As the store tells it.
-Result<DatabaseName> parse_name(const std::string& text) {
-  const DatabaseName catalog = DatabaseName::catalog();
-  return text == catalog.text() ? catalog : DatabaseName::parse(text);
-}
-
 }  // namespace
 
 Archiver::Archiver(ObjectStore& objects, database::Store& store, std::string owner,
@@ -216,7 +210,7 @@ void Archiver::work(const std::string& name) {
   Entry& entry = entries_[name];
   entry.at_work = std::exchange(entry.waiting, std::nullopt);
   lock.unlock();
-  auto parsed = parse_name(name);
+  auto parsed = parse_archived_name(name);
   Result<> done = parsed ? work_on(*parsed, entry) : Result<>();
   std::optional<std::int64_t> due_ms;
   if (entry.archive) due_ms = entry.archive->due_ms();
@@ -224,6 +218,8 @@ void Archiver::work(const std::string& name) {
 
   lock.lock();
   entry.busy = false;
+  if (auto* repair = std::exchange(entry.repair, nullptr); repair != nullptr && !done)
+    repair->done = fail(done.error());
   auto tried = std::exchange(entry.at_work, std::nullopt);
   changed_.notify_all();
   bool is_gone = !done && done.error().code() == Code::kNotFound && !store_.info(*parsed);
@@ -259,7 +255,7 @@ void Archiver::work(const std::string& name) {
     schedule(name, entry, SteadyClock::now() + left);
     if (left > kKeptInMemory) entry.archive.reset();
   }
-  if (!entry.due) entries_.erase(name);
+  if (!entry.due && !entry.repairs_waiting) entries_.erase(name);
 }
 
 Result<> Archiver::work_on(const DatabaseName& name, Entry& entry) {
@@ -272,7 +268,9 @@ Result<> Archiver::work_on(const DatabaseName& name, Entry& entry) {
     is_stopping = flushing_;
   }
   const std::string prefix = archive_prefix(name);
-  if (is_of_the_past && DatabaseArchive::is_complete(objects_, prefix, store_, name)) return {};
+  if (is_of_the_past && entry.repair == nullptr &&
+      DatabaseArchive::is_complete(objects_, prefix, store_, name))
+    return {};
   if (entry.archive && !entry.archive->is_of_the_database()) entry.archive.reset();
   if (!entry.archive) {
     OFFPRINT_TRY_ASSIGN(entry.archive,
@@ -280,6 +278,7 @@ Result<> Archiver::work_on(const DatabaseName& name, Entry& entry) {
   } else {
     before = entry.archive->counters();
   }
+  if (entry.repair) entry.repair->done = entry.archive->repair(entry.repair->damaged_keys);
   Result<> done = entry.archive->put_transactions();
   if (done && is_stopping) done = entry.archive->note_head();
   if (done) {
@@ -291,6 +290,25 @@ Result<> Archiver::work_on(const DatabaseName& name, Entry& entry) {
   }
   count(before, *entry.archive);
   return done;
+}
+
+// On the thread that works for the database, with what the archive has then.
+Result<std::vector<std::string>> Archiver::repair(const std::string& name,
+                                                  const std::vector<std::string>& damaged_keys) {
+  Repair repair{damaged_keys, fail(Code::kUnavailable, "the server is stopping")};
+  std::unique_lock lock(mutex_);
+  Entry& entry = entries_[name];
+  auto is_idle = [&] { return stopping_ || flushing_ || !entry.busy; };
+  entry.repairs_waiting = true;  // keeps the entry
+  changed_.wait(lock, is_idle);
+  entry.repairs_waiting = false;
+  if (stopping_ || flushing_) return repair.done;
+  entry.busy = true;
+  entry.archive.reset();  // it is read again
+  entry.repair = &repair;
+  lock.unlock();
+  work(name);
+  return repair.done;
 }
 
 // --- those who wait

@@ -65,6 +65,9 @@ class Archiver {
   // share what is put. Calls it with kUnavailable when the archiver stops, kNotFound when the
   // database is gone. Quick.
   using Reached = std::function<void(const Result<>&)>;
+  // See DatabaseArchive::repair. Blocks. One call at a time.
+  Result<std::vector<std::string>> repair(const std::string& name,
+                                          const std::vector<std::string>& damaged_keys);
   void when_there(const std::string& name, const Bookmark& at, Reached reached);
 
  private:
@@ -79,6 +82,10 @@ class Archiver {
     Deadline until;  // then nobody waits any more
     Reached reached;
   };
+  struct Repair {
+    std::vector<std::string> damaged_keys;
+    Result<std::vector<std::string>> done;
+  };
   struct Entry {
     std::unique_ptr<DatabaseArchive> archive;  // used by the thread that is at work
     std::optional<Waiting> waiting;
@@ -86,6 +93,8 @@ class Archiver {
     bool is_of_the_past = false;     // from before start(): they may be there already
     std::optional<Deadline> due;     // of its work
     bool busy = false;
+    Repair* repair = nullptr;      // to be done first; of who is at work
+    bool repairs_waiting = false;  // somebody has a reference to this
     int failures = 0;
     std::string error;  // the last one, while there are failures
     Bookmark reached;

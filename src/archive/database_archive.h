@@ -49,6 +49,11 @@ class DatabaseArchive {
   Result<> keep_up(std::int64_t now_ms);
   // When keep_up() has something to do; nothing: not before transactions come.
   std::optional<std::int64_t> due_ms() const;
+  // What verify_archive() found: damaged objects are put again as far as the log has their
+  // transactions, else they go below `offprint/damaged/`; what is missing is put again; where
+  // something stays lost, a snapshot makes the newest moment restorable. Says what it did, in
+  // words.
+  Result<std::vector<std::string>> repair(const std::vector<std::string>& damaged_keys);
   // Notes how far the archive reaches, for those who restore it.
   Result<> note_head();
 
@@ -73,6 +78,11 @@ class DatabaseArchive {
   Result<> put_log(const std::vector<database::LogEntry>& entries);
   Result<> put_large(const database::LogEntry& entry);
   Result<> put_snapshot();
+  Result<bool> put_again(const ArchivedFile& file);
+  Result<bool> put_missing(TxId first, TxId last);
+  Result<std::vector<database::LogEntry>> logged(TxId first, TxId last);
+  Result<> set_aside(const ArchivedFile& file);
+  Result<bool> fill_gaps(std::vector<std::string>& done);
   Result<> note_parts(const database::LogEntry& entry);
   Result<> put(ArchivedFile file, ltx::ByteSource& from);
   Result<> put_small(ArchivedFile file, ByteView content);

@@ -32,6 +32,11 @@ std::string archive_prefix(const database::DatabaseName& name) {
   return name == database::DatabaseName::catalog() ? kCatalogPrefix : name.text() + "/";
 }
 
+Result<database::DatabaseName> parse_archived_name(const std::string& text) {
+  const auto catalog = database::DatabaseName::catalog();
+  return text == catalog.text() ? catalog : database::DatabaseName::parse(text);
+}
+
 std::string dropped_prefix(const std::string& name, const Lineage& lineage, TxId reached) {
   return fmt::format("{}{}@{}-{:016x}/", kDroppedPrefix, name, lineage.text(), reached.value);
 }

@@ -19,6 +19,9 @@ inline constexpr const char* kDroppedPrefix = "_offprint/dropped/";
 // Below which a database's archive is; the list of databases is one too.
 std::string archive_prefix(const database::DatabaseName& name);
 
+// A name as the store tells it, of the list of databases too.
+Result<database::DatabaseName> parse_archived_name(const std::string& text);
+
 // Where a history goes that is not continued.
 std::string dropped_prefix(const std::string& name, const Lineage& lineage, TxId reached);
 

@@ -59,6 +59,14 @@ void add_archive_settings(Settings& settings, ArchiveOptions& options) {
       .add("archive_wait_ms", options.wait_ms,
            "what the archive does not have within this answers UNKNOWN")
       ->check(CLI::Range(1, 600'000));
+  settings
+      .add("archive_verify_days", options.verify_days,
+           "each database's archive is proven again after so long; 0: never")
+      ->check(CLI::Range(0, kRetentionDaysMax));
+  settings
+      .add("archive_verify_kib_per_second", options.verify_kib_per_second,
+           "that reads so much at most")
+      ->check(CLI::Range(1, 1 << 30));
   settings.add_switch("archive_take_over", options.take_over,
                       "take the archive from another node, which is gone for good");
 }
@@ -92,12 +100,32 @@ Result<> Archiving::start(const ArchiveOptions& options, const std::string& data
   store_ = &store;
   store.set_archive_wait(std::move(wait));
   service.archive_status = [this] { return archiver_->status(); };
+  return start_prover(options, data, store, service);
+}
+
+Result<> Archiving::start_prover(const ArchiveOptions& options, const std::string& data,
+                                 database::Store& store, server::Service& service) {
+  if (options.verify_days == 0) return {};
+  archive::ProverOptions prover;
+  prover.every = std::chrono::days(options.verify_days);
+  prover.bytes_per_second =
+      std::uint64_t{1024} * static_cast<unsigned>(options.verify_kib_per_second);
+  prover.scratch = data + "/verify";
+  prover.file = data + "/archive.proofs";
+  auto repair = [this](const std::string& name, const std::vector<std::string>& damaged_keys) {
+    return archiver_->repair(name, damaged_keys);
+  };
+  prover_ = std::make_unique<archive::Prover>(*objects_, store, std::move(repair), prover);
+  OFFPRINT_TRY(prover_->start());
+  service.prover_status = [this] { return prover_->status(); };
   return {};
 }
 
 void Archiving::stop() {
   if (store_ != nullptr) store_->set_archive_wait({});
+  if (prover_) prover_->cancel();
   if (archiver_) archiver_->stop();
+  if (prover_) prover_->stop();
 }
 
 }  // namespace offprint

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "archive/archiver.h"
+#include "archive/prover.h"
 #include "main/settings.h"
 #include "server/service.h"
 
@@ -13,6 +14,8 @@ struct ArchiveOptions {
   std::string url;  // empty: nothing is archived
   int sync_ms = 1'000;
   int retention_days = 30;
+  int verify_days = 7;
+  int verify_kib_per_second = 4'096;
   bool wait = false;
   int wait_ms = 10'000;
   bool take_over = false;
@@ -29,9 +32,13 @@ class Archiving {
   void stop();
 
  private:
+  Result<> start_prover(const ArchiveOptions& options, const std::string& data,
+                        database::Store& store, server::Service& service);
+
   database::Store* store_ = nullptr;
   std::unique_ptr<archive::ObjectStore> objects_;
   std::unique_ptr<archive::Archiver> archiver_;
+  std::unique_ptr<archive::Prover> prover_;
 };
 
 }  // namespace offprint

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "archive/archiver.h"
+#include "archive/prover.h"
 #include "base/result.h"
 #include "cluster/forwarder.h"
 #include "database/store.h"
@@ -51,6 +52,7 @@ struct Service {
   std::function<std::int64_t(const database::DatabaseName&)> copy_age_ms = {};
   std::function<replica::NodeFollower::Status()> follower_status = {};
   std::function<archive::Archiver::Status()> archive_status = {};  // empty: nothing is archived
+  std::function<archive::Prover::Status()> prover_status = {};     // empty: nothing is proven
   cluster::Forwarder* forwarder = nullptr;
   bool has_copies() const { return copy_age_ms != nullptr; }
   std::atomic<std::uint64_t> spooled_bytes{0};  // in files, by server/spool.h
