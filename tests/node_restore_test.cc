@@ -131,10 +131,14 @@ TEST_F(NodeRestoreTest, EverythingIsThereAndGoesOn) {
   // The archive goes on in the same place.
   second_.query("never", "CREATE TABLE t(i INTEGER PRIMARY KEY, v)");
   ASSERT_TRUE(all_archived(second_));
-  for (const char* name : {"orders", "shop", "never"}) {
-    Finished sound = first_.run({"verify", url(name), "--scratch", folder_.path()});
+  for (const char* name : {"", "orders", "shop", "never", "_catalog"}) {
+    std::vector<std::string> arguments = {"verify", url(), "--scratch", folder_.path()};
+    if (name[0] != '\0') arguments.emplace_back(name);
+    Finished sound = first_.run(arguments);
     EXPECT_EQ(sound.exit_code, 0) << sound.out << sound.err;
+    EXPECT_THAT(sound.out, HasSubstr(name));
   }
+  EXPECT_EQ(first_.run({"verify", url(), "nothing"}).exit_code, 1);
   EXPECT_FALSE(std::filesystem::exists(archive_ + "/_offprint/dropped")) << second_.log();
 }
 
@@ -153,10 +157,15 @@ TEST_F(NodeRestoreTest, AnInterruptedRestoreGoesOn) {
     Process::Options options;
     options.arguments = {program(), "restore-node", url(), second_.data(), "--jobs", "2"};
     Process restore(options);
-    const auto time = std::chrono::milliseconds(random() % 60);
-    if (restore.wait(SteadyClock::now() + time)) break;
+    const std::string marker = second_.data() + "/restoring";
+    if (i == 0) {
+      EXPECT_TRUE(comes([&] { return std::filesystem::exists(marker); }));
+    } else {
+      const auto time = std::chrono::milliseconds(static_cast<int>(random() % 60) * i);
+      if (restore.wait(SteadyClock::now() + time)) break;
+    }
     restore.kill();
-    if (was_refused || !std::filesystem::exists(second_.data() + "/restoring")) continue;
+    if (was_refused || !std::filesystem::exists(marker)) continue;
     Finished served =
         first_.run({"serve", "--data", second_.data(), "--listen", "127.0.0.1:0"}, {}, 20);
     EXPECT_EQ(served.exit_code, 1);

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "archive/history.h"
 #include "archive/node_layout.h"
 #include "base/log.h"
 
@@ -115,8 +116,7 @@ void Archiver::stop() {
   objects_.cancel();
   pool_->drain();
   urgent_pool_->drain();
-  for (auto& [name, entry] : entries_)
-    give_up(entry, Error(Code::kUnavailable, "the server is stopping"));
+  give_up_all();
   if (lease_thread_.joinable()) lease_thread_.join();
 }
 
@@ -180,14 +180,23 @@ void Archiver::schedule(const std::string& name, Entry& entry, Deadline due) {
 
 void Archiver::run() {
   std::unique_lock lock(mutex_);
+  Deadline look_at = SteadyClock::now() + options_.dropped_look;
   while (!stopping_) {
-    if (due_.empty()) {
-      changed_.wait(lock);
-      continue;
+    if (look_at <= SteadyClock::now()) {
+      look_at = SteadyClock::now() + options_.dropped_look;
+      pool_->post([this] { remove_dropped(); });
+    }
+    if (urgent_until_ && *urgent_until_ <= SteadyClock::now()) {
+      urgent_until_.reset();
+      urgent_over_ = true;
+      lock.unlock();
+      give_up_all();
+      lock.lock();
     }
     auto next = due_.begin();
-    if (next->first > SteadyClock::now()) {
-      Deadline until = next->first;
+    if (next == due_.end() || next->first > SteadyClock::now()) {
+      Deadline until = next == due_.end() ? look_at : std::min(look_at, next->first);
+      if (urgent_until_) until = std::min(until, *urgent_until_);
       changed_.wait_until(lock, until);
       continue;
     }
@@ -292,6 +301,37 @@ Result<> Archiver::work_on(const DatabaseName& name, Entry& entry) {
   return done;
 }
 
+// Histories that were not continued go when their time is over, since they were moved away.
+void Archiver::remove_dropped() {
+  auto done = [this]() -> Result<> {
+    OFFPRINT_TRY(lease_.hold());
+    OFFPRINT_TRY_ASSIGN(auto listed, objects_.list(kDroppedPrefix));
+    std::map<std::string, std::vector<std::string>> places;
+    const std::string history = std::string("/") + kHistoryKey;
+    for (const ObjectInfo& object : listed) {
+      if (!object.key.ends_with(history)) continue;
+      places[object.key.substr(0, object.key.size() - history.size() + 1)];
+    }
+    for (const ObjectInfo& object : listed) {
+      auto place = places.upper_bound(object.key);
+      if (place != places.begin() && object.key.starts_with((--place)->first))
+        place->second.push_back(object.key);
+    }
+    const std::int64_t before = options_.wall_clock_ms() - options_.schedule.retention.count();
+    for (auto& [place, keys] : places) {
+      OFFPRINT_TRY_ASSIGN(const ObjectInfo moved, objects_.info(place + kHistoryKey));
+      if (moved.timestamp_ms >= before) continue;
+      // The history goes last: cut short, the rest goes another time.
+      std::erase(keys, place + kHistoryKey);
+      OFFPRINT_TRY(objects_.remove(keys));
+      OFFPRINT_TRY(objects_.remove({place + kHistoryKey}));
+      log::info("{}/{} was over its time", objects_.url(), place);
+    }
+    return {};
+  }();
+  if (!done) log::warn("histories of dropped databases stay: {}", done.error().message());
+}
+
 // On the thread that works for the database, with what the archive has then.
 Result<std::vector<std::string>> Archiver::repair(const std::string& name,
                                                   const std::vector<std::string>& damaged_keys) {
@@ -315,7 +355,7 @@ Result<std::vector<std::string>> Archiver::repair(const std::string& name,
 
 void Archiver::when_there(const std::string& name, const Bookmark& at, Reached reached) {
   std::unique_lock lock(mutex_);
-  if (stopping_) {
+  if (stopping_ || urgent_over_) {
     lock.unlock();
     return reached(fail(Code::kUnavailable, "the server is stopping"));
   }
@@ -363,6 +403,24 @@ void Archiver::note_reached(Entry& entry) {
   for (const Urgent& each : there) each.reached({});
   for (const Urgent& each : gone)
     each.reached(fail(Code::kNotFound, "another database has got the name"));
+}
+
+void Archiver::stop_waiting(std::chrono::milliseconds after) {
+  std::lock_guard lock(mutex_);
+  urgent_until_ = SteadyClock::now() + after;
+  changed_.notify_all();
+}
+
+void Archiver::give_up_all() {
+  std::vector<Urgent> urgent;
+  {
+    std::lock_guard lock(mutex_);
+    for (auto& [name, entry] : entries_) {
+      for (Urgent& each : std::exchange(entry.urgent, {})) urgent.push_back(std::move(each));
+    }
+  }
+  for (const Urgent& each : urgent)
+    each.reached(fail(Code::kUnavailable, "the server is stopping"));
 }
 
 void Archiver::give_up(Entry& entry, const Error& why) {

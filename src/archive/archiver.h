@@ -30,6 +30,7 @@ struct ArchiverOptions {
   int lease_look_ms = 30'000;                     // the same
   int start_wait_ms = 5'000;                      // start() waits so long for an archive's answer
   std::chrono::milliseconds urgent_kept{60'000};  // when_there() is for who waits less long
+  std::chrono::milliseconds dropped_look = std::chrono::hours(24);  // for what is over its time
   int stop_flush_ms = 5'000;  // stop() tries so long to bring everything into the archive
   std::function<std::int64_t()> wall_clock_ms = unix_time_ms;
 };
@@ -57,6 +58,8 @@ class Archiver {
 
   // kConflict: it is another node's archive. An archive that does not answer is tried again later.
   Result<> start();
+  // The server is to stop: after this long nobody waits in when_there() any more.
+  void stop_waiting(std::chrono::milliseconds after);
   void stop();
   Status status() const;
   // Waits until the archive has all that was visible when it was called. kTimeout.
@@ -108,10 +111,12 @@ class Archiver {
   void run();
   void work(const std::string& name);
   Result<> work_on(const database::DatabaseName& name, Entry& entry);
+  void remove_dropped();
   void hurry(const std::string& name, Entry& entry);  // mutex_ held
   void put_urgent(Entry& entry);
   void note_reached(Entry& entry);
   void give_up(Entry& entry, const Error& why);
+  void give_up_all();
   void count(const DatabaseArchive::Counters& before, const DatabaseArchive& archive);
   void note_what_waits();
 
@@ -132,6 +137,8 @@ class Archiver {
   bool flushing_ = false;  // stop() was called …
   bool stopping_ = false;  // … and has waited
   bool lease_given_up_ = false;
+  std::optional<Deadline> urgent_until_;  // stop_waiting() was called
+  bool urgent_over_ = false;              // and that time has passed
   Status status_;
 };
 

@@ -217,6 +217,26 @@ TEST_F(ArchiverTest, WhoWaitsDoesNotWaitForASnapshot) {
   expect_restores("orders");
 }
 
+TEST_F(ArchiverTest, DroppedHistoriesGoWhenTheirTimeIsOver) {
+  now_ms_ = unix_time_ms();
+  archiver_options_.dropped_look = 10ms;
+  start();
+  write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
+  expect_restores("orders");
+  ASSERT_TRUE(store_->drop(name("orders")));
+  create("orders");
+  write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
+  expect_restores("orders");
+  auto dropped = [&] { return objects_->list("_offprint/dropped/").value().size(); };
+  EXPECT_EQ(dropped(), 2u) << "a file and the history";
+  pass(24h * 29);
+  std::this_thread::sleep_for(50ms);
+  EXPECT_EQ(dropped(), 2u);
+  pass(24h * 2);
+  EXPECT_TRUE(comes([&] { return dropped() == 0; }));
+  expect_restores("orders");
+}
+
 // What left the log while nothing was archived.
 TEST_F(ArchiverTest, IdleDatabasesOfBeforeAreArchivedToo) {
   write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");

@@ -77,6 +77,7 @@ Result<> DatabaseArchive::read_what_is_there() {
     OFFPRINT_TRY_ASSIGN(history_, History::parse(as_text(*text)));
     has_history_ = true;
   }
+  TxId singly;
   OFFPRINT_TRY_ASSIGN(auto files, list_files(objects_, prefix_));
   for (ArchivedFile& file : files) {
     if (file.timestamp_ms == 0) {
@@ -84,7 +85,13 @@ Result<> DatabaseArchive::read_what_is_there() {
       file.timestamp_ms = header.timestamp_ms;
     }
     reached_ = std::max(reached_, file.max_txid);
+    if (file.level != kSnapshotLevel) singly = std::max(singly, file.max_txid);
     files_[file.level].push_back(std::move(file));
+  }
+  // A snapshot came before the transactions up to it: they still follow, if the log has them.
+  if (singly.value != 0 && singly < reached_ && has_history_ && !history_.parts.empty()) {
+    const Bookmark after{Epoch{}, singly, history_.parts.back().from.lineage};
+    if (store_.log_after(name_, after, 1)) reached_ = singly;
   }
   head_noted_ = !has_history_ || history_.head.txid == reached_;
   return {};
@@ -140,8 +147,17 @@ Result<std::string> DatabaseArchive::difference() {
   OFFPRINT_TRY_ASSIGN(Bookmark bookmark, history_.bookmark_of(reached_));
   auto here = store_.checksum_at(name_, bookmark);
   if (!here) return fmt::format("what followed transaction {} has left the log", reached_.value);
-  if (header.node_id != here->value)
-    return fmt::format("its transaction {} is another one", reached_.value);
+  Checksum archived{header.node_id};
+  if ((header.node_id & ltx::kChecksumFlag) ==
+      0) {  // of another program, see create_from_archive()
+    if (history_.head.txid != reached_) {
+      return fail(Code::kConflict,
+                  fmt::format("{}/{}: another program writes it beside this server", objects_.url(),
+                              prefix_));
+    }
+    archived = history_.head.checksum;
+  }
+  if (archived != *here) return fmt::format("its transaction {} is another one", reached_.value);
   return "";
 }
 

@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "archive/adopt.h"
 #include "archive/history.h"
 #include "archive/node_layout.h"
 #include "base/clock.h"
@@ -28,20 +29,6 @@ constexpr std::uint64_t kMarkerBytesMax = 64 << 10;
 // What the archive, not the way to it, is to blame for.
 bool is_damage(const Error& error) {
   return error.code() == Code::kCorrupt || error.code() == Code::kInvalid;
-}
-
-// How SQLite would have made the file: what stands in its header.
-Result<database::CreateOptions> options_of(FileSystem& files, const std::string& path) {
-  OFFPRINT_TRY_ASSIGN(auto file, files.open(path, FileSystem::Mode::kRead));
-  std::array<std::uint8_t, 100> header{};
-  OFFPRINT_TRY(file->read_at(0, header));
-  constexpr std::size_t kLargestRoot = 52, kEncoding = 56, kIncremental = 64;
-  database::CreateOptions options;
-  auto number = [&](std::size_t at) { return load_be<std::uint32_t>(header.data() + at); };
-  if (number(kLargestRoot) != 0) options.auto_vacuum = number(kIncremental) != 0 ? 2 : 1;
-  if (number(kEncoding) == 2) options.encoding = "UTF-16le";
-  if (number(kEncoding) == 3) options.encoding = "UTF-16be";
-  return options;
 }
 
 class NodeRestore {
@@ -303,20 +290,9 @@ Result<bool> NodeRestore::restore_from(const std::string& place, Wanted& wanted,
   if (!restored && restored.error().code() == Code::kNotFound) return false;
   if (!restored) return fail(restored.error());
   OFFPRINT_TRY_ASSIGN(auto name, DatabaseName::parse(wanted.about.name));
-  OFFPRINT_TRY_ASSIGN(auto create, options_of(files_, file));
-  create.page_size = restored->page_size;
-  create.foreign_keys = history->foreign_keys;
-  OFFPRINT_TRY_ASSIGN(const Bookmark archived, history->bookmark_of(restored->txid));
-  AdoptedFile adopted;
-  adopted.path = file;
-  adopted.position = {archived.lineage, Epoch{history->parts.back().from.epoch.value + 1},
-                      restored->txid, restored->checksum};
-  adopted.page_size = restored->page_size;
-  adopted.page_count = restored->page_count;
-  adopted.timestamp_ms = restored->timestamp_ms;
-  OFFPRINT_TRY(store_->adopt_file(name, adopted, create));
+  OFFPRINT_TRY_ASSIGN(wanted.about.bookmark,
+                      adopt_restored(*store_, name, file, *restored, *history, files_));
   wanted.about.state = State::kRestored;
-  wanted.about.bookmark = adopted.position.bookmark();
   wanted.about.restored = *restored;
   return true;
 }

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "archive/adopt.h"
 #include "base/log.h"
 #include "base/random.h"
 
@@ -11,6 +12,7 @@ namespace offprint {
 namespace {
 
 constexpr int kRetentionDaysMax = 36'500;
+constexpr std::chrono::seconds kStopWaitMax{3};
 
 // What the lease knows this process by, and by what it knew the node's processes before: the lines
 // of a file. A copy of the data folder knows nothing of those that began after it was made.
@@ -100,6 +102,11 @@ Result<> Archiving::start(const ArchiveOptions& options, const std::string& data
   store_ = &store;
   store.set_archive_wait(std::move(wait));
   service.archive_status = [this] { return archiver_->status(); };
+  service.create_from_archive = [this, &store,
+                                 scratch = service.options.spool_directory](const auto& name) {
+    auto made = archive::create_from_archive(*objects_, store, name, scratch);
+    return made ? Result<>() : fail(made.error());
+  };
   return start_prover(options, data, store, service);
 }
 
@@ -119,6 +126,10 @@ Result<> Archiving::start_prover(const ArchiveOptions& options, const std::strin
   OFFPRINT_TRY(prover_->start());
   service.prover_status = [this] { return prover_->status(); };
   return {};
+}
+
+void Archiving::stop_waiting() {
+  if (archiver_) archiver_->stop_waiting(kStopWaitMax);
 }
 
 void Archiving::stop() {

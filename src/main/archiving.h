@@ -29,6 +29,8 @@ class Archiving {
   // kConflict: another node writes it. kInvalid: no such URL.
   Result<> start(const ArchiveOptions& options, const std::string& data, database::Store& store,
                  server::Service& service);
+  // The server is to stop: those who wait for the archive have a moment left.
+  void stop_waiting();
   void stop();
 
  private:

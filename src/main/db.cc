@@ -35,7 +35,7 @@ struct DbOptions {
   bool json = false, force = false;
   std::uint32_t page_size = 4096;
   std::string auto_vacuum = "none", encoding = "UTF-8";
-  bool no_foreign_keys = false;
+  bool no_foreign_keys = false, from_archive = false;
   std::vector<std::string> settings;
 };
 
@@ -68,8 +68,9 @@ Result<> create(const DbOptions& options) {
     if (options.auto_vacuum == kModes[i]) auto_vacuum = i;
   }
   std::string body = fmt::format(
-      R"({{"name":"{}","page_size":{},"auto_vacuum":{},"encoding":"{}","foreign_keys":{}}})",
-      options.name, options.page_size, auto_vacuum, options.encoding, !options.no_foreign_keys);
+      R"({{"name":"{}","page_size":{},"auto_vacuum":{},"encoding":"{}","foreign_keys":{}{}}})",
+      options.name, options.page_size, auto_vacuum, options.encoding, !options.no_foreign_keys,
+      options.from_archive ? R"(,"from_archive":true)" : "");
   Remote remote(options.remote);
   HttpCall call;
   call.method = "POST";
@@ -519,6 +520,9 @@ void add_db(CLI::App& app, int& exit_code) {
       sub->add_option("--encoding", options->encoding, "UTF-8, UTF-16le or UTF-16be")
           ->check(CLI::IsMember({"UTF-8", "UTF-16le", "UTF-16be"}))
           ->capture_default_str();
+      sub->add_flag("--from-archive", options->from_archive,
+                    "with the newest state that the server's archive has under this name, also "
+                    "Litestream's, and go on there");
       sub->add_flag("--no-foreign-keys", options->no_foreign_keys, "do not enforce foreign keys");
     }
     if (name == "import" || name == "export") add_file_options(*sub, *options, name == "import");

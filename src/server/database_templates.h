@@ -10,9 +10,10 @@ namespace offprint::server {
 
 // What a new database begins with.
 struct DatabaseTemplate {
-  std::string schema;   // a script
-  std::string copy_of;  // another database's name: its newest state, as one transaction
-  bool empty() const { return schema.empty() && copy_of.empty(); }
+  std::string schema;         // a script
+  std::string copy_of;        // another database's name: its newest state, as one transaction
+  bool from_archive = false;  // what the archive has under its name
+  bool empty() const { return schema.empty() && copy_of.empty() && !from_archive; }
 };
 
 // Creates a database with content; it is there whole or not at all. kConflict: the name is taken.

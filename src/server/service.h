@@ -52,7 +52,9 @@ struct Service {
   std::function<std::int64_t(const database::DatabaseName&)> copy_age_ms = {};
   std::function<replica::NodeFollower::Status()> follower_status = {};
   std::function<archive::Archiver::Status()> archive_status = {};  // empty: nothing is archived
-  std::function<archive::Prover::Status()> prover_status = {};     // empty: nothing is proven
+  // Makes a database of what the archive has under its name; blocks. Empty: there is no archive.
+  std::function<Result<>(const database::DatabaseName&)> create_from_archive = {};
+  std::function<archive::Prover::Status()> prover_status = {};  // empty: nothing is proven
   cluster::Forwarder* forwarder = nullptr;
   bool has_copies() const { return copy_age_ms != nullptr; }
   std::atomic<std::uint64_t> spooled_bytes{0};  // in files, by server/spool.h
