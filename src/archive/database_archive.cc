@@ -412,11 +412,21 @@ std::vector<ArchivedFile> DatabaseArchive::run_for(int level) const {
   for (int each = level - 1; each >= 0; --each) {
     auto found = files_.find(each);
     if (found == files_.end()) continue;
-    for (const ArchivedFile& file : found->second) {
-      if (file.min_txid > covered && std::ranges::none_of(below, [&](const ArchivedFile& larger) {
-            return covers(larger, file);
-          }))
-        below.push_back(file);
+    // Larger ones are in higher levels: looked up, because there may be many of this level.
+    auto is_covered = [&](const ArchivedFile& file) {
+      for (int above = each + 1; above < level; ++above) {
+        auto files = files_.find(above);
+        if (files == files_.end()) continue;
+        auto larger =
+            std::ranges::lower_bound(files->second, file.max_txid, {}, &ArchivedFile::max_txid);
+        if (larger != files->second.end() && larger->min_txid > covered && covers(*larger, file))
+          return true;
+      }
+      return false;
+    };
+    for (auto file = std::ranges::upper_bound(found->second, covered, {}, &ArchivedFile::max_txid);
+         file != found->second.end(); ++file) {
+      if (file->min_txid > covered && !is_covered(*file)) below.push_back(*file);
     }
   }
   std::ranges::sort(below, {}, &ArchivedFile::max_txid);
