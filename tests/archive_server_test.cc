@@ -1,9 +1,15 @@
 // A server whose databases go to an archive: what it promised is there when it stops, is killed, or
 // comes back.
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -163,6 +169,157 @@ TEST_F(ArchiveServerTest, WritesGoOnWithoutTheArchive) {
   EXPECT_TRUE(comes([&] { return !is_behind(); }));
   EXPECT_EQ(restore("orders").exit_code, 0);
   EXPECT_EQ(read("SELECT count(*) FROM t"), "2");
+}
+
+// What was acknowledged is in the archive, whatever becomes of the server and its disk.
+TEST_F(ArchiveServerTest, WhoAsksForItWaitsForTheArchive) {
+  start({"--archive-wait", "--archive-sync-ms", "3600000"});
+  server_.create("orders");
+  server_.query("orders", "CREATE TABLE t(i INTEGER PRIMARY KEY, v)");
+  for (int round = 0; round < 3; ++round) {
+    std::atomic<int> acknowledged{0};
+    std::vector<std::thread> writers;
+    for (int i = 0; i < 16; ++i) {
+      writers.emplace_back([&] {
+        HttpConnection client(server_.port());
+        while (auto answer = client.request("POST", "/db/orders/query",
+                                            sql_body("INSERT INTO t(v) VALUES(1)"))) {
+          if (answer->status == 200) ++acknowledged;
+        }
+      });
+    }
+    EXPECT_TRUE(comes([&] { return acknowledged > 200 * (round + 1); }));
+    const std::uint64_t puts = server_.metric("archive_puts_total");
+    server_.kill();
+    for (std::thread& writer : writers) writer.join();
+    EXPECT_LT(puts, static_cast<std::uint64_t>(acknowledged)) << "they share what is put";
+    ASSERT_EQ(restore("orders").exit_code, 0);
+    EXPECT_GE(std::stoi(read("SELECT count(*) FROM t")), acknowledged);
+    ASSERT_TRUE(server_.start());
+    server_.query("orders", "DELETE FROM t");
+  }
+  // An interactive transaction too.
+  HttpConnection client(server_.port());
+  auto pipeline = [&](const std::string& baton, const std::string& sql) {
+    auto answer = client.request(
+        "POST", "/db/orders/v2/pipeline",
+        fmt::format(R"({{"baton":{},"requests":[{{"type":"execute","stmt":{{"sql":"{}"}}}}]}})",
+                    baton, sql));
+    return answer->body;
+  };
+  std::string begun = pipeline("null", "BEGIN");
+  std::string baton = json_quoted(json_field(begun, "baton"));
+  begun = pipeline(baton, "INSERT INTO t(v) VALUES(7)");
+  EXPECT_THAT(pipeline(json_quoted(json_field(begun, "baton")), "COMMIT"), HasSubstr("\"ok\""));
+  server_.kill();
+  ASSERT_EQ(restore("orders").exit_code, 0);
+  EXPECT_EQ(read("SELECT v FROM t"), "7");
+}
+
+TEST_F(ArchiveServerTest, OneDatabaseWaitsForAnArchiveThatIsDead) {
+  start({"--archive-wait-ms", "300"});
+  server_.create("orders");
+  server_.create("others");
+  server_.query("orders", "CREATE TABLE t(i INTEGER PRIMARY KEY)");
+  Finished set = server_.run({"db", "set", "orders", "durability=archive", "retention_days=90"});
+  ASSERT_EQ(set.exit_code, 0) << set.err;
+  EXPECT_THAT(set.out, HasSubstr(R"("durability":"archive","retention_days":90)"));
+  server_.query("orders", "INSERT INTO t DEFAULT VALUES");
+  std::filesystem::rename(archive_, archive_ + ".away");
+  {
+    std::ofstream(archive_) << "no folder";
+  }
+  auto insert = [&](const std::string& name) {
+    return server_.request("POST", "/db/" + name + "/query",
+                           sql_body(name == "orders" ? "INSERT INTO t DEFAULT VALUES"
+                                                     : "CREATE TABLE IF NOT EXISTS t(i)"));
+  };
+  Deadline begin = SteadyClock::now();
+  auto unknown = insert("orders");
+  EXPECT_GE(SteadyClock::now() - begin, 300ms);
+  EXPECT_EQ(unknown->status, 500);
+  EXPECT_THAT(unknown->body, HasSubstr("UNKNOWN"));
+  EXPECT_THAT(unknown->body, HasSubstr("not in the archive"));
+  EXPECT_EQ(insert("others")->status, 200) << "those that do not wait go on";
+  EXPECT_EQ(server_.query("orders", "SELECT count(*) FROM t"), "[[2]]") << "it stands";
+  server_.kill();
+  std::filesystem::remove(archive_);
+  std::filesystem::rename(archive_ + ".away", archive_);
+  ASSERT_TRUE(server_.start());
+  EXPECT_TRUE(comes([&] { return insert("orders")->status == 200; }));
+  server_.kill();
+  ASSERT_EQ(restore("orders").exit_code, 0);
+  EXPECT_GE(std::stoi(read("SELECT count(*) FROM t")), 3);
+  // Without an archive nothing is acknowledged that was to be there.
+  server_.set_options({});
+  ASSERT_TRUE(server_.start());
+  EXPECT_EQ(insert("orders")->status, 500);
+  EXPECT_EQ(server_.run({"db", "set", "orders", "durability=disk"}).exit_code, 0);
+  EXPECT_EQ(insert("orders")->status, 200);
+  EXPECT_EQ(server_.run({"db", "set", "orders", "durability=archive"}).exit_code, 1);
+}
+
+// A service that takes connections and says nothing.
+TEST_F(ArchiveServerTest, AServerStopsBesideADeadService) {
+  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(::bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  ASSERT_EQ(::listen(listener, 64), 0);
+  socklen_t size = sizeof(address);
+  ASSERT_EQ(::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  ::setenv("AWS_ACCESS_KEY_ID", "key-id", 1);
+  ::setenv("AWS_SECRET_ACCESS_KEY", "secret", 1);
+  server_.set_options(
+      {"--archive",
+       fmt::format("s3://bucket/x?endpoint=http://127.0.0.1:{}", ntohs(address.sin_port)),
+       "--archive-sync-ms", "0", "--archive-wait-ms", "60000"});
+  ASSERT_TRUE(server_.start());
+  for (const char* name : {"orders", "waits"}) {
+    server_.create(name);
+    server_.query(name, "CREATE TABLE t(i INTEGER PRIMARY KEY)");
+  }
+  EXPECT_EQ(server_.run({"db", "set", "waits", "durability=archive"}).exit_code, 0);
+  std::thread waiting([&] {
+    HttpConnection client(server_.port());
+    auto answer = client.request("POST", "/db/waits/query", sql_body("INSERT INTO t VALUES(1)"));
+    EXPECT_TRUE(!answer || answer->status == 500);
+  });
+  EXPECT_TRUE(comes([&] { return server_.query("waits", "SELECT count(*) FROM t") == "[[1]]"; }));
+  Deadline begin = SteadyClock::now();
+  EXPECT_EQ(server_.terminate(20), 0);
+  EXPECT_LT(SteadyClock::now() - begin, 14s);
+  waiting.join();
+  ::close(listener);
+  ASSERT_TRUE(server_.start());
+  EXPECT_EQ(server_.query("waits", "SELECT count(*) FROM t"), "[[1]]");
+  server_.kill();
+}
+
+// What was dropped comes back, and goes on where it was.
+TEST_F(ArchiveServerTest, ADatabaseIsMadeOfItsArchive) {
+  start({"--archive-sync-ms", "0"});
+  server_.create("shop/orders");
+  server_.query("shop/orders", "CREATE TABLE t(i INTEGER PRIMARY KEY)");
+  server_.query("shop/orders", "INSERT INTO t VALUES(1), (2)");
+  ASSERT_TRUE(comes([&] { return !is_behind(); }));
+  Finished taken = server_.run({"db", "create", "shop/orders", "--from-archive"});
+  EXPECT_EQ(taken.exit_code, 1) << "it is there";
+  EXPECT_EQ(server_.run({"db", "drop", "shop/orders"}).exit_code, 0);
+  Finished made = server_.run({"db", "create", "shop/orders", "--from-archive"});
+  ASSERT_EQ(made.exit_code, 0) << made.err;
+  EXPECT_EQ(server_.query("shop/orders", "INSERT INTO t VALUES(3) RETURNING i"), "[[3]]");
+  ASSERT_TRUE(comes([&] { return !is_behind(); }));
+  server_.kill();
+  ASSERT_TRUE(server_.start());
+  EXPECT_EQ(server_.query("shop/orders", "SELECT count(*) FROM t"), "[[3]]");
+  ASSERT_EQ(restore("shop/orders", {"--at", "2"}).exit_code, 0);
+  EXPECT_EQ(read("SELECT count(*) FROM t"), "2");
+  ASSERT_EQ(restore("shop/orders").exit_code, 0);
+  EXPECT_EQ(read("SELECT count(*) FROM t"), "3");
+  EXPECT_EQ(server_.run({"db", "create", "nothing", "--from-archive"}).exit_code, 1);
+  EXPECT_EQ(server_.request("GET", "/v1/databases/nothing")->status, 404);
 }
 
 }  // namespace

@@ -1,10 +1,12 @@
 #include "archive/database_archive.h"
 
 #include <algorithm>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "archive/archive_header.h"
+#include "archive/node_layout.h"
 #include "archive/page_merge.h"
 #include "archive/pipe.h"
 #include "base/assert.h"
@@ -23,6 +25,22 @@ constexpr std::size_t kCompactedAtOnce = 64;
 std::int64_t window_end(std::int64_t at_ms, std::chrono::milliseconds length) {
   return (at_ms / length.count() + 1) * length.count();
 }
+
+// A source of something large, and what is looked after between its pieces.
+class BetweenPieces final : public ltx::ByteSource {
+ public:
+  BetweenPieces(ltx::ByteSource& from, std::function<void()> between)
+      : from_(from), between_(std::move(between)) {}
+  Result<std::size_t> read(std::span<std::uint8_t> to) override {
+    if (between_) between_();
+    return from_.read(to);
+  }
+  std::function<void()> between() { return std::move(between_); }
+
+ private:
+  ltx::ByteSource& from_;
+  std::function<void()> between_;
+};
 
 bool covers(const ArchivedFile& larger, const ArchivedFile& file) {
   return larger.min_txid <= file.min_txid && file.max_txid <= larger.max_txid;
@@ -59,6 +77,7 @@ Result<> DatabaseArchive::read_what_is_there() {
     OFFPRINT_TRY_ASSIGN(history_, History::parse(as_text(*text)));
     has_history_ = true;
   }
+  TxId singly;
   OFFPRINT_TRY_ASSIGN(auto files, list_files(objects_, prefix_));
   for (ArchivedFile& file : files) {
     if (file.timestamp_ms == 0) {
@@ -66,7 +85,13 @@ Result<> DatabaseArchive::read_what_is_there() {
       file.timestamp_ms = header.timestamp_ms;
     }
     reached_ = std::max(reached_, file.max_txid);
+    if (file.level != kSnapshotLevel) singly = std::max(singly, file.max_txid);
     files_[file.level].push_back(std::move(file));
+  }
+  // A snapshot came before the transactions up to it: they still follow, if the log has them.
+  if (singly.value != 0 && singly < reached_ && has_history_ && !history_.parts.empty()) {
+    const Bookmark after{Epoch{}, singly, history_.parts.back().from.lineage};
+    if (store_.log_after(name_, after, 1)) reached_ = singly;
   }
   head_noted_ = !has_history_ || history_.head.txid == reached_;
   return {};
@@ -87,7 +112,9 @@ bool DatabaseArchive::is_complete(ObjectStore& objects, const std::string& prefi
   if (!text) return false;
   auto history = History::parse(as_text(*text));
   auto ours = store.position(name);
-  return history && ours && history->head == *ours;
+  // A restored node has another epoch and the same transactions.
+  return history && ours && history->head.bookmark().lineage == ours->lineage &&
+         history->head.txid == ours->txid && history->head.checksum == ours->checksum;
 }
 
 bool DatabaseArchive::is_of_the_database() const {
@@ -108,6 +135,8 @@ Result<std::string> DatabaseArchive::difference() {
   }
   if (history_.parts.empty() || history_.parts.back().from.lineage != lineage_)
     return "another database had the name";
+  if (reached_ > ours.txid && ours.epoch > history_.parts.back().from.epoch)
+    return "the database was restored to an earlier state";
   if (reached_ > ours.txid) {
     return fail(
         Code::kConflict,
@@ -118,16 +147,24 @@ Result<std::string> DatabaseArchive::difference() {
   OFFPRINT_TRY_ASSIGN(Bookmark bookmark, history_.bookmark_of(reached_));
   auto here = store_.checksum_at(name_, bookmark);
   if (!here) return fmt::format("what followed transaction {} has left the log", reached_.value);
-  if (header.node_id != here->value)
-    return fmt::format("its transaction {} is another one", reached_.value);
+  Checksum archived{header.node_id};
+  if ((header.node_id & ltx::kChecksumFlag) ==
+      0) {  // of another program, see create_from_archive()
+    if (history_.head.txid != reached_) {
+      return fail(Code::kConflict,
+                  fmt::format("{}/{}: another program writes it beside this server", objects_.url(),
+                              prefix_));
+    }
+    archived = history_.head.checksum;
+  }
+  if (archived != *here) return fmt::format("its transaction {} is another one", reached_.value);
   return "";
 }
 
 // The history goes last from its old place: as long as it is there, all is done again.
 Result<> DatabaseArchive::move_away(const std::string& why) {
   const Lineage lineage = history_.parts.empty() ? Lineage{} : history_.parts.back().from.lineage;
-  const std::string to =
-      fmt::format("_offprint/dropped/{}@{}-{:016x}/", name_.text(), lineage.text(), reached_.value);
+  const std::string to = dropped_prefix(name_.text(), lineage, reached_);
   log::warn("archive of database '{}': {}; that history goes to {}/{} and a new one begins",
             name_.text(), why, objects_.url(), to);
   std::vector<std::string> keys;
@@ -280,8 +317,11 @@ Result<> DatabaseArchive::put_snapshot() {
 Result<> DatabaseArchive::put(ArchivedFile file, ltx::ByteSource& from) {
   PutOptions options;
   options.timestamp_ms = file.timestamp_ms;
-  OFFPRINT_TRY_ASSIGN(ObjectInfo done, objects_.put(file.key, from, options));
-  file.size = done.size;
+  BetweenPieces pieces(from, std::exchange(between_, {}));
+  auto done = objects_.put(file.key, pieces, options);
+  between_ = pieces.between();
+  if (!done) return fail(done.error());
+  file.size = done->size;
   add(std::move(file));
   return {};
 }
@@ -372,11 +412,21 @@ std::vector<ArchivedFile> DatabaseArchive::run_for(int level) const {
   for (int each = level - 1; each >= 0; --each) {
     auto found = files_.find(each);
     if (found == files_.end()) continue;
-    for (const ArchivedFile& file : found->second) {
-      if (file.min_txid > covered && std::ranges::none_of(below, [&](const ArchivedFile& larger) {
-            return covers(larger, file);
-          }))
-        below.push_back(file);
+    // Larger ones are in higher levels: looked up, because there may be many of this level.
+    auto is_covered = [&](const ArchivedFile& file) {
+      for (int above = each + 1; above < level; ++above) {
+        auto files = files_.find(above);
+        if (files == files_.end()) continue;
+        auto larger =
+            std::ranges::lower_bound(files->second, file.max_txid, {}, &ArchivedFile::max_txid);
+        if (larger != files->second.end() && larger->min_txid > covered && covers(*larger, file))
+          return true;
+      }
+      return false;
+    };
+    for (auto file = std::ranges::upper_bound(found->second, covered, {}, &ArchivedFile::max_txid);
+         file != found->second.end(); ++file) {
+      if (file->min_txid > covered && !is_covered(*file)) below.push_back(*file);
     }
   }
   std::ranges::sort(below, {}, &ArchivedFile::max_txid);
@@ -488,10 +538,13 @@ Result<> DatabaseArchive::remove_covered(std::int64_t now_ms) {
 
 // Everything before the newest snapshot that is older than the retention time.
 Result<> DatabaseArchive::retain(std::int64_t now_ms) {
+  OFFPRINT_TRY_ASSIGN(database::DatabaseInfo info, store_.info(name_));
+  std::chrono::milliseconds retention = schedule_.retention;
+  if (info.limits.retention_days != 0) retention = std::chrono::days(info.limits.retention_days);
   auto& snapshots = files_[kSnapshotLevel];
   const ArchivedFile* base = nullptr;
   for (const ArchivedFile& file : snapshots) {
-    if (file.timestamp_ms < now_ms - schedule_.retention.count()) base = &file;
+    if (file.timestamp_ms < now_ms - retention.count()) base = &file;
   }
   if (base == nullptr) return {};
   TxId reach = base->max_txid;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -37,6 +38,10 @@ class DatabaseArchive {
   bool is_of_the_database() const;
   // The archive has all up to here; txid 0: nothing.
   TxId reached() const { return reached_; }
+  // The same as a bookmark without its epoch.
+  Bookmark reached_bookmark() const { return {Epoch{}, reached_, lineage_}; }
+  // Called between pieces of large objects that keep_up() puts: it may put_transactions().
+  void set_between(std::function<void()> between) { between_ = std::move(between); }
   // Puts what the database has beyond that.
   Result<> put_transactions();
   // Compacts, notes the head, makes snapshots and removes what is over its time, as far as it is
@@ -44,6 +49,11 @@ class DatabaseArchive {
   Result<> keep_up(std::int64_t now_ms);
   // When keep_up() has something to do; nothing: not before transactions come.
   std::optional<std::int64_t> due_ms() const;
+  // What verify_archive() found: damaged objects are put again as far as the log has their
+  // transactions, else they go below `offprint/damaged/`; what is missing is put again; where
+  // something stays lost, a snapshot makes the newest moment restorable. Says what it did, in
+  // words.
+  Result<std::vector<std::string>> repair(const std::vector<std::string>& damaged_keys);
   // Notes how far the archive reaches, for those who restore it.
   Result<> note_head();
 
@@ -68,6 +78,11 @@ class DatabaseArchive {
   Result<> put_log(const std::vector<database::LogEntry>& entries);
   Result<> put_large(const database::LogEntry& entry);
   Result<> put_snapshot();
+  Result<bool> put_again(const ArchivedFile& file);
+  Result<bool> put_missing(TxId first, TxId last);
+  Result<std::vector<database::LogEntry>> logged(TxId first, TxId last);
+  Result<> set_aside(const ArchivedFile& file);
+  Result<bool> fill_gaps(std::vector<std::string>& done);
   Result<> note_parts(const database::LogEntry& entry);
   Result<> put(ArchivedFile file, ltx::ByteSource& from);
   Result<> put_small(ArchivedFile file, ByteView content);
@@ -94,6 +109,7 @@ class DatabaseArchive {
   std::optional<std::int64_t> window_ms_[kCompactedLevels];  // begin of the open one, by level - 1
   bool head_noted_ = true;
   Counters counters_;
+  std::function<void()> between_;
 };
 
 }  // namespace offprint::archive

@@ -93,6 +93,25 @@ TEST_F(DatabaseArchiveTest, WindowsAreCompactedAndOldFilesGo) {
 }
 
 // The day's snapshot may be newer than what was put singly: that follows all the same.
+// Killed between a snapshot and what it was ahead of.
+TEST_F(DatabaseArchiveTest, WhatASnapshotWasAheadOfStillFollows) {
+  schedule_.sync = 0ms;
+  archive_ = load("orders").value();
+  put("x");
+  write("orders", "INSERT INTO t(b) VALUES('not put')");
+  write("orders", "INSERT INTO t(b) VALUES('nor this')");
+  pass(25h);
+  ASSERT_TRUE(archive_->keep_up(now_ms_));
+  ASSERT_EQ(count(kSnapshotLevel), 1u);
+  archive_ = load("orders").value();
+  ASSERT_TRUE(archive_->put_transactions());
+  for (std::uint64_t txid = 2; txid <= 4; ++txid) {
+    Content moment = restore("orders", TxId{txid});
+    ASSERT_TRUE(moment.restored) << moment.restored.error().message();
+    EXPECT_EQ(moment.text, model("orders", TxId{txid}));
+  }
+}
+
 TEST_F(DatabaseArchiveTest, ASnapshotBesideCommitsLeavesNoneOut) {
   schedule_.sync = 0ms;
   archive_ = load("orders").value();

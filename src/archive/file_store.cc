@@ -35,8 +35,11 @@ class FileSource final : public ltx::ByteSource {
 
 class FileStore final : public ObjectStore {
  public:
-  FileStore(std::string folder, FileSystem& files)
-      : folder_(std::move(folder)), url_("file://" + folder_), files_(files) {}
+  FileStore(std::string folder, FileSystem& files, std::chrono::milliseconds leftovers_after)
+      : folder_(std::move(folder)),
+        url_("file://" + folder_),
+        files_(files),
+        leftovers_after_(leftovers_after) {}
 
   const std::string& url() const override { return url_; }
   std::string level_prefix(int level) const override { return fmt::format("ltx/{}/", level); }
@@ -95,11 +98,13 @@ class FileStore final : public ObjectStore {
   Result<> walk(const std::string& folder, const std::string& prefix,
                 std::vector<ObjectInfo>& found);
   Result<> publish(const std::string& temporary, const std::string& key, const PutOptions& options);
+  void remove_leftover(const std::string& key, const FileStatus& status);
 
   const std::string folder_, url_;
   FileSystem& files_;
+  const std::chrono::milliseconds leftovers_after_;
   std::atomic<bool> cancelled_{false};
-  std::atomic<std::uint64_t> next_temporary_{0};
+  static inline std::atomic<std::uint64_t> next_temporary_{0};
 };
 
 Result<> FileStore::walk(const std::string& folder, const std::string& prefix,
@@ -115,11 +120,20 @@ Result<> FileStore::walk(const std::string& folder, const std::string& prefix,
       key += '/';
       if (key.starts_with(prefix) || prefix.starts_with(key))
         OFFPRINT_TRY(walk(key, prefix, found));
-    } else if (key.starts_with(prefix) && !name.ends_with(kTemporarySuffix)) {
+    } else if (name.ends_with(kTemporarySuffix)) {
+      remove_leftover(key, *each);
+    } else if (key.starts_with(prefix)) {
       found.push_back({key, each->size, each->modified_ms, ""});
     }
   }
   return {};
+}
+
+// What a server left that was killed while it wrote.
+void FileStore::remove_leftover(const std::string& key, const FileStatus& status) {
+  const std::int64_t age_ms = unix_time_ms() - status.changed_ns / 1'000'000;
+  if (status.changed_ns != 0 && age_ms >= leftovers_after_.count())
+    (void)files_.remove(path_of(key));
 }
 
 // Gives the finished file its name. Between "is of this version" and the rename another writer
@@ -180,8 +194,9 @@ Result<> FileStore::make_folder(const std::string& folder) {
 
 }  // namespace
 
-Result<std::unique_ptr<ObjectStore>> open_file_store(const std::string& folder, FileSystem& files) {
-  return std::make_unique<FileStore>(folder, files);
+Result<std::unique_ptr<ObjectStore>> open_file_store(const std::string& folder, FileSystem& files,
+                                                     std::chrono::milliseconds leftovers_after) {
+  return std::make_unique<FileStore>(folder, files, leftovers_after);
 }
 
 }  // namespace offprint::archive

@@ -1,5 +1,8 @@
 #include "archive/verify.h"
 
+#include <algorithm>
+#include <utility>
+
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -31,6 +34,32 @@ Result<> read_to_its_end(ObjectStore& store, const ArchivedFile& file,
   return {};
 }
 
+// Moments that files hold, but that no files lead to.
+Result<> find_gaps(ObjectStore& store, const std::string& prefix, Verified& verified) {
+  OFFPRINT_TRY_ASSIGN(auto files, list_files(store, prefix));
+  std::ranges::sort(files, {}, &ArchivedFile::max_txid);
+  const Chain chain(files);
+  std::string last;
+  for (const ArchivedFile& file : files) {
+    if (std::ranges::binary_search(chain.restorable(), file.max_txid)) continue;
+    auto way = chain.files_to(file.max_txid);
+    if (!way && way.error().message() != std::exchange(last, way.error().message()))
+      verified.damage.push_back(fmt::format("{}: {}", file.key, last));
+  }
+  return {};
+}
+
+// It was over its time meanwhile.
+Result<bool> snapshot_is_gone(ObjectStore& store, const std::string& prefix,
+                              const RestoreTarget& target) {
+  const auto* txid = std::get_if<TxId>(&target);
+  if (txid == nullptr) return false;
+  OFFPRINT_TRY_ASSIGN(auto files, list_files(store, prefix));
+  return std::ranges::none_of(files, [&](const ArchivedFile& file) {
+    return file.level == kSnapshotLevel && file.max_txid == *txid;
+  });
+}
+
 }  // namespace
 
 Result<Verified> verify_archive(ObjectStore& store, const std::string& prefix,
@@ -54,12 +83,15 @@ Result<Verified> verify_archive(ObjectStore& store, const std::string& prefix,
   for (const ArchivedFile& file : files) {
     ++verified.files;
     verified.bytes += file.size;
-    if (Result<> sound = read_to_its_end(store, file, options.cancelled); !sound) {
+    Result<> sound = read_to_its_end(store, file, options.cancelled);
+    if (!sound && sound.error().code() != Code::kNotFound) {
       if (!is_damage(sound.error())) return fail(sound.error());
       verified.damage.push_back(fmt::format("{}: {}", file.key, sound.error().message()));
+      verified.damaged_keys.push_back(file.key);
     }
     step();
   }
+  OFFPRINT_TRY(find_gaps(store, prefix, verified));
   const std::string scratch = fmt::format("{}/offprint-verify-{}.db", options.scratch, ::getpid());
   RestoreOptions restore;
   restore.replace = true;
@@ -67,6 +99,13 @@ Result<Verified> verify_archive(ObjectStore& store, const std::string& prefix,
   restore.files = options.files;
   for (const RestoreTarget& target : targets) {
     auto restored = restore_file(store, prefix, target, scratch, restore);
+    if (!restored && is_damage(restored.error())) {
+      OFFPRINT_TRY_ASSIGN(bool is_gone, snapshot_is_gone(store, prefix, target));
+      if (is_gone) {
+        step();
+        continue;
+      }
+    }
     OFFPRINT_TRY(options.files->remove(scratch));
     if (restored) {
       verified.moments.push_back(*std::move(restored));

@@ -72,7 +72,7 @@ std::size_t BatchRunner::run_shared(Requests requests) {
   bool decided = recorder.state().position.txid != before;
   if (committed ||
       decided) {  // decided, yet not published: the files are recovered, the answer stands
-    finish_commit(requests);
+    finish_commit(requests, decided);
     return requests.size();
   }
   auto why = recorder.take_error();
@@ -84,6 +84,7 @@ std::size_t BatchRunner::run_shared(Requests requests) {
 
 bool BatchRunner::run_alone(std::unique_ptr<Request>& request) {
   TransactionRecorder& recorder = files_.recorder();
+  TxId before = recorder.state().position.txid;
   auto session =
       std::make_unique<WriterSession>(files_.writer(), WriterSession::Mode::kAlone, recorder);
   run_one(*request, *session);
@@ -94,8 +95,8 @@ bool BatchRunner::run_alone(std::unique_ptr<Request>& request) {
   outcome.bookmark = host_.bookmark();
   bool stays_open = !session->autocommit();
   if (stays_open) outcome.held = host_.hold(std::move(session));
-  request->done(std::move(outcome));
-  request.reset();
+  bool wrote = recorder.state().position.txid != before;
+  answer({&request, 1}, outcome, wrote);
   return stays_open;
 }
 
@@ -104,16 +105,26 @@ void BatchRunner::stop_if_journal_failed() {
   if (auto error = files_.recorder().journal_error()) environment_.fatal(*error);
 }
 
-void BatchRunner::finish_commit(Requests requests) {
+void BatchRunner::answer(Requests requests, const Outcome& outcome, bool wrote) {
+  if (!wrote || outcome.state != Outcome::State::kCommitted) {
+    for (auto& request : requests) {
+      request->done(outcome);
+      request.reset();
+    }
+    return;
+  }
+  std::vector<Answer> answers;
+  answers.reserve(requests.size());
+  for (auto& request : requests) answers.push_back({std::move(request), outcome});
+  host_.answer(std::move(answers));
+}
+
+void BatchRunner::finish_commit(Requests requests, bool wrote) {
   if (files_.recorder().broken_error()) host_.files_broken();
   host_.became_visible();
-  Bookmark bookmark = host_.bookmark();
-  for (auto& request : requests) {
-    Outcome outcome;
-    outcome.bookmark = bookmark;
-    request->done(std::move(outcome));
-    request.reset();
-  }
+  Outcome outcome;
+  outcome.bookmark = host_.bookmark();
+  answer(requests, outcome, wrote);
 }
 
 void BatchRunner::reject(Requests requests, const Error& error) {

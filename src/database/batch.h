@@ -40,6 +40,8 @@ class BatchRunner {
     std::function<Bookmark()> bookmark;    // of the newest visible transaction
     std::function<void()> became_visible;  // transactions were published
     std::function<void()> files_broken;    // nothing may be read from them any more
+    // Gives the answers of requests whose transaction was decided.
+    std::function<void(std::vector<Answer>)> answer;
     // A request's transaction stays open: its session is handed over.
     std::function<std::shared_ptr<HeldTransaction>(std::unique_ptr<WriterSession>)> hold;
   };
@@ -59,7 +61,8 @@ class BatchRunner {
   // True: its transaction stays open.
   bool run_alone(std::unique_ptr<Request>& request);
   SessionBase::Lost run_one(Request& request, WriterSession& session);
-  void finish_commit(Requests requests);
+  void finish_commit(Requests requests, bool wrote);
+  void answer(Requests requests, const Outcome& outcome, bool wrote);
   void reject(Requests requests, const Error& error);
   void stop_if_journal_failed();
 

@@ -1,5 +1,6 @@
 #include "database/catalog.h"
 
+#include <algorithm>
 #include <future>
 #include <iterator>
 
@@ -7,6 +8,7 @@
 
 #include "base/clock.h"
 #include "database/session.h"
+#include "database/store_folder.h"
 
 namespace offprint::database {
 namespace {
@@ -49,6 +51,11 @@ constexpr const char* kSteps[] = {
     " PRIMARY KEY(database_id, tag)) STRICT, WITHOUT ROWID",
     // 6: databases that follow a program's own file: its path
     "ALTER TABLE databases ADD COLUMN tails TEXT NOT NULL DEFAULT ''",
+    // 7: the last transactions that count of the epochs before one; how databases are kept
+    "CREATE TABLE epoch_ends(database_id INTEGER NOT NULL, epoch INTEGER NOT NULL,"
+    " txid INTEGER NOT NULL, PRIMARY KEY(database_id, epoch)) STRICT, WITHOUT ROWID;"
+    "ALTER TABLE databases ADD COLUMN durability INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE databases ADD COLUMN retention_days INTEGER NOT NULL DEFAULT 0",
 };
 constexpr std::int64_t kFormatVersion = std::size(kSteps);
 
@@ -141,7 +148,18 @@ Catalog::Row read_row(const sqlite::Statement& row) {
   result.begins_filled = row.column_int(15) != 0;
   result.ancestors = parse_ancestors(row.column_text(16));
   result.options.tails = row.column_text(17);
+  result.limits.durability = static_cast<DatabaseLimits::Durability>(row.column_int(18));
+  result.limits.retention_days = static_cast<std::uint32_t>(row.column_int(19));
   return result;
+}
+
+// To the row of its database; rows are by id.
+void add_end(std::vector<Catalog::Row>& rows, const sqlite::Statement& row) {
+  auto id = static_cast<std::uint64_t>(row.column_int(0));
+  auto found = std::ranges::lower_bound(rows, id, {}, &Catalog::Row::id);
+  if (found == rows.end() || found->id != id) return;
+  found->ends.push_back({Epoch{static_cast<std::uint32_t>(row.column_int(1))},
+                         TxId{static_cast<std::uint64_t>(row.column_int(2))}});
 }
 
 constexpr const char* kUsageColumns =
@@ -197,10 +215,12 @@ Result<std::vector<Catalog::Row>> Catalog::rows() {
                         "SELECT id, name, lineage, epoch, page_size, auto_vacuum, encoding, "
                         "foreign_keys, created_at_ms, size_bytes_max, statement_ms_max, rows_max,"
                         " writes_blocked, reads_blocked, block_reason, begins_filled, ancestors,"
-                        " tails"
+                        " tails, durability, retention_days"
                         " FROM databases ORDER BY id",
                         {}, [&](const auto& row) { rows.push_back(read_row(row)); });
     if (!read) return fail(std::move(read).error());
+    OFFPRINT_TRY(execute(session, "SELECT database_id, epoch, txid FROM epoch_ends ORDER BY 1, 2",
+                         {}, [&](const auto& row) { add_end(rows, row); }));
     return {};
   }));
   return rows;
@@ -245,13 +265,29 @@ Result<Catalog::Row> Catalog::add(const DatabaseName& name, const CreateOptions&
 
 Result<> Catalog::set_limits(std::uint64_t id, const DatabaseLimits& limits) {
   return run([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(
+        execute(session,
+                "UPDATE databases SET size_bytes_max = ?, statement_ms_max = ?, rows_max = "
+                "?, writes_blocked = ?, reads_blocked = ?, block_reason = ?, durability = ?,"
+                " retention_days = ? WHERE id = ?",
+                {static_cast<std::int64_t>(limits.size_bytes_max),
+                 std::int64_t{limits.statement_ms_max}, static_cast<std::int64_t>(limits.rows_max),
+                 std::int64_t{limits.writes_blocked}, std::int64_t{limits.reads_blocked},
+                 limits.block_reason, static_cast<std::int64_t>(limits.durability),
+                 std::int64_t{limits.retention_days}, static_cast<std::int64_t>(id)}));
+    return {};
+  });
+}
+
+Result<> Catalog::set_restored(std::uint64_t id, const Bookmark& at) {
+  return run([&](Session& session) -> Result<> {
+    auto database = static_cast<std::int64_t>(id);
+    Bytes lineage(at.lineage.bytes.begin(), at.lineage.bytes.end());
+    OFFPRINT_TRY(execute(session, "UPDATE databases SET lineage = ?, epoch = ? WHERE id = ?",
+                         {lineage, std::int64_t{at.epoch.value}, database}));
     OFFPRINT_TRY(execute(
-        session,
-        "UPDATE databases SET size_bytes_max = ?, statement_ms_max = ?, rows_max = "
-        "?, writes_blocked = ?, reads_blocked = ?, block_reason = ? WHERE id = ?",
-        {static_cast<std::int64_t>(limits.size_bytes_max), std::int64_t{limits.statement_ms_max},
-         static_cast<std::int64_t>(limits.rows_max), std::int64_t{limits.writes_blocked},
-         std::int64_t{limits.reads_blocked}, limits.block_reason, static_cast<std::int64_t>(id)}));
+        session, "INSERT OR REPLACE INTO epoch_ends VALUES(?, ?, ?)",
+        {database, std::int64_t{at.epoch.value}, static_cast<std::int64_t>(at.txid.value)}));
     return {};
   });
 }
@@ -277,6 +313,8 @@ Result<> Catalog::remove(std::uint64_t id, const std::string& name, Epoch epoch)
     OFFPRINT_TRY(
         execute(session, "DELETE FROM databases WHERE id = ?", {static_cast<std::int64_t>(id)}));
     OFFPRINT_TRY(execute(session, "DELETE FROM tags WHERE database_id = ?",
+                         {static_cast<std::int64_t>(id)}));
+    OFFPRINT_TRY(execute(session, "DELETE FROM epoch_ends WHERE database_id = ?",
                          {static_cast<std::int64_t>(id)}));
     OFFPRINT_TRY(execute(session, "INSERT OR REPLACE INTO dropped(name, epoch) VALUES(?, ?)",
                          {name, std::int64_t{epoch.value}}));
@@ -331,6 +369,22 @@ Result<> Catalog::remove_tag(std::uint64_t id, const std::string& tag) {
                          {static_cast<std::int64_t>(id), tag}));
     return {};
   });
+}
+
+Result<std::vector<DroppedName>> Catalog::dropped() {
+  std::vector<DroppedName> names;
+  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+    names.clear();
+    OFFPRINT_TRY(execute(session,
+                         "SELECT name, epoch FROM dropped WHERE name NOT IN (SELECT name FROM "
+                         "databases) ORDER BY name",
+                         {}, [&](const auto& row) {
+                           names.push_back({std::string(row.column_text(0)),
+                                            Epoch{static_cast<std::uint32_t>(row.column_int(1))}});
+                         }));
+    return {};
+  }));
+  return names;
 }
 
 Result<> Catalog::revoke(const Revocation& revocation) {
@@ -431,6 +485,27 @@ Result<std::vector<UsageRecord>> Catalog::usage_of(std::uint64_t id, const std::
     return {};
   }));
   return records;
+}
+
+Result<> check_options(const CreateOptions& options) {
+  std::uint32_t size = options.page_size;
+  if (size < 512 || size > 65536 || (size & (size - 1)) != 0) {
+    return fail(Code::kInvalid, "page_size must be a power of two from 512 to 65536");
+  }
+  if (options.auto_vacuum < 0 || options.auto_vacuum > 2)
+    return fail(Code::kInvalid, "auto_vacuum must be 0, 1 or 2");
+  if (options.encoding != "UTF-8" && options.encoding != "UTF-16le" &&
+      options.encoding != "UTF-16be") {
+    return fail(Code::kInvalid, "encoding must be UTF-8, UTF-16le or UTF-16be");
+  }
+  return {};
+}
+
+bool was_cut_short(FileSystem& files, const Catalog::Row& row, HostedDatabase& database) {
+  constexpr std::uint64_t kEmptyPages = 2;  // at most, of a file without content
+  if (!row.begins_filled || database.position().txid.value != 0) return false;
+  return is_at_most(files, database.identity().path,
+                    kEmptyPages * std::uint64_t{row.options.page_size});
 }
 
 }  // namespace offprint::database

@@ -28,6 +28,7 @@ class Catalog {
     DatabaseLimits limits;
     bool begins_filled = false;       // without a transaction it was cut short, and never there
     std::vector<Bookmark> ancestors;  // of a fork: see DatabaseInfo
+    std::vector<EpochEnd> ends;
   };
   // How a database begins.
   struct Beginning {
@@ -49,8 +50,11 @@ class Catalog {
   // The path of the file that it follows.
   Result<> set_tails(std::uint64_t id, const std::string& path);
   Result<> set_limits(std::uint64_t id, const DatabaseLimits& limits);
+  // It stands there, whatever it was: what came later in earlier epochs is lost.
+  Result<> set_restored(std::uint64_t id, const Bookmark& at);
   // Removes it, remembering `epoch` so that a database of the same name starts above it.
   Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch);
+  Result<std::vector<DroppedName>> dropped();
 
   // By name.
   Result<std::vector<TagInfo>> tags(std::uint64_t id);
@@ -77,5 +81,12 @@ class Catalog {
 
   std::shared_ptr<HostedDatabase> database_;
 };
+
+// kInvalid: SQLite makes no such database.
+Result<> check_options(const CreateOptions& options);
+
+// It was to be there with all of its content or not at all, and the process ended before anything
+// of it was decided.
+bool was_cut_short(FileSystem& files, const Catalog::Row& row, HostedDatabase& database);
 
 }  // namespace offprint::database

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "database/archive_wait.h"
 #include "database/executor.h"
 #include "database/insights.h"
 #include "database/slow_log.h"
@@ -59,6 +60,7 @@ struct Environment {
   // is time.
   std::function<void()> upkeep;
   Timers timers;
+  AnswersInWaiting answers{timers};
   Watchdog watchdog;
   ThreadPool writers;
   ThreadPool helpers;

@@ -185,6 +185,18 @@ void HostedDatabase::answer_error(Request& request, Error error) {
   request.done(std::move(outcome));
 }
 
+// Those who asked for it learn of it when the archive has it.
+void HostedDatabase::answer_committed(std::vector<Answer> answers) {
+  bool waits;
+  {
+    std::lock_guard lock(mutex_);
+    waits = identity_.id != 0 && environment_.answers.is_wanted(limits_.durability);
+  }
+  if (!waits) return give(answers);
+  Bookmark at = bookmark();
+  environment_.answers.hold(identity_.name, at, std::move(answers));
+}
+
 void HostedDatabase::answer_read_only(Request& request) {
   if (has_primary_elsewhere()) {
     return answer_error(request,
@@ -210,7 +222,7 @@ void HostedDatabase::submit(std::unique_ptr<Request> request) {
   if (request->at_least) {
     std::unique_lock lock(mutex_);
     bool is_shared = this->is_shared(*request->at_least);
-    bool same_history = is_shared || request->at_least->lineage == state_.position.lineage;
+    bool same_history = is_shared || is_of_this_history(*request->at_least);
     bool reached = is_shared || request->at_least->txid <= visible_.txid;
     lock.unlock();
     if (!same_history) {
@@ -358,6 +370,7 @@ void HostedDatabase::run_batch(std::vector<std::unique_ptr<Request>> requests) {
     became_visible();
   };
   host.files_broken = [this] { lose_files(); };
+  host.answer = [this](std::vector<Answer> answers) { answer_committed(std::move(answers)); };
   host.hold = [this, &files](std::unique_ptr<WriterSession> session) {
     return hold(*files, std::move(session), nullptr, nullptr);
   };

@@ -87,6 +87,10 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   // Of a copy; see Store.
   void apply(std::vector<IncomingTransaction> transactions, std::function<void(Result<>)> done);
   Result<> begin_new_history(const NewHistory& history);
+  // Never written, it takes over a file; see Store::adopt_file.
+  Result<> adopt(const AdoptedFile& file);
+  // Bookmarks beyond it are of another history.
+  void add_end(const EpochEnd& end);
   // Never written, it stands elsewhere now.
   void move_unwritten(const Position& position);
   // Why nothing that needs the writer can begin now: a request that runs alone.
@@ -177,6 +181,9 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   Result<> apply_to_file(std::vector<TransactionRecorder::Decision> decisions);
   void note_decided(const TransactionRecorder::Decision& decision);
   Result<> begin_new_history_at_turn(const NewHistory& history);
+  Result<> adopt_at_turn(const AdoptedFile& file);
+  bool is_of_this_history(const Bookmark& bookmark) const;  // mutex_ held
+  void answer_committed(std::vector<Answer> answers);
   void answer_read_only(Request& request);
   Error tailed_error();
   // Another node knows more.
@@ -241,6 +248,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   DatabaseLimits limits_;
   std::string tails_;                         // the file that it follows
   std::optional<FileFingerprint> closed_as_;  // the file as we left it
+  std::vector<EpochEnd> ends_;
 
   std::atomic<std::uint64_t> limits_version_{0};  // changes with limits_
   std::atomic<bool> reads_blocked_{false};        // limits_.reads_blocked

@@ -122,6 +122,7 @@ void HostedDatabase::run_held_read(const std::shared_ptr<HeldTransaction>& held,
 void HostedDatabase::run_held(std::shared_ptr<HeldTransaction> held,
                               std::unique_ptr<Request> request) {
   environment_.counters.requests_write.fetch_add(1, std::memory_order_relaxed);
+  TxId before = position().txid;
   UserConnection& writer = held->files->writer();
   apply_limits(writer);
   held->writer->resume();
@@ -147,7 +148,11 @@ void HostedDatabase::run_held(std::shared_ptr<HeldTransaction> held,
   }
   if (recorder.broken_error()) lose_files();
   outcome.bookmark = bookmark();
-  request->done(std::move(outcome));
+  if (outcome.bookmark.txid == before || outcome.state != Outcome::State::kCommitted)
+    return request->done(std::move(outcome));
+  std::vector<Answer> answers;
+  answers.push_back({std::move(request), std::move(outcome)});
+  answer_committed(std::move(answers));
 }
 
 // At this database's turn (writers) or by whoever runs it (readers): rolls back and refuses what

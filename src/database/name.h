@@ -14,6 +14,8 @@ class DatabaseName {
  public:
   // kInvalid with what is wrong.
   static Result<DatabaseName> parse(std::string_view text);
+  // Of the list of databases itself, for those who keep its history: no request finds it.
+  static DatabaseName catalog() { return DatabaseName("_catalog"); }
   const std::string& text() const { return text_; }
   auto operator<=>(const DatabaseName&) const = default;
 

@@ -20,6 +20,11 @@ class Replay {
 
   // Takes what was gathered; a database that the journal does not mention starts from `initial`.
   Replayed take(std::uint64_t database_id, const DatabaseState& initial);
+  // Whether it was written, before take().
+  bool has(std::uint64_t database_id) const {
+    auto found = databases_.find(database_id);
+    return found != databases_.end() && found->second.state.position.txid.value != 0;
+  }
   bool is_dropped(std::uint64_t database_id) const { return dropped_.contains(database_id); }
 
  private:

@@ -41,6 +41,21 @@ class CopyWriter {
   virtual Result<> finish() = 0;
 };
 
+// The end of what counts of the epochs before `epoch`: later transactions of them are lost.
+struct EpochEnd {
+  Epoch epoch;
+  TxId txid;
+};
+
+// An SQLite file that is a database's content at a position, such as an archive restores it.
+struct AdoptedFile {
+  std::string path;  // durable, on the store's file system, opened by nobody; it moves
+  Position position;
+  std::uint32_t page_size = 0;
+  std::uint32_t page_count = 0;  // 0: there is no file, the database was never written
+  std::int64_t timestamp_ms = 0;
+};
+
 // A history that does not follow on what a copy has: where it stands, and its pages in the journal.
 struct NewHistory {
   CopyTarget target;

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "database/adoption.h"
 #include "database/store_impl.h"
 #include "ltx/checksum.h"
 
@@ -13,7 +14,6 @@ namespace offprint::database {
 namespace {
 
 constexpr std::uint64_t kCatalogId = 0;
-constexpr std::uint64_t kEmptyPages = 2;  // at most, of a file without content
 
 DatabaseState never_written(Lineage lineage, Epoch epoch, std::uint32_t page_size) {
   DatabaseState state;
@@ -36,12 +36,15 @@ Result<> StoreImpl::start() {
       std::filesystem::path(options.directory).lexically_normal().parent_path().string();
   OFFPRINT_TRY(options.files->sync_directory(parent.empty() ? "." : parent));
   OFFPRINT_TRY(check_journal_is_there(*options.files, options.directory));
+  if (!options.restore_catalog) OFFPRINT_TRY(check_is_whole(*options.files, options.directory));
   Replay replay;
   OFFPRINT_TRY_ASSIGN(
       environment_->journal,
       journal::Journal::open(*options.files, options.directory + "/journal", options.journal,
                              [&](const journal::Record& record) { return replay.visit(record); }));
   journal_begin_ = environment_->journal->end_lsn();
+  OFFPRINT_TRY(finish_adoptions(*options.files, options.directory,
+                                [&](std::uint64_t id) { return replay.has(id); }));
   OFFPRINT_TRY(load_catalog(replay));
   upkeep_.start();
   usage_keeper_.start(*catalog_);
@@ -57,6 +60,7 @@ Result<> StoreImpl::load_catalog(Replay& replay) {
       *environment_, identity,
       replay.take(kCatalogId, never_written(Lineage::random(), Epoch{}, 4096)));
   catalog_ = std::make_unique<Catalog>(catalog_database_);
+  OFFPRINT_TRY(restore_catalog(environment_->options, *catalog_database_));
   OFFPRINT_TRY(catalog_->set_up());
   OFFPRINT_TRY_ASSIGN(auto rows, catalog_->rows());
   tags_ = std::make_unique<Tags>(*environment_->options.files, environment_->options.directory,
@@ -66,7 +70,7 @@ Result<> StoreImpl::load_catalog(Replay& replay) {
     auto initial = never_written(row.lineage, row.epoch, row.options.page_size);
     bool dropped = replay.is_dropped(row.id);  // stopped in the middle of a drop
     auto database = host(row, replay.take(row.id, initial));
-    if (dropped || was_cut_short(row, *database)) {
+    if (dropped || was_cut_short(*environment_->options.files, row, *database)) {
       dropping_[row.id] = {database->identity(), row.epoch, nullptr, journal::Lsn{0}};
     } else {
       index_.add(database);
@@ -74,14 +78,6 @@ Result<> StoreImpl::load_catalog(Replay& replay) {
   }
   finish_drops();
   return sweep_orphans();
-}
-
-// It was to be there with all of its content or not at all, and the process ended before anything
-// of it was decided.
-bool StoreImpl::was_cut_short(const Catalog::Row& row, HostedDatabase& database) const {
-  if (!row.begins_filled || database.position().txid.value != 0) return false;
-  return is_at_most(*environment_->options.files, database.identity().path,
-                    kEmptyPages * std::uint64_t{row.options.page_size});
 }
 
 std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replayed replayed) {
@@ -96,6 +92,7 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
   auto database =
       std::make_shared<HostedDatabase>(*environment_, std::move(identity), std::move(replayed));
   database->set_limits(row.limits);
+  for (const EpochEnd& end : row.ends) database->add_end(end);
   return database;
 }
 
@@ -145,23 +142,19 @@ Result<std::shared_ptr<HostedDatabase>> StoreImpl::get(const DatabaseName& name)
   return database;
 }
 
-// ----------------------------------------------------------------------------------------------------------
-// catalog
+// The list of databases has a history too.
+Result<std::shared_ptr<HostedDatabase>> StoreImpl::get_history(const DatabaseName& name) {
+  if (name == DatabaseName::catalog()) return catalog_database_;
+  return get(name);
+}
+
+// --- catalog
 
 // Into the catalog; nobody finds it by its name yet.
 Result<std::shared_ptr<HostedDatabase>> StoreImpl::add(const DatabaseName& name,
                                                        const CreateOptions& options,
                                                        const Catalog::Beginning& beginning) {
-  std::uint32_t size = options.page_size;
-  if (size < 512 || size > 65536 || (size & (size - 1)) != 0) {
-    return fail(Code::kInvalid, "page_size must be a power of two from 512 to 65536");
-  }
-  if (options.auto_vacuum < 0 || options.auto_vacuum > 2)
-    return fail(Code::kInvalid, "auto_vacuum must be 0, 1 or 2");
-  if (options.encoding != "UTF-8" && options.encoding != "UTF-16le" &&
-      options.encoding != "UTF-16be") {
-    return fail(Code::kInvalid, "encoding must be UTF-8, UTF-16le or UTF-16be");
-  }
+  OFFPRINT_TRY(check_options(options));
   finish_drops();
   OFFPRINT_TRY_ASSIGN(Catalog::Row row, catalog_->add(name, options, beginning));
   Replayed fresh;
@@ -248,7 +241,7 @@ void StoreImpl::finish_drops() {
 }
 
 Result<DatabaseInfo> StoreImpl::info(const DatabaseName& name) {
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY_ASSIGN(auto database, get_history(name));
   return database->info();
 }
 
@@ -284,8 +277,7 @@ Result<> StoreImpl::checkpoint(const DatabaseName& name) {
   return database->checkpoint_now();
 }
 
-// -----------------------------------------------------------------------------------------------------------
-// upkeep
+// --- upkeep
 
 JournalUpkeep::Holders StoreImpl::holders_of_records(journal::Lsn at_least) {
   finish_drops();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -49,6 +50,9 @@ struct StoreOptions {
   // and requests that only the primary can answer get kNotPrimary.
   bool copies = false;
   int copy_wait_ms = 1'000;  // how long a read waits here for its bookmark
+  // The folder is being restored (kRestoringFile, database/store_folder.h): asked for the list of
+  // databases while there is none yet. Nothing: it begins empty.
+  std::function<Result<std::optional<AdoptedFile>>()> restore_catalog;
   // The journal failed: the outcome of writes is unknown, nothing may go on. nullptr: log it and
   // end the process.
   std::function<void(const Error&)> on_fatal;
@@ -64,8 +68,8 @@ struct CreateOptions {
   std::string tails = {};
 };
 
-// What a database may use; 0: no limit of its own. docs/guides/operations.md, "Limits of a
-// database".
+// What a database may use, 0: no limit of its own, and how it is kept. docs/guides/operations.md,
+// "Limits of a database".
 struct DatabaseLimits {
   std::uint64_t size_bytes_max = 0;    // of the file: writes that would grow it answer SQLITE_FULL
   std::uint32_t statement_ms_max = 0;  // a statement is interrupted after this
@@ -73,6 +77,10 @@ struct DatabaseLimits {
   bool writes_blocked = false;
   bool reads_blocked = false;  // and writes with them; streams of followers go on
   std::string block_reason;    // told to those who are refused
+  // When a commit is acknowledged: on this node's disk, or in its archive too.
+  enum class Durability : std::uint8_t { kServers, kDisk, kArchive };
+  Durability durability = Durability::kServers;
+  std::uint32_t retention_days = 0;  // any moment of so long can be restored; 0: as the server says
   bool operator==(const DatabaseLimits&) const = default;
 };
 
@@ -98,6 +106,11 @@ struct TagInfo {
   Bookmark bookmark;
   std::int64_t created_at_ms = 0;
   std::uint64_t size_bytes = 0;  // that it takes on the disk
+};
+
+struct DroppedName {
+  std::string name;
+  Epoch epoch;
 };
 
 // One transaction of a database's recent history.
@@ -161,6 +174,17 @@ class Subscription {
   virtual ~Subscription() = default;
 };
 
+// How answers wait for the archive, where they do (DatabaseLimits::durability).
+struct ArchiveWait {
+  // Calls `reached` once, on any thread, when the archive has the database's transaction `at`, or
+  // will not get it. Quick.
+  std::function<void(const std::string& name, const Bookmark& at,
+                     std::function<void(const Result<>&)> reached)>
+      wait;
+  bool by_default = false;                    // of databases whose durability is the server's
+  std::chrono::milliseconds at_most{10'000};  // then the answer is kUnknown; the commit stands
+};
+
 // Tokens that count no more: one by its id, or all that were issued before a time for a database.
 struct Revocation {
   std::string token_id;           // empty: the other kind
@@ -222,6 +246,16 @@ class Store {
   virtual Result<Bookmark> import_file(const DatabaseName& name, const std::string& path,
                                        const CreateOptions& options = {}) = 0;
 
+  // Makes a database of a file, or gives it to one that was never written: it stands at the file's
+  // position then, all of it or nothing. Transactions after that one, of epochs before the
+  // position's, are lost: their bookmarks are of another history from then on. Blocks. kConflict:
+  // the database was written; kInvalid: it is no database file. After an error the file may be
+  // gone.
+  virtual Result<> adopt_file(const DatabaseName& name, const AdoptedFile& file,
+                              const CreateOptions& options = {}) = 0;
+  // Names whose last database was dropped, with its epoch. Blocks.
+  virtual Result<std::vector<DroppedName>> dropped_names() = 0;
+
   // --- copies of another node's databases (StoreOptions::copies), or of a file (`tails`)
   // Transactions that follow on where the copy stands, oldest first. Journaled, then applied as
   // one, then `done` (any thread, must be quick). kBehind, kConflict: they do not follow, or the
@@ -234,6 +268,7 @@ class Store {
   virtual Result<std::unique_ptr<CopyWriter>> begin_copy(const DatabaseName& name,
                                                          const CopyTarget& target) = 0;
 
+  // --- histories; here alone the list of databases is one too, as DatabaseName::catalog()
   // Where the database stands: the newest visible transaction. From memory.
   virtual Result<Position> position(const DatabaseName& name) = 0;
   // The database's checksum at an earlier position that the log still knows (or the current one).
@@ -267,6 +302,9 @@ class Store {
   // Transactions from `needed_from` on (asked on any thread; nothing: none) stay in the log over
   // its limits, up to StoreOptions::log_held_bytes_max. Empty ends it; waits for a call that runs.
   virtual void hold_log(std::function<std::optional<journal::Lsn>()> needed_from) = 0;
+  // Set before requests come; empty once the archive is gone. Without it, answers that are to wait
+  // are kUnknown at once.
+  virtual void set_archive_wait(ArchiveWait wait) = 0;
   // `stopped` is called (on any thread, must be quick) with the name of each database whose file is
   // found to be damaged or changed by another program; from then on it takes nothing but a copy.
   virtual std::unique_ptr<Subscription> subscribe_stopped(Named stopped) = 0;

@@ -1,10 +1,12 @@
 #include "database/store_folder.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "database/environment.h"
 
 namespace offprint::database {
 
@@ -27,6 +29,40 @@ Result<> check_journal_is_there(FileSystem& files, const std::string& directory)
               fmt::format("{0}/databases has databases, but {0}/journal is missing or empty: it "
                           "belongs to them, and holds their newest transactions",
                           directory));
+}
+
+Result<> check_is_whole(FileSystem& files, const std::string& directory) {
+  OFFPRINT_TRY_ASSIGN(bool is_partial, files.exists(directory + "/" + kRestoringFile));
+  if (!is_partial) return {};
+  return fail(Code::kInvalid,
+              fmt::format("{0} is not restored yet: run offprint restore-node again, it goes on "
+                          "where it stopped ({0}/{1})",
+                          directory, kRestoringFile));
+}
+
+Result<> finish_adoption(FileSystem& files, const std::string& path) {
+  OFFPRINT_TRY_ASSIGN(bool waits, files.exists(path + kAdoptedSuffix));
+  if (!waits) return {};
+  OFFPRINT_TRY(remove_database_files(files, path));
+  OFFPRINT_TRY(files.rename(path + kAdoptedSuffix, path));
+  return files.sync_directory(path.substr(0, path.rfind('/')));
+}
+
+Result<> finish_adoptions(FileSystem& files, const std::string& directory,
+                          const std::function<bool(std::uint64_t id)>& was_written) {
+  const std::string folder = directory + "/databases";
+  OFFPRINT_TRY_ASSIGN(auto names, files.list(folder));
+  for (const std::string& name : names) {
+    if (!name.ends_with(kAdoptedSuffix)) continue;
+    std::uint64_t id = 0;
+    if (std::from_chars(name.data(), name.data() + name.size(), id, 16).ec != std::errc()) continue;
+    if (was_written(id)) {
+      OFFPRINT_TRY(finish_adoption(files, database_file(directory, id)));
+    } else {
+      OFFPRINT_TRY(files.remove(folder + "/" + name));
+    }
+  }
+  return {};
 }
 
 Result<> remove_orphans(FileSystem& files, const std::string& directory,

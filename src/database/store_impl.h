@@ -51,6 +51,9 @@ class StoreImpl final : public Store {
   Result<Bookmark> import_file(const DatabaseName& name, const std::string& path,
                                const CreateOptions& options) override;
 
+  Result<> adopt_file(const DatabaseName& name, const AdoptedFile& file,
+                      const CreateOptions& options) override;
+  Result<std::vector<DroppedName>> dropped_names() override { return catalog_->dropped(); }
   void apply(const DatabaseName& name, std::vector<IncomingTransaction> transactions,
              std::function<void(Result<>)> done) override;
   Result<std::unique_ptr<CopyWriter>> begin_copy(const DatabaseName& name,
@@ -72,6 +75,7 @@ class StoreImpl final : public Store {
   void hold_log(std::function<std::optional<journal::Lsn>()> needed_from) override {
     upkeep_.hold(std::move(needed_from));
   }
+  void set_archive_wait(ArchiveWait wait) override { environment_->answers.set(std::move(wait)); }
   std::unique_ptr<Subscription> subscribe_stopped(Named stopped) override {
     return environment_->stopped.add(std::move(stopped));
   }
@@ -109,6 +113,7 @@ class StoreImpl final : public Store {
 
  private:
   Result<std::shared_ptr<HostedDatabase>> get(const DatabaseName& name);
+  Result<std::shared_ptr<HostedDatabase>> get_history(const DatabaseName& name);
   Result<> check_is_primary() const;
   std::shared_ptr<HostedDatabase> host(const Catalog::Row& row, Replayed replayed);
   Result<> load_catalog(Replay& replay);
@@ -119,7 +124,6 @@ class StoreImpl final : public Store {
   Result<std::shared_ptr<HostedDatabase>> add(const DatabaseName& name,
                                               const CreateOptions& options,
                                               const Catalog::Beginning& beginning);
-  bool was_cut_short(const Catalog::Row& row, HostedDatabase& database) const;
   // A database that is found by its name once `fill` has filled it; else it is dropped again.
   Result<> add_filled(const DatabaseName& name, const CreateOptions& options,
                       const Catalog::Beginning& beginning,

@@ -3,14 +3,14 @@
 
 #include <fmt/format.h>
 
+#include "database/adoption.h"
 #include "database/copy_writer.h"
 #include "database/store_impl.h"
 #include "database/user_connection.h"
 
 namespace offprint::database {
 
-// ---------------------------------------------------------------------------------------------------------
-// requests
+// --- requests
 
 void StoreImpl::submit(const DatabaseName& name, std::unique_ptr<Request> request) {
   if (request->as_of) {
@@ -69,8 +69,15 @@ Result<> StoreImpl::add_filled(const DatabaseName& name, const CreateOptions& op
   return filled;
 }
 
-// ------------------------------------------------------------------------------------------------
-// copies
+Result<> StoreImpl::adopt_file(const DatabaseName& name, const AdoptedFile& file,
+                               const CreateOptions& options) {
+  OFFPRINT_TRY(check_is_primary());
+  auto adopt = [&](HostedDatabase& database) { return adopt_into(*catalog_, database, file); };
+  if (auto existing = index_.find(name.text())) return adopt(*existing);
+  return add_filled(name, options, {.at = file.position.bookmark(), .filled = true}, adopt);
+}
+
+// --- copies
 
 void StoreImpl::apply(const DatabaseName& name, std::vector<IncomingTransaction> transactions,
                       std::function<void(Result<>)> done) {
@@ -102,22 +109,21 @@ Result<> StoreImpl::finish_copy(const DatabaseName& name, const NewHistory& hist
   return add_filled(name, {}, {.at = history.target.position.bookmark(), .filled = true}, fill);
 }
 
-// ----------------------------------------------------------------------------------------------------------
-// history
+// --- history
 
 Result<Position> StoreImpl::position(const DatabaseName& name) {
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY_ASSIGN(auto database, get_history(name));
   return database->position();
 }
 
 Result<Checksum> StoreImpl::checksum_at(const DatabaseName& name, const Bookmark& bookmark) {
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY_ASSIGN(auto database, get_history(name));
   return database->checksum_at(bookmark);
 }
 
 Result<std::vector<LogEntry>> StoreImpl::log_after(const DatabaseName& name, const Bookmark& after,
                                                    std::size_t limit) {
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY_ASSIGN(auto database, get_history(name));
   return database->log_after(after, limit);
 }
 
@@ -261,7 +267,7 @@ Result<DatabaseInfo> StoreImpl::fork(const DatabaseName& name, const DatabaseNam
 }
 
 Result<std::unique_ptr<Snapshot>> StoreImpl::snapshot(const DatabaseName& name) {
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  OFFPRINT_TRY_ASSIGN(auto database, get_history(name));
   return database->snapshot();
 }
 

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "archive/adopt.h"
 #include "base/log.h"
 #include "base/random.h"
 
@@ -11,6 +12,7 @@ namespace offprint {
 namespace {
 
 constexpr int kRetentionDaysMax = 36'500;
+constexpr std::chrono::seconds kStopWaitMax{3};
 
 // What the lease knows this process by, and by what it knew the node's processes before: the lines
 // of a file. A copy of the data folder knows nothing of those that began after it was made.
@@ -53,12 +55,28 @@ void add_archive_settings(Settings& settings, ArchiveOptions& options) {
       .add("archive_retention_days", options.retention_days,
            "any moment of so long can be restored")
       ->check(CLI::Range(1, kRetentionDaysMax));
+  settings.add_switch("archive_wait", options.wait,
+                      "a commit is acknowledged when the archive has it");
+  settings
+      .add("archive_wait_ms", options.wait_ms,
+           "what the archive does not have within this answers UNKNOWN")
+      ->check(CLI::Range(1, 600'000));
+  settings
+      .add("archive_verify_days", options.verify_days,
+           "each database's archive is proven again after so long; 0: never")
+      ->check(CLI::Range(0, kRetentionDaysMax));
+  settings
+      .add("archive_verify_kib_per_second", options.verify_kib_per_second,
+           "that reads so much at most")
+      ->check(CLI::Range(1, 1 << 30));
   settings.add_switch("archive_take_over", options.take_over,
                       "take the archive from another node, which is gone for good");
 }
 
 Result<> Archiving::start(const ArchiveOptions& options, const std::string& data,
                           database::Store& store, server::Service& service) {
+  if (options.url.empty() && options.wait)
+    return fail(Code::kInvalid, "--archive-wait waits for an archive: add --archive URL");
   if (options.url.empty()) return {};
   if (service.has_copies())
     return fail(Code::kInvalid, "copies of another node's databases are archived there");
@@ -70,22 +88,62 @@ Result<> Archiving::start(const ArchiveOptions& options, const std::string& data
   archiver.former_owners = owner.former;
   archiver.take_over = options.take_over;
   archiver.schedule.sync = std::chrono::milliseconds(options.sync_ms);
+  archiver.urgent_kept = std::chrono::milliseconds(options.wait_ms);
   archiver.schedule.retention = std::chrono::hours(24 * options.retention_days);
   archiver_ = std::make_unique<archive::Archiver>(*objects_, store, owner.name, archiver);
   OFFPRINT_TRY(archiver_->start());
   OFFPRINT_TRY(write_file_atomically(files, path, as_bytes(owner.name + "\n")));
+  database::ArchiveWait wait;
+  wait.wait = [this](const std::string& name, const Bookmark& at, auto reached) {
+    archiver_->when_there(name, at, std::move(reached));
+  };
+  wait.by_default = options.wait;
+  wait.at_most = std::chrono::milliseconds(options.wait_ms);
   archive::ArchivedStates::Options states;
   states.folder = data + "/past";
   OFFPRINT_TRY_ASSIGN(states_, archive::ArchivedStates::open(*objects_, states));
   store_ = &store;
+  store.set_archive_wait(std::move(wait));
   store.set_older_states(states_.get());
   service.archive_status = [this] { return archiver_->status(); };
+  service.create_from_archive = [this, &store,
+                                 scratch = service.options.spool_directory](const auto& name) {
+    auto made = archive::create_from_archive(*objects_, store, name, scratch);
+    return made ? Result<>() : fail(made.error());
+  };
+  return start_prover(options, data, store, service);
+}
+
+Result<> Archiving::start_prover(const ArchiveOptions& options, const std::string& data,
+                                 database::Store& store, server::Service& service) {
+  if (options.verify_days == 0) return {};
+  archive::ProverOptions prover;
+  prover.every = std::chrono::days(options.verify_days);
+  prover.bytes_per_second =
+      std::uint64_t{1024} * static_cast<unsigned>(options.verify_kib_per_second);
+  prover.scratch = data + "/verify";
+  prover.file = data + "/archive.proofs";
+  auto repair = [this](const std::string& name, const std::vector<std::string>& damaged_keys) {
+    return archiver_->repair(name, damaged_keys);
+  };
+  prover_ = std::make_unique<archive::Prover>(*objects_, store, std::move(repair), prover);
+  OFFPRINT_TRY(prover_->start());
+  service.prover_status = [this] { return prover_->status(); };
   return {};
 }
 
+void Archiving::stop_waiting() {
+  if (archiver_) archiver_->stop_waiting(kStopWaitMax);
+}
+
 void Archiving::stop() {
-  if (store_ != nullptr) store_->set_older_states(nullptr);
+  if (store_ != nullptr) {
+    store_->set_archive_wait({});
+    store_->set_older_states(nullptr);
+  }
+  if (prover_) prover_->cancel();
   if (archiver_) archiver_->stop();
+  if (prover_) prover_->stop();
 }
 
 }  // namespace offprint

@@ -5,6 +5,7 @@
 
 #include "archive/archived_states.h"
 #include "archive/archiver.h"
+#include "archive/prover.h"
 #include "main/settings.h"
 #include "server/service.h"
 
@@ -14,6 +15,10 @@ struct ArchiveOptions {
   std::string url;  // empty: nothing is archived
   int sync_ms = 1'000;
   int retention_days = 30;
+  int verify_days = 7;
+  int verify_kib_per_second = 4'096;
+  bool wait = false;
+  int wait_ms = 10'000;
   bool take_over = false;
 };
 
@@ -25,13 +30,19 @@ class Archiving {
   // kConflict: another node writes it. kInvalid: no such URL.
   Result<> start(const ArchiveOptions& options, const std::string& data, database::Store& store,
                  server::Service& service);
+  // The server is to stop: those who wait for the archive have a moment left.
+  void stop_waiting();
   void stop();
 
  private:
+  Result<> start_prover(const ArchiveOptions& options, const std::string& data,
+                        database::Store& store, server::Service& service);
+
+  database::Store* store_ = nullptr;
   std::unique_ptr<archive::ObjectStore> objects_;
   std::unique_ptr<archive::ArchivedStates> states_;
   std::unique_ptr<archive::Archiver> archiver_;
-  database::Store* store_ = nullptr;
+  std::unique_ptr<archive::Prover> prover_;
 };
 
 }  // namespace offprint

@@ -11,6 +11,7 @@ class App;
   COMMAND(serve)                   \
   COMMAND(follow)                  \
   COMMAND(restore)                 \
+  COMMAND(restore_node)            \
   COMMAND(verify)                  \
   COMMAND(db)                      \
   COMMAND(sql)                     \

@@ -1,10 +1,13 @@
 // offprint db: the databases of a server.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -50,8 +53,9 @@ Result<> create(const DbOptions& options) {
     if (options.auto_vacuum == kModes[i]) auto_vacuum = i;
   }
   std::string body = fmt::format(
-      R"({{"name":"{}","page_size":{},"auto_vacuum":{},"encoding":"{}","foreign_keys":{}}})",
-      options.name, options.page_size, auto_vacuum, options.encoding, !options.no_foreign_keys);
+      R"({{"name":"{}","page_size":{},"auto_vacuum":{},"encoding":"{}","foreign_keys":{}{}}})",
+      options.name, options.page_size, auto_vacuum, options.encoding, !options.no_foreign_keys,
+      options.from_archive ? R"(,"from_archive":true)" : "");
   Remote remote(options.remote);
   HttpCall call;
   call.method = "POST";
@@ -127,6 +131,43 @@ Result<> info(const DbOptions& options) {
     return fail(Code::kInvalid, url + " does not answer as an Offprint server");
   for (auto field : object)
     std::printf("%-13s %s\n", std::string(field.key).c_str(), json_text(root, field.key).c_str());
+  return {};
+}
+
+// KEY=VALUE each; the server knows which there are.
+Result<> set(const DbOptions& options) {
+  OFFPRINT_TRY_ASSIGN(std::string url, api_url(options, options.name));
+  std::string limits;
+  for (const std::string& setting : options.settings) {
+    std::size_t equals = setting.find('=');
+    if (equals == std::string::npos || equals == 0)
+      return fail(Code::kInvalid, fmt::format("'{}' is not KEY=VALUE", setting));
+    std::string value = setting.substr(equals + 1);
+    bool is_json =
+        value == "true" || value == "false" || value == "null" ||
+        (!value.empty() && std::ranges::all_of(value, [](char c) { return c >= '0' && c <= '9'; }));
+    limits += limits.empty() ? "" : ",";
+    server::append_json_string(limits, setting.substr(0, equals));
+    limits += ':';
+    if (is_json) {
+      limits += value;
+    } else {
+      server::append_json_string(limits, value);
+    }
+  }
+  Remote remote(options.remote);
+  HttpCall call;
+  call.method = "PATCH";
+  call.url = url;
+  call.body = fmt::format(R"({{"limits":{{{}}}}})", limits);
+  OFFPRINT_TRY_ASSIGN(auto answer, remote.request(call));
+  if (options.json) {
+    std::fputs(answer.body.c_str(), stdout);
+    return {};
+  }
+  server::JsonReader reader;
+  OFFPRINT_TRY_ASSIGN(auto root, reader.parse(answer.body));
+  std::printf("%s %s\n", options.name.c_str(), json_text(root, "limits").c_str());
   return {};
 }
 
@@ -411,13 +452,14 @@ Result<std::string> api_url(const DbOptions& options, const std::string& name) {
 
 void add_db(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("db",
-                                         "Databases of a server: create, list, info, drop, import, "
-                                         "export, history, restore, fork, snapshot.");
+                                         "Databases of a server: create, list, info, set, drop, "
+                                         "import, export, history, restore, fork, snapshot.");
   command->require_subcommand(1);
   constexpr Action kActions[] = {
       {"create", "makes an empty database", create},
       {"list", "all databases, with size and newest transaction", list},
       {"info", "one database: lineage, bookmark, sizes, settings", info},
+      {"set", "changes settings of a database, such as rows_max=1000 or durability=archive", set},
       {"insights", "what its statements cost in the last 24 hours", insights},
       {"usage", "what it, or each database, was used for in a month (UTC)", usage},
       {"drop", "removes a database and its content; its followers end with exit code 5", drop},
@@ -456,6 +498,13 @@ void add_db(CLI::App& app, int& exit_code) {
       sub->add_option("--month", options->month,
                       "such as 2026-11; of all databases this one unless given");
     }
+    if (name == "set") {
+      sub->add_option("SETTING", options->settings,
+                      "KEY=VALUE: size_bytes_max, statement_ms_max, rows_max, writes_blocked, "
+                      "reads_blocked, block_reason, durability (server, disk or archive), "
+                      "retention_days; 0, false and null take a limit away")
+          ->required();
+    }
     if (name == "list" || name == "usage")
       sub->add_option("--prefix", options->prefix, "only names that start with this");
     if (name == "create") {
@@ -468,6 +517,9 @@ void add_db(CLI::App& app, int& exit_code) {
       sub->add_option("--encoding", options->encoding, "UTF-8, UTF-16le or UTF-16be")
           ->check(CLI::IsMember({"UTF-8", "UTF-16le", "UTF-16be"}))
           ->capture_default_str();
+      sub->add_flag("--from-archive", options->from_archive,
+                    "with the newest state that the server's archive has under this name, also "
+                    "Litestream's, and go on there");
       sub->add_flag("--no-foreign-keys", options->no_foreign_keys, "do not enforce foreign keys");
     }
     if (name == "import" || name == "export") add_file_options(*sub, *options, name == "import");

@@ -2,6 +2,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "main/remote.h"
@@ -17,7 +18,8 @@ struct DbOptions {
   bool json = false, force = false;
   std::uint32_t page_size = 4096;
   std::string auto_vacuum = "none", encoding = "UTF-8";
-  bool no_foreign_keys = false;
+  bool no_foreign_keys = false, from_archive = false;
+  std::vector<std::string> settings;
   std::string at, to, tag, drop_tag;
   std::uint64_t before = 0, limit = 20;
   bool details = false;

@@ -189,6 +189,7 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   std::fflush(stdout);
   wait_for_signal(signals, *security);
   leave_what_does_not_end();
+  archiving.stop_waiting();
   service.jobs.stop();
   http.stop();
   if (following.follower) following.follower->stop();

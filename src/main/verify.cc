@@ -5,10 +5,13 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "archive/chain.h"
+#include "archive/node_layout.h"
 #include "base/clock.h"
 #include "main/archive_command.h"
 #include "main/commands.h"
@@ -20,14 +23,21 @@ namespace offprint {
 namespace {
 
 struct VerifyArguments {
-  std::string archive;
+  std::string archive, name;
   std::string scratch = std::filesystem::temp_directory_path().string();
   bool json = false;
 };
 
-void print_json(const archive::Verified& verified) {
-  std::string line = fmt::format(R"({{"sound":{},"files":{},"bytes":{},"moments":[)",
-                                 verified.damage.empty(), verified.files, verified.bytes);
+// `name`: empty for an archive that was given by its own URL.
+void print_json(const std::string& name, const archive::Verified& verified) {
+  std::string line = "{";
+  if (!name.empty()) {
+    line += R"("database":)";
+    server::append_json_string(line, name);
+    line += ',';
+  }
+  line += fmt::format(R"("sound":{},"files":{},"bytes":{},"moments":[)", verified.damage.empty(),
+                      verified.files, verified.bytes);
   for (const archive::Restored& moment : verified.moments) {
     if (line.back() == '}') line += ',';
     line += fmt::format(R"({{"txid":{},"time":"{}","checksum":"{:016x}","proven":{}}})",
@@ -42,7 +52,8 @@ void print_json(const archive::Verified& verified) {
   std::printf("%s]}\n", line.c_str());
 }
 
-void print_text(const archive::Verified& verified) {
+void print_text(const std::string& name, const archive::Verified& verified) {
+  if (!name.empty()) std::printf("%s: ", name.c_str());
   std::printf("%zu files, %s, read to their ends\n", verified.files,
               size_text(verified.bytes).c_str());
   for (const archive::Restored& moment : verified.moments) {
@@ -54,43 +65,74 @@ void print_text(const archive::Verified& verified) {
   for (const std::string& each : verified.damage) std::printf("DAMAGED  %s\n", each.c_str());
 }
 
+// The names whose archives are to be proven; one empty name: the URL is that of a database.
+Result<std::vector<std::string>> names_of(const VerifyArguments& arguments,
+                                          archive::ObjectStore& store) {
+  if (!arguments.name.empty()) return std::vector{arguments.name};
+  OFFPRINT_TRY_ASSIGN(auto files, archive::list_files(store, ""));
+  if (!files.empty()) return std::vector<std::string>{""};
+  OFFPRINT_TRY_ASSIGN(auto content, archive::read_node_content(store));
+  std::vector<std::string> names;
+  if (content.has_catalog) names.push_back(database::DatabaseName::catalog().text());
+  for (const auto& [name, place] : content.databases) names.push_back(name);
+  if (names.empty()) names.emplace_back();  // there is nothing, which it says
+  return names;
+}
+
+Result<bool> verify_all(const VerifyArguments& arguments, archive::ObjectStore& store) {
+  bool is_sound = true;
+  OFFPRINT_TRY_ASSIGN(auto names, names_of(arguments, store));
+  for (const std::string& name : names) {
+    std::string prefix;
+    if (!name.empty()) {
+      OFFPRINT_TRY_ASSIGN(auto parsed, archive::parse_archived_name(name));
+      prefix = archive::archive_prefix(parsed);
+    }
+    auto verified = [&] {
+      StatusLine line;
+      ProgressBar bar(line, name.empty() ? "verify" : "verify " + name, ProgressBar::Unit::kSteps);
+      archive::VerifyOptions options;
+      options.scratch = arguments.scratch;
+      options.progress = [&](std::uint64_t done, std::uint64_t total) { bar.update(done, total); };
+      options.cancelled = &cancelled_by_signals();
+      return archive::verify_archive(store, prefix, options);
+    }();
+    if (!verified) return fail(verified.error());
+    if (arguments.json) {
+      print_json(name, *verified);
+    } else {
+      print_text(name, *verified);
+    }
+    is_sound &= verified->damage.empty();
+  }
+  return is_sound;
+}
+
 int run(const VerifyArguments& arguments) {
   auto store = open_archive(arguments.archive);
   if (!store && store.error().code() == Code::kInvalid)
     return report_usage(store.error().message());
-  auto verified = [&]() -> Result<archive::Verified> {
-    if (!store) return fail(store.error());
-    StatusLine line;
-    ProgressBar bar(line, "verify", ProgressBar::Unit::kSteps);
-    archive::VerifyOptions options;
-    options.scratch = arguments.scratch;
-    options.progress = [&](std::uint64_t done, std::uint64_t total) { bar.update(done, total); };
-    options.cancelled = &cancelled_by_signals();
-    return archive::verify_archive(**store, "", options);
-  }();
-  if (!verified) {
-    std::fprintf(stderr, "offprint: %s\n", verified.error().message().c_str());
-    return archive_exit_code(verified.error());
+  auto is_sound = store ? verify_all(arguments, **store) : Result<bool>(fail(store.error()));
+  if (!is_sound) {
+    std::fprintf(stderr, "offprint: %s\n", is_sound.error().message().c_str());
+    return archive_exit_code(is_sound.error());
   }
-  if (arguments.json) {
-    print_json(*verified);
-  } else {
-    print_text(*verified);
-  }
-  return verified->damage.empty() ? kExitDone : kExitFailed;
+  return *is_sound ? kExitDone : kExitFailed;
 }
 
 }  // namespace
 
 void add_verify(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand(
-      "verify", "Proves that a database's archive is sound, by reading and restoring it.");
+      "verify", "Proves that archives are sound, by reading and restoring them.");
   command->footer("Exit codes: 0 sound, 1 damaged, 2 usage, 3 unreachable, 4 refused.");
   auto arguments = std::make_shared<VerifyArguments>();
   command
       ->add_option("ARCHIVE_URL", arguments->archive,
-                   "of one database: file:///FOLDER or s3://BUCKET/PREFIX")
+                   "of a database or a server: file:///FOLDER or s3://BUCKET/PREFIX")
       ->required();
+  command->add_option("NAME", arguments->name,
+                      "of a server's archive this database; without it all of them");
   command->add_option("--scratch", arguments->scratch, "a folder with space for the database")
       ->capture_default_str();
   command->add_flag("--json", arguments->json, "what was found, as one line of JSON");

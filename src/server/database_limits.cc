@@ -1,5 +1,8 @@
 #include "server/database_limits.h"
 
+#include <algorithm>
+#include <array>
+
 #include <fmt/format.h>
 
 #include "server/databases_api.h"
@@ -11,6 +14,8 @@ namespace offprint::server {
 namespace {
 
 namespace dom = simdjson::dom;
+
+using Durability = database::DatabaseLimits::Durability;
 
 constexpr std::size_t kReasonMax = 500;  // bytes
 
@@ -28,6 +33,18 @@ Result<bool> flag(dom::element value, std::string_view name) {
   if (value.get(result) != simdjson::SUCCESS)
     return fail(Code::kInvalid, fmt::format("'{}' must be true or false", name));
   return result;
+}
+
+constexpr std::array<std::string_view, 3> kDurabilities = {"server", "disk", "archive"};
+
+Result<Durability> durability(dom::element value) {
+  if (value.is_null()) return Durability::kServers;
+  std::string_view text;
+  auto found = value.get(text) == simdjson::SUCCESS ? std::ranges::find(kDurabilities, text)
+                                                    : kDurabilities.end();
+  if (found == kDurabilities.end())
+    return fail(Code::kInvalid, "'durability' must be \"disk\", \"archive\" or \"server\"");
+  return static_cast<Durability>(found - kDurabilities.begin());
 }
 
 Result<> read_field(std::string_view name, dom::element value, database::DatabaseLimits& limits) {
@@ -48,6 +65,11 @@ Result<> read_field(std::string_view name, dom::element value, database::Databas
     if (!value.is_null() && (value.get(text) != simdjson::SUCCESS || text.size() > kReasonMax))
       return fail(Code::kInvalid, "'block_reason' must be a text of at most 500 bytes");
     limits.block_reason = text;
+  } else if (name == "durability") {
+    OFFPRINT_TRY_ASSIGN(limits.durability, durability(value));
+  } else if (name == "retention_days") {
+    OFFPRINT_TRY_ASSIGN(std::uint64_t days, number(value, name, 36'500));
+    limits.retention_days = static_cast<std::uint32_t>(days);
   } else {
     return fail(Code::kInvalid, fmt::format("there is no limit '{}'", name));
   }
@@ -84,7 +106,9 @@ std::string limits_json(const database::DatabaseLimits& limits) {
       limits.size_bytes_max, limits.statement_ms_max, limits.rows_max, limits.writes_blocked,
       limits.reads_blocked);
   append_json_string(text, limits.block_reason);
-  return text + "}";
+  return text + fmt::format(R"(,"durability":"{}","retention_days":{}}})",
+                            kDurabilities[static_cast<std::size_t>(limits.durability)],
+                            limits.retention_days);
 }
 
 void handle_change_database(Service& service, const database::DatabaseName& name,
@@ -95,6 +119,10 @@ void handle_change_database(Service& service, const database::DatabaseName& name
   if (!info) return responder.respond(structured_error(info.error()));
   Result<> read = read_limits_field(request.body, info->limits);
   if (!read) return responder.respond(structured_error(read.error()));
+  if (info->limits.durability == Durability::kArchive && !service.archive_status) {
+    return responder.respond(structured_error(Error(
+        Code::kInvalid, "durability \"archive\" needs a server with an archive (--archive)")));
+  }
   respond_from_helper(service, std::move(responder), [&service, name, limits = info->limits] {
     Result<> set = service.store.set_limits(name, limits);
     if (!set) return structured_error(set.error());

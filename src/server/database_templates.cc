@@ -69,6 +69,7 @@ Result<> create_from_template(Service& service, const database::DatabaseName& na
                               const DatabaseTemplate& content) {
   if (service.store.info(name))
     return fail(Code::kConflict, fmt::format("database '{}' exists already", name.text()));
+  if (content.from_archive) return service.create_from_archive(name);
   if (content.copy_of.empty()) return create_with_schema(service, name, options, content.schema);
   OFFPRINT_TRY_ASSIGN(auto source, database::DatabaseName::parse(content.copy_of));
   return fork_database(service, source, name, content.at);

@@ -14,7 +14,8 @@ struct DatabaseTemplate {
   std::string schema;                       // a script
   std::string copy_of;                      // another database's name: it is forked …
   std::optional<database::Moment> at = {};  // … as it was then, or is
-  bool empty() const { return schema.empty() && copy_of.empty(); }
+  bool from_archive = false;                // what the archive has under its name
+  bool empty() const { return schema.empty() && copy_of.empty() && !from_archive; }
 };
 
 // Creates a database with content; it is there whole or not at all. kConflict: the name is taken.

@@ -97,9 +97,13 @@ Result<Creation> parse_creation(std::string& body) {
   creation.options.foreign_keys = foreign_keys.value_or(true);
   OFFPRINT_TRY_ASSIGN(auto schema, json_string_field(object, "schema"));
   OFFPRINT_TRY_ASSIGN(auto copy_of, json_string_field(object, "copy_of"));
-  if (schema && copy_of)
-    return fail(Code::kInvalid, "either 'schema' or 'copy_of': a copy has its schema already");
-  creation.content = {std::string(schema.value_or("")), std::string(copy_of.value_or(""))};
+  OFFPRINT_TRY_ASSIGN(auto from_archive, json_bool_field(object, "from_archive"));
+  creation.content = {std::string(schema.value_or("")), std::string(copy_of.value_or("")),
+                      from_archive.value_or(false)};
+  if ((schema ? 1 : 0) + (copy_of ? 1 : 0) + (creation.content.from_archive ? 1 : 0) > 1) {
+    return fail(Code::kInvalid,
+                "one of 'schema', 'copy_of' and 'from_archive': a copy has its schema already");
+  }
   OFFPRINT_TRY(read_limits_field(body, creation.limits));
   return creation;
 }
@@ -169,6 +173,8 @@ Result<> limit(Service& service, const Creation& creation) {
 
 void handle_create_database(Service& service, HttpRequest& request, Responder responder) {
   Result<Creation> creation = parse_creation(request.body);
+  if (creation && creation->content.from_archive && !service.create_from_archive)
+    creation = fail(Code::kInvalid, "'from_archive' needs a server with an archive (--archive)");
   if (!creation) return responder.respond(structured_error(creation.error()));
   const Access& access = access_of(service, request);
   if (!access.allows(creation->name, database::Verb::kAdmin) ||

@@ -14,7 +14,7 @@ namespace offprint::server {
 void handle_list_databases(Service& service, const HttpRequest& request, const Address& address,
                            Responder responder);
 // POST /v1/databases {"name", "page_size", "auto_vacuum", "encoding", "foreign_keys", "schema",
-// "copy_of", "limits"}
+// "copy_of", "from_archive", "limits"}
 void handle_create_database(Service& service, HttpRequest& request, Responder responder);
 // A database to be made, and what it begins with.
 struct Creation {

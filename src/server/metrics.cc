@@ -142,6 +142,18 @@ void append_tails(Page& page, const std::vector<tail::TailStatus>& tails) {
   page.gauge("tail_wal_bytes", "Size of the -wal files, as they were last seen.", sum.wal_bytes);
 }
 
+void append_proofs(Page& page, const archive::Prover::Status& proofs) {
+  page.gauge("archive_proof_age_ms", "Age of the oldest proof that a database's archive is sound.",
+             static_cast<std::uint64_t>(proofs.oldest_ms));
+  page.gauge("archive_unproven", "Databases whose archive was never proven, or is damaged.",
+             proofs.unproven);
+  page.counter("archive_proofs_total", "Archives of databases that were proven.", proofs.proofs);
+  page.counter("archive_damages_total", "Objects and moments of archives that were found damaged.",
+               proofs.damages);
+  page.counter("archive_repairs_total", "Archives of databases that were repaired.",
+               proofs.repairs);
+}
+
 void append_http(Page& page, const HttpCounters& http) {
   page.counter("http_requests_total", "HTTP requests.", http.requests);
   page.counter("http_responses_4xx_total", "Answers with a status from 400 to 499.",
@@ -169,6 +181,7 @@ std::string metrics_text(Service& service) {
   if (service.follower_status) append_follower(page, service.follower_status());
   if (service.tails) append_tails(page, service.tails());
   if (service.archive_status) append_archive(page, service.archive_status());
+  if (service.prover_status) append_proofs(page, service.prover_status());
   if (service.authenticator != nullptr) {
     page.gauge("tokens_cached", "Tokens that were verified and are remembered.",
                service.authenticator->cached_count());

@@ -104,7 +104,10 @@ void fork(Service& service, const database::DatabaseName& from, const database::
     return responder.respond(plain_error(not_primary("databases are made at the primary")));
   auto source = service.store.info(from);
   if (!source) return responder.respond(namespace_error(source.error(), from));
-  Creation creation{to, {}, {.schema = {}, .copy_of = from.text(), .at = at}, source->limits};
+  Creation creation{to,
+                    {},
+                    {.schema = {}, .copy_of = from.text(), .at = at, .from_archive = false},
+                    source->limits};
   auto later = std::make_shared<Responder>(std::move(responder));
   create_database(service, std::move(creation), [&service, later, from, to](const Result<>& made) {
     if (made) return later->respond(done());

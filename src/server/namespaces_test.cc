@@ -108,7 +108,7 @@ TEST_F(Namespaces, ConfigurationGoesThereAndBack) {
   post("/v1/namespaces/a/config", R"({"block_reads":false,"block_writes":false})");
   EXPECT_THAT(get("/v1/databases/a"),
               HasSubstr(R"("limits":{"size_bytes_max":4097,"statement_ms_max":0,"rows_max":7,)"
-                        R"("writes_blocked":false,"reads_blocked":false,"block_reason":""})"));
+                        R"("writes_blocked":false,"reads_blocked":false,"block_reason":"")"));
   EXPECT_THAT(post("/v1/namespaces/a/config", R"({"block_reads":false})", 422),
               HasSubstr("missing field `block_writes`"));
   post("/v1/namespaces/none/config", fresh, 404);

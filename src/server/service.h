@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "archive/archiver.h"
+#include "archive/prover.h"
 #include "base/result.h"
 #include "cluster/forwarder.h"
 #include "database/store.h"
@@ -55,6 +56,9 @@ struct Service {
   // Of databases that follow a program's own file; empty: there are none.
   std::function<std::vector<tail::TailStatus>()> tails = {};
   std::function<std::optional<tail::TailStatus>(const std::string& name)> tail_of = {};
+  // Makes a database of what the archive has under its name; blocks. Empty: there is no archive.
+  std::function<Result<>(const database::DatabaseName&)> create_from_archive = {};
+  std::function<archive::Prover::Status()> prover_status = {};  // empty: nothing is proven
   cluster::Forwarder* forwarder = nullptr;
   bool has_copies() const { return copy_age_ms != nullptr; }
   std::atomic<std::uint64_t> spooled_bytes{0};  // in files, by server/spool.h

@@ -2,6 +2,7 @@
 # Archives between Offprint and stock Litestream, both ways.
 # - A database that Litestream replicated into a folder is restored by `offprint restore`: equal to what Litestream itself
 #   restores, page by page but for the counters of page 1, and equal to the database that was replicated.
+# - A server goes on with what Litestream wrote, in the same folder, and Litestream restores what it added.
 # - What `offprint serve --archive` wrote is restored by Litestream, at the newest moment, at a transaction and at a time:
 #   equal to what the server exports; and Litestream goes on where the server stopped.
 #
@@ -145,19 +146,30 @@ until_archived() {
   done
 }
 
-# archive FOLDER PAGE_SIZE: a life of a database on the server, with exports of some moments: FOLDER/at-TXID.db, and their
-# times.
-archive() {
-  local dir=$1 size=$2 sql txid deadline=$((SECONDS + 20))
+# start_server FOLDER: a server on FOLDER/data with the archive FOLDER/archive.
+start_server() {
+  local dir=$1 deadline=$((SECONDS + 20))
   port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
   "$offprint" serve --data "$dir/data" --listen "127.0.0.1:$port" --archive "file://$dir/archive" \
-    --archive-sync-ms 0 >"$dir/serve.log" 2>&1 &
+    --archive-sync-ms 0 >>"$dir/serve.log" 2>&1 &
   server=$!
   until curl --silent --fail --output /dev/null "http://127.0.0.1:$port/health"; do
     ((SECONDS < deadline)) || { cat "$dir/serve.log"; failed=$((failed + 1)); return; }
     sleep 0.05
   done
   export OFFPRINT_SERVER="http://127.0.0.1:$port"
+}
+stop_server() {
+  kill -TERM "$server"
+  wait "$server"
+  server=""
+}
+
+# archive FOLDER PAGE_SIZE: a life of a database on the server, with exports of some moments: FOLDER/at-TXID.db, and their
+# times.
+archive() {
+  local dir=$1 size=$2 sql txid
+  start_server "$dir"
   "$offprint" db create shop/orders --page-size "$size" >/dev/null
   for sql in \
     "CREATE TABLE t(id INTEGER PRIMARY KEY, noise BLOB)" \
@@ -174,10 +186,47 @@ archive() {
     date -u +%Y-%m-%dT%H:%M:%S.%NZ >"$dir/time-$txid"
     sleep 0.02
   done
-  kill -TERM "$server"
-  wait "$server"
-  server=""
+  stop_server
 }
+
+# --- what Litestream wrote and a server goes on with ----------------------------------------------
+
+for folder in $versions; do
+  litestream=$folder/litestream
+  name="taken over from $("$litestream" version)"
+  dir=$work/theirs-$(basename "$(dirname "$folder")")
+  mkdir -p "$dir/archive/shop"
+  replicate "$litestream" "$dir" 4096
+  mv "$dir/replica" "$dir/archive/shop/orders"
+  before=$(newest_txid "$dir/archive/shop/orders")
+  start_server "$dir"
+  check "$name: a database is made of it" "$offprint" db create shop/orders --from-archive
+  refuse "$name: and not twice" "$offprint" db create shop/orders --from-archive
+  check "$name: it can be written" post "INSERT INTO u VALUES (7, 8)"
+  check "$name: and again" post "CREATE TABLE v(a)"
+  until_archived
+  stop_server
+  start_server "$dir"  # and goes on after a restart
+  check "$name: it is there" post "INSERT INTO v VALUES (1)"
+  until_archived
+  check "$name: exported" "$offprint" db export shop/orders "$dir/export.db"
+  stop_server
+  from=file://$dir/archive/shop/orders
+  check "$name: the next transaction follows" test -e \
+    "$dir/archive/shop/orders/ltx/0/$(printf '%016x-%016x' $((16#$before + 1)) $((16#$before + 1))).ltx"
+  check "$name: litestream restores it" "$litestream" restore -o "$dir/theirs.db" "$from"
+  check "$name: we restore it" "$offprint" restore "$from" "$dir/ours.db"
+  check "$name: equal pages" same_pages "$dir/theirs.db" "$dir/ours.db"
+  check "$name: equal to the server's" same_pages "$dir/ours.db" "$dir/export.db"
+  check "$name: sound" is_sound "$dir/theirs.db"
+  check "$name: verified" "$offprint" verify "$from"
+  for copy in "$dir"/at-*.db; do
+    txid=$(basename "$copy" .db)
+    rm -f "$dir/earlier.db"
+    check "$name: an earlier moment" "$offprint" restore "$from" "$dir/earlier.db" --at "$((16#${txid#at-}))"
+    check "$name: as it was" same_dump "$dir/earlier.db" "$copy"
+  done
+done
 
 for size in 4096 512 65536; do
   dir=$work/ours-$size

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "database/executor.h"
+#include "database/request.h"
+#include "database/store.h"
+
+namespace offprint::database {
+
+// A request that has run, and what became of it.
+struct Answer {
+  std::unique_ptr<Request> request;
+  Outcome outcome;
+};
+
+void give(std::vector<Answer>& answers);
+
+// Holds answers back until the archive has what they are about, where that is wanted
+// (DatabaseLimits::durability). The transactions themselves stand whatever comes. Thread: any.
+class AnswersInWaiting {
+ public:
+  explicit AnswersInWaiting(Timers& timers) : timers_(timers) {}
+
+  void set(ArchiveWait wait);
+  // Whether answers of such a database wait.
+  bool is_wanted(DatabaseLimits::Durability durability);
+  // Gives the answers once the archive has the database's transaction `at`, or kUnknown.
+  void hold(const std::string& name, const Bookmark& at, std::vector<Answer> answers);
+
+ private:
+  Timers& timers_;
+  std::mutex mutex_;
+  ArchiveWait wait_;  // guarded by mutex_
+};
+
+}  // namespace offprint::database
