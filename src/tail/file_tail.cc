@@ -185,7 +185,7 @@ Deadline FileTail::next_look(bool something_changed, bool took) {
   Deadline next = now + kSlowLook;
   if (!held_ || !same_) return next;
   if (!held_->is_newest()) return now;
-  if (held_->frames() > 0 || spare_)
+  if (held_->frames() > 0 || spare_ || !held_->is_slim())
     next = std::max(quiet_from(), now + kFirstLook);
   bool in_the_way = held_->frames() > 0 && !held_->is_out_of_the_way();
   bool looks = idle_looks_ < kLooksAfterCommit || in_the_way;

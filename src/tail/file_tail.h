@@ -68,6 +68,8 @@ class FileTail {
            FileTailOptions options);
   ~FileTail();
 
+  // The database is there from then on, though it may have nothing yet. step() does the same.
+  Result<> make_database();
   // Takes what there is. Then: when it is to be called again at the latest (it is called earlier
   // when the file or its folder changed). Blocks on disks.
   Deadline step(bool something_changed);
@@ -84,7 +86,6 @@ class FileTail {
   enum class Ready { kNo, kYes };
   Result<> advance();
   Result<Ready> open();
-  Result<> make_database();
   Result<> note_source();
   Result<> compare();
   Result<bool> is_other_content(database::Snapshot& copy);

@@ -88,6 +88,14 @@ Result<> SourceFile::set_wal() {
   return look_at_head();
 }
 
+Result<> SourceFile::slim_down() {
+  // With fewer than three pages SQLite does not take room for twenty at once; the first pragma
+  // reads the schema, the second forgets it.
+  OFFPRINT_TRY(connection_.execute("PRAGMA cache_size=2; PRAGMA writable_schema=RESET"));
+  sqlite3_db_release_memory(connection_.handle());
+  return {};
+}
+
 // The transaction is begun by a pragma that needs no schema: what an idle file costs is the
 // connection alone.
 Result<> SourceFile::begin() {
