@@ -161,8 +161,7 @@ TEST_F(TailServerTest, IsSeenAndOnlyRead) {
   ASSERT_TRUE(comes([&] { return info().find("\"state\":\"following\"") != std::string::npos; }));
   program.query("INSERT INTO t VALUES('one')");
   EXPECT_TRUE(comes([&] {
-    auto answer = server_.request("POST", "/db/orders/query",
-                                  R"({"sql":"SELECT a FROM t"})");
+    auto answer = server_.request("POST", "/db/orders/query", R"({"sql":"SELECT a FROM t"})");
     return answer && answer->body.find("one") != std::string::npos;
   }));
   auto refused = server_.request("POST", "/db/orders/query", R"({"sql":"DELETE FROM t"})");
@@ -187,18 +186,24 @@ TEST_F(TailServerTest, TheCommandArchivesAFile) {
   program.query("PRAGMA journal_mode=WAL");
   program.query("CREATE TABLE t(a)");
   Process::Options options;
-  options.arguments = {testing::program(), "tail", path_, "--archive",
-                       "file://" + folder_ / "archive", "--data", folder_ / "tail",
-                       "--archive-sync-ms", "10"};
+  options.arguments = {testing::program(),
+                       "tail",
+                       path_,
+                       "--archive",
+                       "file://" + folder_ / "archive",
+                       "--data",
+                       folder_ / "tail",
+                       "--archive-sync-ms",
+                       "10"};
   options.stderr_path = folder_ / "tail.log";
   Process tail(options);
   EXPECT_THAT(tail.read_line(in_seconds(30)).value_or(""), HasSubstr("follows"));
   for (int i = 0; i < 10; ++i) program.query(fmt::format("INSERT INTO t VALUES({})", i));
   const std::string restored = folder_ / "restored.db";
   EXPECT_TRUE(comes([&] {
-    Finished done = run_program({testing::program(), "restore",
-                                 "file://" + folder_ / "archive" + "/program", restored,
-                                 "--force"});
+    Finished done =
+        run_program({testing::program(), "restore", "file://" + folder_ / "archive" + "/program",
+                     restored, "--force"});
     if (done.exit_code != 0) return false;
     auto file = sqlite::Connection::open(restored, {});
     return file && file->query_int("SELECT count(*) FROM t").value_or(0) == 10;

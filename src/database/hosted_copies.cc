@@ -189,8 +189,8 @@ Result<Bookmark> HostedDatabase::import_at_turn(const std::string& path) {
     std::lock_guard lock(mutex_);
     if (refused_) return fail(*refused_);
     if (identity_.is_copy)
-      return fail(Code::kConflict, fmt::format("database '{}' follows the file {}",
-                                               identity_.name, tails_));
+      return fail(Code::kConflict,
+                  fmt::format("database '{}' follows the file {}", identity_.name, tails_));
     if (state_.position.txid.value != 0) {
       return fail(Code::kConflict,
                   fmt::format("database '{}' is not empty; import into a new one", identity_.name));

@@ -65,8 +65,8 @@ void HostedDatabase::set_limits(const DatabaseLimits& limits) {
 
 Result<> HostedDatabase::set_tails(const std::string& path) {
   if (identity_.options.tails.empty())
-    return fail(Code::kConflict,
-                fmt::format("database '{}' is one of its own, and follows no file", identity_.name));
+    return fail(Code::kConflict, fmt::format("database '{}' is one of its own, and follows no file",
+                                             identity_.name));
   std::lock_guard lock(mutex_);
   tails_ = path;
   return {};
@@ -186,9 +186,9 @@ void HostedDatabase::answer_error(Request& request, Error error) {
 
 void HostedDatabase::answer_read_only(Request& request) {
   if (has_primary_elsewhere()) {
-    return answer_error(
-        request,
-        Error(Code::kNotPrimary, "NOT_PRIMARY: this node has a copy; only the primary can do this"));
+    return answer_error(request,
+                        Error(Code::kNotPrimary,
+                              "NOT_PRIMARY: this node has a copy; only the primary can do this"));
   }
   answer_error(request, tailed_error());
 }

@@ -222,7 +222,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   std::string stopped_;
   std::unique_ptr<Subscribers<>> subscribers_;  // made when somebody subscribes; then it stays
   DatabaseLimits limits_;
-  std::string tails_;  // the file that it follows
+  std::string tails_;                         // the file that it follows
   std::optional<FileFingerprint> closed_as_;  // the file as we left it
 
   std::atomic<std::uint64_t> limits_version_{0};  // changes with limits_

@@ -15,8 +15,9 @@ constexpr std::size_t kWaitingMax = 10'000;
 
 // The state that a read asked for has not come yet: it waits for it, until its deadline.
 void HostedDatabase::wait_for_state(std::unique_ptr<Request> request) {
-  auto wait_max = has_primary_elsewhere() ? std::chrono::milliseconds(environment_.options.copy_wait_ms)
-                                    : std::chrono::milliseconds(kStateWaitMax);
+  auto wait_max = has_primary_elsewhere()
+                      ? std::chrono::milliseconds(environment_.options.copy_wait_ms)
+                      : std::chrono::milliseconds(kStateWaitMax);
   Deadline until = std::min(request->deadline, SteadyClock::now() + wait_max);
   std::unique_lock lock(mutex_);
   if (refused_ || waiting_.size() >= kWaitingMax) {

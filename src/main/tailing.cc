@@ -12,8 +12,8 @@ void add_tail_settings(Settings& settings, TailOptions& options) {
                       "turn such files into WAL mode where they are not");
 }
 
-Result<> Tailing::start(const TailOptions& options, const std::string& data,
-                        database::Store& store, server::Service* service, bool has_copies) {
+Result<> Tailing::start(const TailOptions& options, const std::string& data, database::Store& store,
+                        server::Service* service, bool has_copies) {
   if (options.files.empty()) return {};
   if (has_copies)
     return fail(Code::kInvalid, "a node that follows another one cannot follow files (--tail)");

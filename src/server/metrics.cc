@@ -118,8 +118,7 @@ void append_tails(Page& page, const std::vector<tail::TailStatus>& tails) {
     following += each.state == tail::TailState::kFollowing;
     failing += each.state == tail::TailState::kFailed;
     behind += each.behind_since_ms != 0;
-    if (each.behind_since_ms != 0)
-      oldest_ms = std::max(oldest_ms, now_ms - each.behind_since_ms);
+    if (each.behind_since_ms != 0) oldest_ms = std::max(oldest_ms, now_ms - each.behind_since_ms);
     sum.transactions += each.transactions;
     sum.comparisons += each.comparisons;
     sum.failures += each.failures;

@@ -53,8 +53,8 @@ class ChangeSet::Output final : public ltx::ByteSink {
  private:
   Result<> open_file() {
     OFFPRINT_TRY(options_.files->remove(options_.spool_path));
-    OFFPRINT_TRY_ASSIGN(
-        file_, options_.files->open(options_.spool_path, FileSystem::Mode::kCreateNew));
+    OFFPRINT_TRY_ASSIGN(file_,
+                        options_.files->open(options_.spool_path, FileSystem::Mode::kCreateNew));
     OFFPRINT_TRY(options_.files->remove(options_.spool_path));
     OFFPRINT_TRY(file_->write_at(0, bytes_));
     size_ = bytes_.size();

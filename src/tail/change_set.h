@@ -17,7 +17,7 @@ class ChangeSet {
  public:
   struct Options {
     FileSystem* files = &FileSystem::real();
-    std::string spool_path;           // used for a moment only; what is there is replaced
+    std::string spool_path;            // used for a moment only; what is there is replaced
     std::size_t memory_max = 4 << 20;  // of its bytes
   };
   // It follows on `before`; of a database that was never written it has all pages.

@@ -178,7 +178,8 @@ Deadline FileTail::next_look(bool something_changed, bool took) {
     empty_tries_ = 0;
     idle_looks_ = kLooksAfterCommit;
   } else if (something_changed) {
-    idle_looks_ = idle_looks_ >= kLooksAfterCommit ? 0 : std::min(idle_looks_ + 1, kLooksWhileWritten);
+    idle_looks_ =
+        idle_looks_ >= kLooksAfterCommit ? 0 : std::min(idle_looks_ + 1, kLooksWhileWritten);
   } else {
     idle_looks_ = std::min(idle_looks_ + 1, kLooksMax);
   }
@@ -280,8 +281,7 @@ Result<FileTail::Ready> FileTail::open() {
 
 Result<> FileTail::note_source() {
   if (remembered_ == open_file_) return {};
-  OFFPRINT_TRY(
-      write_file_atomically(*options_.files, memory_path(), as_bytes(open_file_.text())));
+  OFFPRINT_TRY(write_file_atomically(*options_.files, memory_path(), as_bytes(open_file_.text())));
   remembered_ = open_file_;
   return {};
 }

@@ -16,8 +16,8 @@
 namespace offprint::tail {
 
 struct FileTailOptions {
-  std::string directory;  // of what is remembered between starts; it is there
-  bool set_wal = false;   // turn files in rollback mode into WAL mode
+  std::string directory;                    // of what is remembered between starts; it is there
+  bool set_wal = false;                     // turn files in rollback mode into WAL mode
   std::uint32_t checkpoint_frames = 1'000;  // frames of the -wal that are not in the file …
   std::uint32_t restart_frames = 16'000;    // … and in all, before writers wait a moment
   std::chrono::milliseconds quiet{1'000};   // without a commit, then the -wal is emptied
@@ -38,9 +38,9 @@ struct TailStatus {
   std::string name;  // of the database
   std::string file;
   TailState state = TailState::kWaiting;
-  std::string error;                // empty: none
+  std::string error;                 // empty: none
   std::int64_t behind_since_ms = 0;  // Unix time; 0: it has all that was seen
-  std::uint64_t transactions = 0;   // since the start, as all that follow
+  std::uint64_t transactions = 0;    // since the start, as all that follow
   std::uint64_t comparisons = 0;
   std::uint64_t failures = 0;
   std::uint64_t restarts = 0;   // of the -wal, for which writers waited

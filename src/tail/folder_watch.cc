@@ -44,8 +44,9 @@ Result<> FolderWatch::add(const std::string& path) {
     if (errno == ENOENT || errno == ENOTDIR)
       return fail(Code::kNotFound, fmt::format("no folder {}", folder));
     if (errno == ENOSPC)
-      return fail(Code::kFull, "the system allows no more inotify watches "
-                               "(fs.inotify.max_user_watches)");
+      return fail(Code::kFull,
+                  "the system allows no more inotify watches "
+                  "(fs.inotify.max_user_watches)");
     return fail(io_error("watch " + folder, errno));
   }
   std::vector<std::string>& names = folders_[number];

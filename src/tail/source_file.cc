@@ -35,7 +35,8 @@ Result<std::size_t> read_file_at(sqlite3_file* file, std::uint64_t offset,
   sqlite3_int64 size = 0;
   int code = file->pMethods->xFileSize(file, &size);
   if (code != SQLITE_OK) return fail(sqlite::sqlite_error(code));
-  std::uint64_t there = static_cast<std::uint64_t>(size) > offset ? static_cast<std::uint64_t>(size) - offset : 0;
+  std::uint64_t there =
+      static_cast<std::uint64_t>(size) > offset ? static_cast<std::uint64_t>(size) - offset : 0;
   to = to.first(static_cast<std::size_t>(std::min<std::uint64_t>(there, to.size())));
   if (to.empty()) return std::size_t{0};
   code = file->pMethods->xRead(file, to.data(), static_cast<int>(to.size()),
@@ -180,9 +181,7 @@ Result<ByteView> SourceFile::page(PageNo page) {
   return image;
 }
 
-Result<std::string> SourceFile::schema_text() {
-  return connection_.query_text(kSchemaTextSql);
-}
+Result<std::string> SourceFile::schema_text() { return connection_.query_text(kSchemaTextSql); }
 
 bool SourceFile::is_newest() const {
   std::atomic_thread_fence(std::memory_order_acquire);
@@ -221,7 +220,8 @@ Result<std::size_t> SourceFile::read_wal_at(std::uint64_t offset, std::span<std:
 
 Result<> SourceFile::checkpoint(int mode) {
   int code = sqlite3_wal_checkpoint_v2(connection_.handle(), kMain, mode, nullptr, nullptr);
-  if (code == SQLITE_OK || (code & 0xff) == SQLITE_BUSY || (code & 0xff) == SQLITE_LOCKED) return {};
+  if (code == SQLITE_OK || (code & 0xff) == SQLITE_BUSY || (code & 0xff) == SQLITE_LOCKED)
+    return {};
   return fail(sqlite::sqlite_error(code, connection_.handle()).with_context("checkpoint"));
 }
 

@@ -28,8 +28,8 @@ inline constexpr char kSchemaTextSql[] =
 // One of our connections to a program's own file, with SQLite's stock VFS, and the read transaction
 // on it. No other descriptor of this process may ever be opened on that file or its -shm: closing
 // it would drop SQLite's locks. What a held read transaction is good for:
-// docs/tailing.md, "Why nothing is missed". Thread: one at a time; is_newest() and backfilled() only
-// look at shared memory.
+// docs/tailing.md, "Why nothing is missed". Thread: one at a time; is_newest() and backfilled()
+// only look at shared memory.
 class SourceFile {
  public:
   // kNotFound: there is none. kForbidden: no right to write it (its locks need that).

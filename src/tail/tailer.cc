@@ -71,7 +71,7 @@ class TailerImpl final : public Tailer {
   std::vector<std::unique_ptr<Entry>> entries_;
   std::unordered_map<std::string, std::size_t> by_name_;
   std::unordered_map<std::string, std::vector<std::size_t>> by_file_;  // of the noticing thread
-  Deadline watch_again_at_{};                                         // the same
+  Deadline watch_again_at_{};                                          // the same
 
   mutable std::mutex mutex_;
   std::condition_variable rests_;
@@ -118,7 +118,8 @@ void TailerImpl::run() {
       std::lock_guard lock(mutex_);
       if (stopping_) return;
     }
-    nanoseconds wait = std::max(nanoseconds(0), std::min(next, watch_again_at_) - SteadyClock::now());
+    nanoseconds wait =
+        std::max(nanoseconds(0), std::min(next, watch_again_at_) - SteadyClock::now());
     timespec timeout{};
     timeout.tv_sec = std::chrono::duration_cast<std::chrono::seconds>(wait).count();
     timeout.tv_nsec = (wait % std::chrono::seconds(1)).count();
@@ -167,8 +168,8 @@ void TailerImpl::watch_folders() {
 void TailerImpl::take_notices() {
   Deadline now = SteadyClock::now();
   for (const FolderWatch::Notice& notice : watch_.read()) {
-    auto found = by_file_.find(notice.name.empty() ? notice.folder
-                                                   : notice.folder + "/" + notice.name);
+    auto found =
+        by_file_.find(notice.name.empty() ? notice.folder : notice.folder + "/" + notice.name);
     if (found == by_file_.end()) continue;
     std::lock_guard lock(mutex_);
     for (std::size_t index : found->second) {

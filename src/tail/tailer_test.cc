@@ -217,11 +217,13 @@ TEST_F(TailerTest, TheWalStaysBoundedUnderAWriterThatNeverRests) {
   start_tail();
   expect_equal_soon();
   const std::string text(1000, 'y');
-  bool restarted = wait_until([&] {
-    for (int i = 0; i < 10; ++i)
-      run(writer, fmt::format("INSERT INTO t(text) VALUES('{}{}')", text, i));
-    return status().restarts >= 3;
-  }, 60);
+  bool restarted = wait_until(
+      [&] {
+        for (int i = 0; i < 10; ++i)
+          run(writer, fmt::format("INSERT INTO t(text) VALUES('{}{}')", text, i));
+        return status().restarts >= 3;
+      },
+      60);
   EXPECT_TRUE(restarted);
   EXPECT_LT(std::filesystem::file_size(path_ + "-wal"), 40u << 20);
   expect_equal_soon();
@@ -282,8 +284,9 @@ TEST_F(TailerTest, RandomTransactionsAreTakenExactly) {
   tail_options_.each.restart_frames = 500;
   tail_options_.each.quiet = std::chrono::milliseconds(20);
   auto writer = program();
-  run(writer, "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA synchronous=OFF; VACUUM; "
-              "CREATE TABLE t(id INTEGER PRIMARY KEY, b BLOB)");
+  run(writer,
+      "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA synchronous=OFF; VACUUM; "
+      "CREATE TABLE t(id INTEGER PRIMARY KEY, b BLOB)");
   start_tail();
   for (int i = 0; i < 400; ++i) {
     switch (random() % 12) {

@@ -86,7 +86,8 @@ Result<WalChanges> read_wal(const ReadWal& wal, const WalPlace& from, const WalP
   if (frame == to.last_frame) return changes;
   OFFPRINT_TRY_ASSIGN(Sum sum, begin_sum(wal, from, to));
   const std::size_t frame_size = kFrameHeaderSize + to.page_size;
-  const auto at_once = static_cast<std::uint32_t>(std::max<std::size_t>(1, kPieceBytes / frame_size));
+  const auto at_once =
+      static_cast<std::uint32_t>(std::max<std::size_t>(1, kPieceBytes / frame_size));
   Bytes piece;
   FrameHeader header;
   while (frame < to.last_frame) {

@@ -71,8 +71,7 @@ class WrittenWal {
   }
   std::uint32_t word(const std::uint8_t* at) const {
     std::uint32_t value = 0;
-    for (int i = 0; i < 4; ++i)
-      value |= std::uint32_t{at[i]} << (big_endian_ ? 24 - 8 * i : 8 * i);
+    for (int i = 0; i < 4; ++i) value |= std::uint32_t{at[i]} << (big_endian_ ? 24 - 8 * i : 8 * i);
     return value;
   }
   void put(std::uint64_t offset, const Bytes& what) {
