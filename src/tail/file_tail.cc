@@ -25,6 +25,7 @@ constexpr int kLooksWhileWritten = 7;                 // no farther apart while 
 constexpr int kLooksAfterCommit = 9;  // 3 ms and longer: a checkpoint may wait for readers
 constexpr int kLooksMax = 16;
 constexpr int kEmptyDoublings = 12;
+constexpr std::uint32_t kHeldRestarts = 4;
 
 // The copy is not what the file's transactions follow on.
 bool is_difference(const Error& error) {
@@ -139,7 +140,9 @@ Deadline FileTail::step(bool something_changed) {
   }
   const Error& error = advanced.error();
   if (is_difference(error)) same_ = false;
-  if (held_ && !held_->is_reading()) let_go(false);
+  // While nothing can be taken the -wal does not grow for ever: it is compared later.
+  bool too_long = held_ && held_->frames() > kHeldRestarts * options_.restart_frames;
+  if (held_ && (!held_->is_reading() || too_long)) let_go(false);
   bool passes = error.code() == Code::kBusy && failures_in_a_row_ < kLooksMax;
   if (!passes) {
     {

@@ -12,6 +12,7 @@
 #include "database/store.h"
 #include "tail/change_set.h"
 #include "tail/source_file.h"
+#include "tail/tail_status.h"
 
 namespace offprint::tail {
 
@@ -22,30 +23,6 @@ struct FileTailOptions {
   std::uint32_t restart_frames = 16'000;    // … and in all, before writers wait a moment
   std::chrono::milliseconds quiet{1'000};   // without a commit, then the -wal is emptied
   FileSystem* files = &FileSystem::real();
-};
-
-enum class TailState {
-  kWaiting,    // there is no file, or it is empty
-  kComparing,  // reads all pages
-  kFollowing,
-  kFailed,  // the error says why; it is tried again
-};
-
-// "waiting", "comparing", "following", "failed".
-std::string_view state_name(TailState state);
-
-struct TailStatus {
-  std::string name;  // of the database
-  std::string file;
-  TailState state = TailState::kWaiting;
-  std::string error;                 // empty: none
-  std::int64_t behind_since_ms = 0;  // Unix time; 0: it has all that was seen
-  std::uint64_t transactions = 0;    // since the start, as all that follow
-  std::uint64_t comparisons = 0;
-  std::uint64_t failures = 0;
-  std::uint64_t restarts = 0;   // of the -wal, for which writers waited
-  std::uint64_t lineages = 0;   // new ones: the file was another one
-  std::uint64_t wal_bytes = 0;  // of the -wal, when it was last looked at
 };
 
 // Which file it is that has a name now.

@@ -39,7 +39,8 @@ Result<> FileTail::look_after_wal() {
     OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_PASSIVE));
   }
   // A checkpoint that ends by beginning the -wal anew waits for those who read from it.
-  if (held_->backfilled() == held_->place().last_frame && !held_->is_out_of_the_way())
+  if (held_->backfilled() == held_->place().last_frame &&
+      (!held_->is_out_of_the_way() || held_->is_checkpointed()))
     return take_changes();  // to the same state, but reading from the file alone
   if (held_->backfilled() < frames && SteadyClock::now() >= changed_at_ + kWaitsFrom)
     return give_way();

@@ -81,7 +81,7 @@ class SourceFile {
  private:
   explicit SourceFile(sqlite::Connection connection) : connection_(std::move(connection)) {}
   Result<> look_at_head();
-  void note_place(std::uint32_t backfilled_before);
+  void note_place();
 
   mutable sqlite::Connection connection_;
   sqlite::Statement begin_, look_, end_, page_;
