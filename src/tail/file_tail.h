@@ -105,6 +105,7 @@ class FileTail {
   int empty_tries_ = 0;                 // since something changed
   int checkpoints_seen_ = 0;            // in a row, of the program
   Deadline changed_at_{};               // when something was last taken
+  bool commit_may_come_ = false;        // something was written that is not visible yet
   int idle_looks_ = 0;                  // since something changed, that found nothing
   int failures_in_a_row_ = 0;
   Deadline not_before_{};

@@ -120,9 +120,9 @@ Result<> SourceFile::begin() {
   }
   place_ = snapshot->header();
   // Else it may have the lock of those who read from the -wal.
-  out_of_the_way_ = place_.last_frame == 0 ||
-                    (newest_before && same_place(*newest_before, place_) &&
-                     backfilled_before == place_.last_frame);
+  out_of_the_way_ =
+      place_.last_frame == 0 || (newest_before && same_place(*newest_before, place_) &&
+                                 backfilled_before == place_.last_frame);
   note_place();
   return {};
 }
