@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <random>
 #include <thread>
@@ -149,6 +150,98 @@ TEST_F(TailServerTest, AReplicaIsAlwaysACommittedPrefixWhileEverythingIsKilled) 
   ASSERT_TRUE(server_.restart());
   EXPECT_THAT(server_.query("orders", kInvariant), HasSubstr("[" + number + ",1]"));
   EXPECT_THAT(info(), ::testing::Not(HasSubstr("stopped")));
+}
+
+TEST_F(TailServerTest, IsSeenAndOnlyRead) {
+  start();
+  EXPECT_THAT(info(), HasSubstr("\"state\":\"waiting\""));
+  StockReader program(path_, "mode=rwc");
+  program.query("PRAGMA journal_mode=WAL");
+  program.query("CREATE TABLE t(a)");
+  ASSERT_TRUE(comes([&] { return info().find("\"state\":\"following\"") != std::string::npos; }));
+  program.query("INSERT INTO t VALUES('one')");
+  EXPECT_TRUE(comes([&] {
+    auto answer = server_.request("POST", "/db/orders/query", R"({"sql":"SELECT a FROM t"})");
+    return answer && answer->body.find("one") != std::string::npos;
+  }));
+  auto refused = server_.request("POST", "/db/orders/query", R"({"sql":"DELETE FROM t"})");
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->status, 403);
+  EXPECT_THAT(refused->body, HasSubstr("DATABASE_TAILED"));
+  EXPECT_THAT(refused->body, HasSubstr(path_));
+  EXPECT_EQ(server_.metric("tail_following"), 1u);
+  EXPECT_GE(server_.metric("tail_transactions_total"), 1u);
+  // Without --tail it stays what it was, and read-only.
+  ASSERT_EQ(server_.terminate(), 0);
+  server_.set_options({});
+  ASSERT_TRUE(server_.start());
+  EXPECT_THAT(info(), HasSubstr("\"state\":\"stopped\""));
+  EXPECT_THAT(server_.query("orders", "SELECT a FROM t"), HasSubstr("one"));
+  refused = server_.request("POST", "/db/orders/query", R"({"sql":"DELETE FROM t"})");
+  EXPECT_EQ(refused->status, 403);
+}
+
+TEST_F(TailServerTest, TheCommandArchivesAFile) {
+  StockReader program(path_, "mode=rwc");
+  program.query("PRAGMA journal_mode=WAL");
+  program.query("CREATE TABLE t(a)");
+  Process::Options options;
+  options.arguments = {testing::program(),
+                       "tail",
+                       path_,
+                       "--archive",
+                       "file://" + folder_ / "archive",
+                       "--data",
+                       folder_ / "tail",
+                       "--archive-sync-ms",
+                       "10"};
+  options.stderr_path = folder_ / "tail.log";
+  Process tail(options);
+  EXPECT_THAT(tail.read_line(in_seconds(30)).value_or(""), HasSubstr("follows"));
+  for (int i = 0; i < 10; ++i) program.query(fmt::format("INSERT INTO t VALUES({})", i));
+  const std::string restored = folder_ / "restored.db";
+  EXPECT_TRUE(comes([&] {
+    Finished done =
+        run_program({testing::program(), "restore", "file://" + folder_ / "archive" + "/program",
+                     restored, "--force"});
+    if (done.exit_code != 0) return false;
+    auto file = sqlite::Connection::open(restored, {});
+    return file && file->query_int("SELECT count(*) FROM t").value_or(0) == 10;
+  })) << file_text(folder_ / "tail.log");
+  tail.signal(SIGTERM);
+  EXPECT_EQ(tail.wait(in_seconds(30)), 0);
+}
+
+// Files in which nothing happens: all of them with OFFPRINT_TEST_LARGE.
+TEST_F(TailServerTest, IdleFilesCostLittle) {
+  const bool large = number_from_environment("OFFPRINT_TEST_LARGE", 0) > 0;
+  const int count = large ? 1000 : 100;
+  options_.clear();
+  for (int i = 0; i < count; ++i) {
+    std::string path = fmt::format("{}/app/{}.db", folder_.path(), i);
+    auto file = sqlite::Connection::open(path, {.create = true});
+    ASSERT_TRUE(file && file->query_text("PRAGMA journal_mode=WAL"));
+    ASSERT_TRUE(file->execute("CREATE TABLE t(a); INSERT INTO t VALUES(1)"));
+    options_.insert(options_.end(), {"--tail", fmt::format("d{}={}", i, path)});
+  }
+  options_.insert(options_.end(), {"--idle-close-ms", "500"});
+  start();
+  const auto all = static_cast<std::uint64_t>(count);
+  ASSERT_TRUE(comes([&] { return server_.metric("tail_following") == all; }, 120));
+  ASSERT_TRUE(comes([&] { return server_.metric("databases_open") == 0; }, 60));
+  // They come to rest one after the other; then nothing happens for as long as is measured.
+  double used = 1;
+  constexpr int kSeconds = 5;
+  for (Deadline until = in_seconds(90); used / kSeconds >= 0.01 && SteadyClock::now() < until;) {
+    double before = process_cpu_seconds(server_.pid());
+    std::this_thread::sleep_for(std::chrono::seconds(kSeconds));
+    used = process_cpu_seconds(server_.pid()) - before;
+  }
+  std::uint64_t memory_kib = process_memory_kib(server_.pid(), "VmRSS");
+  std::printf("%d idle files: %.1f MiB, %.2f %% of a core\n", count,
+              static_cast<double>(memory_kib) / 1024, used / kSeconds * 100);
+  EXPECT_LE(memory_kib, 100u << 10);
+  EXPECT_LT(used / kSeconds, 0.01);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ class App;
 #define OFFPRINT_COMMANDS(COMMAND) \
   COMMAND(serve)                   \
   COMMAND(follow)                  \
+  COMMAND(tail)                    \
   COMMAND(restore)                 \
   COMMAND(restore_node)            \
   COMMAND(verify)                  \

@@ -19,7 +19,7 @@
 #include "server/http_server.h"
 #include "server/jobs.h"
 #include "server/payload_cache.h"
-#include "tail/tailer.h"
+#include "tail/tail_status.h"
 
 namespace offprint::server {
 

@@ -23,8 +23,10 @@ constexpr std::chrono::microseconds kFirstLook{100};  // a commit follows on its
 constexpr int kSameLooks = 4;                         // of that distance, then each twice as far
 constexpr int kLooksWhileWritten = 7;                 // no farther apart while frames come
 constexpr int kLooksAfterCommit = 9;  // 3 ms and longer: a checkpoint may wait for readers
-constexpr int kLooksMax = 16;
+constexpr int kLooksMax = 20;
+constexpr int kBusyMax = 16;
 constexpr int kEmptyDoublings = 12;
+constexpr std::uint32_t kHeldRestarts = 4;
 
 // The copy is not what the file's transactions follow on.
 bool is_difference(const Error& error) {
@@ -139,8 +141,10 @@ Deadline FileTail::step(bool something_changed) {
   }
   const Error& error = advanced.error();
   if (is_difference(error)) same_ = false;
-  if (held_ && !held_->is_reading()) let_go(false);
-  bool passes = error.code() == Code::kBusy && failures_in_a_row_ < kLooksMax;
+  // While nothing can be taken the -wal does not grow for ever: it is compared later.
+  bool too_long = held_ && held_->frames() > kHeldRestarts * options_.restart_frames;
+  if (held_ && (!held_->is_reading() || too_long)) let_go(false);
+  bool passes = error.code() == Code::kBusy && failures_in_a_row_ < kBusyMax;
   if (!passes) {
     {
       std::lock_guard lock(mutex_);
@@ -173,6 +177,7 @@ Result<> FileTail::advance() {
 Deadline FileTail::next_look(bool something_changed, bool took) {
   Deadline now = SteadyClock::now();
   not_before_ = now;
+  if (took || something_changed) commit_may_come_ = !took;
   if (took) {
     changed_at_ = now;
     empty_tries_ = 0;
@@ -186,14 +191,14 @@ Deadline FileTail::next_look(bool something_changed, bool took) {
   Deadline next = now + kSlowLook;
   if (!held_ || !same_) return next;
   if (!held_->is_newest()) return now;
-  if (held_->frames() > 0 || spare_) next = std::max(quiet_from(), now + kFirstLook);
+  if (held_->frames() > 0 || spare_ || !held_->is_slim())
+    next = std::max(quiet_from(), now + kFirstLook);
   bool in_the_way = held_->frames() > 0 && !held_->is_out_of_the_way();
-  bool looks = idle_looks_ < kLooksAfterCommit || in_the_way;
-  if (looks && idle_looks_ < kLooksMax) {
+  if ((commit_may_come_ || in_the_way) && idle_looks_ < kLooksMax) {
     int doubled = std::max(0, idle_looks_ - kSameLooks);
-    not_before_ = now + kFirstLook * (1 << doubled);
-    next = std::min(next, not_before_);
-    if (idle_looks_ == 0 || doubled > kLooksWhileWritten) not_before_ = now;
+    Deadline look = now + kFirstLook * (1 << doubled);
+    next = std::min(next, look);
+    if (something_changed && !took) not_before_ = look;
   }
   return next;
 }

@@ -12,6 +12,7 @@
 #include "database/store.h"
 #include "tail/change_set.h"
 #include "tail/source_file.h"
+#include "tail/tail_status.h"
 
 namespace offprint::tail {
 
@@ -22,30 +23,6 @@ struct FileTailOptions {
   std::uint32_t restart_frames = 16'000;    // … and in all, before writers wait a moment
   std::chrono::milliseconds quiet{1'000};   // without a commit, then the -wal is emptied
   FileSystem* files = &FileSystem::real();
-};
-
-enum class TailState {
-  kWaiting,    // there is no file, or it is empty
-  kComparing,  // reads all pages
-  kFollowing,
-  kFailed,  // the error says why; it is tried again
-};
-
-// "waiting", "comparing", "following", "failed".
-std::string_view state_name(TailState state);
-
-struct TailStatus {
-  std::string name;  // of the database
-  std::string file;
-  TailState state = TailState::kWaiting;
-  std::string error;                 // empty: none
-  std::int64_t behind_since_ms = 0;  // Unix time; 0: it has all that was seen
-  std::uint64_t transactions = 0;    // since the start, as all that follow
-  std::uint64_t comparisons = 0;
-  std::uint64_t failures = 0;
-  std::uint64_t restarts = 0;   // of the -wal, for which writers waited
-  std::uint64_t lineages = 0;   // new ones: the file was another one
-  std::uint64_t wal_bytes = 0;  // of the -wal, when it was last looked at
 };
 
 // Which file it is that has a name now.
@@ -68,6 +45,8 @@ class FileTail {
            FileTailOptions options);
   ~FileTail();
 
+  // The database is there from then on, though it may have nothing yet. step() does the same.
+  Result<> make_database();
   // Takes what there is. Then: when it is to be called again at the latest (it is called earlier
   // when the file or its folder changed). Blocks on disks.
   Deadline step(bool something_changed);
@@ -84,7 +63,6 @@ class FileTail {
   enum class Ready { kNo, kYes };
   Result<> advance();
   Result<Ready> open();
-  Result<> make_database();
   Result<> note_source();
   Result<> compare();
   Result<bool> is_other_content(database::Snapshot& copy);
@@ -127,6 +105,7 @@ class FileTail {
   int empty_tries_ = 0;                 // since something changed
   int checkpoints_seen_ = 0;            // in a row, of the program
   Deadline changed_at_{};               // when something was last taken
+  bool commit_may_come_ = false;        // something was written that is not visible yet
   int idle_looks_ = 0;                  // since something changed, that found nothing
   int failures_in_a_row_ = 0;
   Deadline not_before_{};

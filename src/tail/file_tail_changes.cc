@@ -49,8 +49,9 @@ Result<> FileTail::take_changes() {
     status_.wal_bytes = sqlite::frame_offset(spare_->place().last_frame + 1, spare_->page_size());
   }
   auto changes = read_changes(*spare_);
-  Result<> sent = changes ? send(**changes) : fail(std::move(changes).error());
-  if (!changes && sent.error().code() == Code::kBehind) {
+  const bool missed = !changes && changes.error().code() == Code::kBehind;
+  Result<> sent = changes ? send(**changes) : fail(changes.error());
+  if (missed) {
     log::info("database '{}' is compared with {}, page by page: {}", name_.text(), path_,
               sent.error().message());
     held_->end();

@@ -1,5 +1,8 @@
 // Of FileTail: checkpoints, so that a reader that is always there does not let the -wal grow.
+#include <malloc.h>
+
 #include <algorithm>
+#include <atomic>
 #include <thread>
 
 #include "tail/file_tail.h"
@@ -12,6 +15,9 @@ constexpr std::chrono::milliseconds kWaitsFrom{2};   // a commit would have come
 constexpr int kWaitsAfter = 2;                       // looks that find a checkpoint
 constexpr std::chrono::milliseconds kGivesWay{300};  // programs look again each 100 ms
 constexpr std::chrono::microseconds kGivesWayLook{50};
+constexpr std::uint32_t kTrimEvery = 100;  // files that come to rest
+
+std::atomic<std::uint32_t> emptied_count{0};  // of the process
 
 }  // namespace
 
@@ -33,7 +39,8 @@ Result<> FileTail::look_after_wal() {
     OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_PASSIVE));
   }
   // A checkpoint that ends by beginning the -wal anew waits for those who read from it.
-  if (held_->backfilled() == held_->place().last_frame && !held_->is_out_of_the_way())
+  if (held_->backfilled() == held_->place().last_frame &&
+      (!held_->is_out_of_the_way() || held_->is_checkpointed()))
     return take_changes();  // to the same state, but reading from the file alone
   if (held_->backfilled() < frames && SteadyClock::now() >= changed_at_ + kWaitsFrom)
     return give_way();
@@ -93,12 +100,15 @@ Result<> FileTail::empty_wal() {
     OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_PASSIVE));
     OFFPRINT_TRY(take_changes());
     OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_TRUNCATE));
-  } else if (!spare_) {
+  } else if (!spare_ && held_->is_slim()) {
     return {};
   }
   spare_.reset();
+  OFFPRINT_TRY(open_spare());
+  OFFPRINT_TRY(spare_->slim_down());
   OFFPRINT_TRY(take_changes());
   spare_.reset();
+  if (emptied_count.fetch_add(1) % kTrimEvery == kTrimEvery - 1) ::malloc_trim(0);
   return {};
 }
 

@@ -19,7 +19,6 @@ constexpr std::size_t kPageSizeOffset = 16;
 constexpr std::size_t kReadVersionOffset = 19;
 constexpr int kBusyTimeoutMs = 100;
 constexpr int kCheckpointLock = 1;  // of the wal-index's locks, walformat.html
-constexpr std::uint32_t kNoFrame = UINT32_MAX;
 // In the wal-index, behind both copies of its header: nBackfill of walformat.html.
 constexpr std::size_t kBackfillOffset = 2 * sqlite::kWalIndexHeaderSize;
 
@@ -89,6 +88,14 @@ Result<> SourceFile::set_wal() {
   return look_at_head();
 }
 
+Result<> SourceFile::slim_down() {
+  // With fewer than three pages SQLite does not take room for twenty at once; the first pragma
+  // reads the schema, the second forgets it.
+  OFFPRINT_TRY(connection_.execute("PRAGMA cache_size=2; PRAGMA writable_schema=RESET"));
+  sqlite3_db_release_memory(connection_.handle());
+  return {};
+}
+
 // The transaction is begun by a pragma that needs no schema: what an idle file costs is the
 // connection alone.
 Result<> SourceFile::begin() {
@@ -98,7 +105,8 @@ Result<> SourceFile::begin() {
                         connection_.prepare("PRAGMA schema_version", SQLITE_PREPARE_PERSISTENT));
     OFFPRINT_TRY_ASSIGN(end_, connection_.prepare("ROLLBACK", SQLITE_PREPARE_PERSISTENT));
   }
-  std::uint32_t before = backfilled();
+  auto newest_before = WalPlace::read(wal_index_);
+  const std::uint32_t backfilled_before = backfilled();
   OFFPRINT_TRY(begin_.run());
   reading_ = true;
   if (auto begun = look_.run(); !begun) {
@@ -111,7 +119,11 @@ Result<> SourceFile::begin() {
     return fail(snapshot.error());
   }
   place_ = snapshot->header();
-  note_place(before);
+  // Else it may have the lock of those who read from the -wal.
+  out_of_the_way_ =
+      place_.last_frame == 0 || (newest_before && same_place(*newest_before, place_) &&
+                                 backfilled_before == place_.last_frame);
+  note_place();
   return {};
 }
 
@@ -125,20 +137,19 @@ Result<> SourceFile::begin_alone() {
     return fail(Code::kBusy, "the wal-index is being recovered");
   }
   place_ = *newest;
-  note_place(kNoFrame);
+  out_of_the_way_ = false;
+  note_place();
   return {};
 }
 
-void SourceFile::note_place(std::uint32_t backfilled_before) {
+void SourceFile::note_place() {
   if (wal_index_ == nullptr) wal_index_ = sqlite::map_wal_index(connection_);
   // Nothing more is written to the file before this transaction ends if all is there now; a new
   // generation tells that it was so.
   auto newest = WalPlace::read(wal_index_);
   std::uint32_t after = backfilled();
-  bool same_generation = newest && newest->same_generation(place_);
-  lets_restart_ = place_.last_frame == 0 || after == place_.last_frame || !same_generation;
-  out_of_the_way_ =
-      place_.last_frame == 0 || (same_generation && backfilled_before == place_.last_frame);
+  bool begun_anew = newest && !newest->same_generation(place_);
+  lets_restart_ = place_.last_frame == 0 || after == place_.last_frame || begun_anew;
   page_count_.reset();
   if (place_.page_count != 0) page_count_ = place_.page_count;
   if (place_.page_size != 0) page_size_ = place_.page_size;
@@ -211,10 +222,13 @@ Result<std::size_t> SourceFile::read_wal_at(std::uint64_t offset, std::span<std:
 }
 
 Result<> SourceFile::checkpoint(int mode) {
-  int code = sqlite3_wal_checkpoint_v2(connection_.handle(), kMain, mode, nullptr, nullptr);
+  sqlite3* db = connection_.handle();
+  sqlite3_busy_timeout(db, 0);  // writers would wait with it
+  int code = sqlite3_wal_checkpoint_v2(db, kMain, mode, nullptr, nullptr);
+  sqlite3_busy_timeout(db, kBusyTimeoutMs);
   if (code == SQLITE_OK || (code & 0xff) == SQLITE_BUSY || (code & 0xff) == SQLITE_LOCKED)
     return {};
-  return fail(sqlite::sqlite_error(code, connection_.handle()).with_context("checkpoint"));
+  return fail(sqlite::sqlite_error(code, db).with_context("checkpoint"));
 }
 
 void SourceFile::leave_as_is() {

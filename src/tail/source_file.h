@@ -40,6 +40,11 @@ class SourceFile {
   // Turns a kRollback file into a kWal one. kBusy: its program is in the way.
   Result<> set_wal();
 
+  // For one that will only wait: it lets go of all memory that SQLite can do without.
+  Result<> slim_down();
+  // It has read no pages, and remembers nothing but its place.
+  bool is_slim() const { return !page_; }
+
   // A read transaction of the newest state. kBusy: a program holds the file exclusively.
   Result<> begin();
   // The same, and no other connection writes until end(). kBusy: one is writing.
@@ -76,7 +81,7 @@ class SourceFile {
  private:
   explicit SourceFile(sqlite::Connection connection) : connection_(std::move(connection)) {}
   Result<> look_at_head();
-  void note_place(std::uint32_t backfilled_before);
+  void note_place();
 
   mutable sqlite::Connection connection_;
   sqlite::Statement begin_, look_, end_, page_;

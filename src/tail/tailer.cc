@@ -84,6 +84,7 @@ class TailerImpl final : public Tailer {
 };
 
 Result<> TailerImpl::start() {
+  for (auto& entry : entries_) (void)entry->tail->make_database();  // its first step tells why not
   {
     std::lock_guard lock(mutex_);
     for (std::size_t i = 0; i < entries_.size(); ++i) due_.insert({entries_[i]->look_at, i});

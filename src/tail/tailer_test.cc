@@ -47,7 +47,7 @@ TEST_F(TailerTest, IsReadOnlyAndSaysWhoseFileItIs) {
   EXPECT_THAT(refused.outcome.error->message(), HasSubstr(path_));
   EXPECT_EQ(store_->import_file(name("orders"), path_).error().code(), Code::kConflict);
   // An interactive transaction may read.
-  auto begun = run("orders", {"BEGIN READONLY", "SELECT count(*) FROM t"}, true);
+  auto begun = run("orders", {"BEGIN TRANSACTION READONLY", "SELECT count(*) FROM t"}, true);
   ASSERT_TRUE(begun.outcome.held);
   run(writer, "INSERT INTO t VALUES(1, 'x')");
   expect_equal_soon();

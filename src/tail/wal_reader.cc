@@ -77,6 +77,16 @@ void keep_newest(std::vector<WalPage>& pages) {
   pages.erase(end, pages.end());
 }
 
+// SQLite fills up a disk's sector with copies of a commit's last frame, where that may tear.
+bool repeats_frame_before(ByteView piece, std::size_t at, std::size_t frame_size) {
+  FrameHeader one = FrameHeader::decode(piece.data() + at - frame_size);
+  FrameHeader other = FrameHeader::decode(piece.data() + at);
+  return one.page == other.page && one.size_after_commit == other.size_after_commit &&
+         std::ranges::equal(
+             piece.subspan(at + kFrameHeaderSize, frame_size - kFrameHeaderSize),
+             piece.subspan(at - frame_size + kFrameHeaderSize, frame_size - kFrameHeaderSize));
+}
+
 }  // namespace
 
 Result<WalChanges> read_wal(const ReadWal& wal, const WalPlace& from, const WalPlace& to) {
@@ -90,6 +100,7 @@ Result<WalChanges> read_wal(const ReadWal& wal, const WalPlace& from, const WalP
       static_cast<std::uint32_t>(std::max<std::size_t>(1, kPieceBytes / frame_size));
   Bytes piece;
   FrameHeader header;
+  PageNo page_before = 0;
   while (frame < to.last_frame) {
     std::uint32_t count = std::min(at_once, to.last_frame - frame);
     piece.resize(count * frame_size);
@@ -104,9 +115,12 @@ Result<WalChanges> read_wal(const ReadWal& wal, const WalPlace& from, const WalP
       if (!sum.is(header.checksum1, header.checksum2))
         return lost(fmt::format("frame {} has another checksum", frame + i + 1));
       if (header.page <= to.page_count) changes.pages.push_back({header.page, frame + i + 1});
-      changes.commits += header.size_after_commit != 0;
+      bool repeats = i > 0 ? repeats_frame_before(piece, i * frame_size, frame_size)
+                           : header.page == page_before;
+      changes.commits += header.size_after_commit != 0 && !repeats;
     }
     frame += count;
+    page_before = header.page;
   }
   if (header.size_after_commit == 0 || header.size_after_commit != to.page_count ||
       !sum.is(to.checksum1, to.checksum2))

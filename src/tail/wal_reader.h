@@ -35,7 +35,7 @@ struct WalPage {
 
 struct WalChanges {
   std::vector<WalPage> pages;  // ascending
-  std::uint32_t commits = 0;
+  std::uint32_t commits = 0;   // never more than there were: what may be a copy does not count
 };
 
 // The pages that the commits from `from` to `to` wrote, none above the size after the last of
