@@ -34,6 +34,17 @@ Result<> read_to_its_end(ObjectStore& store, const ArchivedFile& file,
   return {};
 }
 
+// Another file that can be restored has all of its transactions: it is on its way out, perhaps as
+// one of several.
+bool is_covered(const ArchivedFile& file, const std::vector<ArchivedFile>& files,
+                const Chain& chain) {
+  return std::ranges::any_of(files, [&](const ArchivedFile& other) {
+    return other.level > file.level && other.min_txid <= file.min_txid &&
+           other.max_txid >= file.max_txid &&
+           std::ranges::binary_search(chain.restorable(), other.max_txid);
+  });
+}
+
 // Moments that files hold, but that no files lead to.
 Result<> find_gaps(ObjectStore& store, const std::string& prefix, Verified& verified) {
   OFFPRINT_TRY_ASSIGN(auto files, list_files(store, prefix));
@@ -42,6 +53,7 @@ Result<> find_gaps(ObjectStore& store, const std::string& prefix, Verified& veri
   std::string last;
   for (const ArchivedFile& file : files) {
     if (std::ranges::binary_search(chain.restorable(), file.max_txid)) continue;
+    if (is_covered(file, files, chain)) continue;
     auto way = chain.files_to(file.max_txid);
     if (!way && way.error().message() != std::exchange(last, way.error().message()))
       verified.damage.push_back(fmt::format("{}: {}", file.key, last));

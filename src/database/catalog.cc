@@ -502,10 +502,8 @@ Result<> check_options(const CreateOptions& options) {
 }
 
 bool was_cut_short(FileSystem& files, const Catalog::Row& row, HostedDatabase& database) {
-  constexpr std::uint64_t kEmptyPages = 2;  // at most, of a file without content
   if (!row.begins_filled || database.position().txid.value != 0) return false;
-  return is_at_most(files, database.identity().path,
-                    kEmptyPages * std::uint64_t{row.options.page_size});
+  return has_no_content(files, database.identity().path);
 }
 
 }  // namespace offprint::database

@@ -78,6 +78,8 @@ class World {
 
   void create(const std::string& text, const CreateOptions& create_options) {
     auto made = store->create(name(text), create_options);
+    // An import into it that failed is over: this one may be there empty.
+    if (made || made.error().code() != Code::kConflict) maybe_filled.erase(text);
     if (!made || machine.stopped()) {
       maybe_created.insert(text);
       return;

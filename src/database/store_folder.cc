@@ -1,6 +1,7 @@
 #include "database/store_folder.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 
 #include <fmt/format.h>
@@ -84,11 +85,19 @@ Result<> remove_orphans(FileSystem& files, const std::string& directory,
   return {};
 }
 
-bool is_at_most(FileSystem& files, const std::string& path, std::uint64_t size_bytes) {
+bool has_no_content(FileSystem& files, const std::string& path) {
+  constexpr std::size_t kHeaderSize = 100, kPageSizeOffset = 16;
+  constexpr std::uint64_t kEmptyPages = 2;  // the second one with auto_vacuum
   auto file = files.open(path, FileSystem::Mode::kRead);
   if (!file) return file.error().code() == Code::kNotFound;
   auto size = (*file)->size();
-  return size && *size <= size_bytes;
+  if (!size) return false;
+  std::array<std::uint8_t, kHeaderSize> header{};
+  if (*size < header.size()) return true;
+  if (auto read = (*file)->read_at(0, header); !read || *read != header.size()) return false;
+  std::uint64_t page_size = load_be<std::uint16_t>(header.data() + kPageSizeOffset);
+  if (page_size == 1) page_size = 65536;
+  return *size <= kEmptyPages * page_size;
 }
 
 }  // namespace offprint::database

@@ -39,7 +39,7 @@ Result<> finish_adoptions(FileSystem& files, const std::string& directory,
 Result<> remove_orphans(FileSystem& files, const std::string& directory,
                         std::vector<std::string> known);
 
-// Whether a file is absent, or no larger than this.
-bool is_at_most(FileSystem& files, const std::string& path, std::uint64_t size_bytes);
+// Whether a database file is absent, or nothing was written to it but how its pages are.
+bool has_no_content(FileSystem& files, const std::string& path);
 
 }  // namespace offprint::database

@@ -79,11 +79,17 @@ std::string Tags::file_of(std::uint64_t database_id, const std::string& tag) con
 }
 
 Result<> Tags::start() {
-  OFFPRINT_TRY_ASSIGN(bool there, files_.exists(folder()));
-  if (!there) return {};
   OFFPRINT_TRY_ASSIGN(auto tags, catalog_.all_tags());
   std::vector<std::string> known;
-  for (const auto& [id, tag] : tags) known.push_back(file_of(id, tag));
+  for (const auto& [id, tag] : tags) {
+    known.push_back(file_of(id, tag));
+    OFFPRINT_TRY_ASSIGN(bool kept, files_.exists(known.back()));
+    if (kept) continue;
+    log::warn("tag '{}' of database {} is gone: {} is not there", tag, id, known.back());
+    OFFPRINT_TRY(catalog_.remove_tag(id, tag));
+  }
+  OFFPRINT_TRY_ASSIGN(bool there, files_.exists(folder()));
+  if (!there) return {};
   std::ranges::sort(known);
   OFFPRINT_TRY_ASSIGN(auto names, files_.list(folder()));
   for (const std::string& name : names) {

@@ -18,7 +18,7 @@ class Tags {
   Tags(FileSystem& files, std::string directory, Catalog& catalog)
       : files_(files), directory_(std::move(directory)), catalog_(catalog) {}
 
-  // Removes files that no tag has.
+  // Removes files that no tag has, and tags that have no file (the archive of a node has none).
   Result<> start();
   // kConflict: the database has such a tag; kInvalid: not a tag's name.
   Result<TagInfo> add(std::uint64_t database_id, const std::string& tag, Snapshot& state);

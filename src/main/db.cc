@@ -415,6 +415,22 @@ struct Action {
   Result<> (*run)(const DbOptions&);
 };
 
+void add_create_options(CLI::App& sub, DbOptions& options) {
+  sub.add_option("--page-size", options.page_size, "bytes, a power of two from 512 to 65536")
+      ->check(CLI::IsMember({512, 1024, 2048, 4096, 8192, 16384, 32768, 65536}))
+      ->capture_default_str();
+  sub.add_option("--auto-vacuum", options.auto_vacuum, "none, full or incremental")
+      ->check(CLI::IsMember({"none", "full", "incremental"}))
+      ->capture_default_str();
+  sub.add_option("--encoding", options.encoding, "UTF-8, UTF-16le or UTF-16be")
+      ->check(CLI::IsMember({"UTF-8", "UTF-16le", "UTF-16be"}))
+      ->capture_default_str();
+  sub.add_flag("--from-archive", options.from_archive,
+               "with the newest state that the server's archive has under this name, also "
+               "Litestream's, and go on there");
+  sub.add_flag("--no-foreign-keys", options.no_foreign_keys, "do not enforce foreign keys");
+}
+
 // Of import and export.
 void add_file_options(CLI::App& sub, DbOptions& options, bool is_import) {
   sub.add_option("FILE", options.file,
@@ -507,21 +523,7 @@ void add_db(CLI::App& app, int& exit_code) {
     }
     if (name == "list" || name == "usage")
       sub->add_option("--prefix", options->prefix, "only names that start with this");
-    if (name == "create") {
-      sub->add_option("--page-size", options->page_size, "bytes, a power of two from 512 to 65536")
-          ->check(CLI::IsMember({512, 1024, 2048, 4096, 8192, 16384, 32768, 65536}))
-          ->capture_default_str();
-      sub->add_option("--auto-vacuum", options->auto_vacuum, "none, full or incremental")
-          ->check(CLI::IsMember({"none", "full", "incremental"}))
-          ->capture_default_str();
-      sub->add_option("--encoding", options->encoding, "UTF-8, UTF-16le or UTF-16be")
-          ->check(CLI::IsMember({"UTF-8", "UTF-16le", "UTF-16be"}))
-          ->capture_default_str();
-      sub->add_flag("--from-archive", options->from_archive,
-                    "with the newest state that the server's archive has under this name, also "
-                    "Litestream's, and go on there");
-      sub->add_flag("--no-foreign-keys", options->no_foreign_keys, "do not enforce foreign keys");
-    }
+    if (name == "create") add_create_options(*sub, *options);
     if (name == "import" || name == "export") add_file_options(*sub, *options, name == "import");
     add_history_options(*sub, name, *options);
     sub->callback(

@@ -98,7 +98,9 @@ Result<Creation> parse_creation(std::string& body) {
   OFFPRINT_TRY_ASSIGN(auto schema, json_string_field(object, "schema"));
   OFFPRINT_TRY_ASSIGN(auto copy_of, json_string_field(object, "copy_of"));
   OFFPRINT_TRY_ASSIGN(auto from_archive, json_bool_field(object, "from_archive"));
-  creation.content = {std::string(schema.value_or("")), std::string(copy_of.value_or("")), {},
+  creation.content = {std::string(schema.value_or("")),
+                      std::string(copy_of.value_or("")),
+                      {},
                       from_archive.value_or(false)};
   if ((schema ? 1 : 0) + (copy_of ? 1 : 0) + (creation.content.from_archive ? 1 : 0) > 1) {
     return fail(Code::kInvalid,
