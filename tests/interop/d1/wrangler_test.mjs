@@ -108,8 +108,16 @@ describe("wrangler", () => {
     assert.match(bookmark, /^[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{32}$/);
     const restored = JSON.parse(await wrangler("time-travel", "restore", "wr", "--json", `--bookmark=${bookmark}`));
     assert.equal(restored.previous_bookmark, bookmark);
+    const count = "SELECT count(*) AS n FROM log";
+    const [[before]] = await execute(count);
     await execute("DELETE FROM log");
-    await assert.rejects(wrangler("time-travel", "restore", "wr", "--json", `--bookmark=${bookmark}`), /HISTORY_UNAVAILABLE/);
+    assert.deepEqual(await execute(count), [[{ n: 0 }]]);
+    const undo = JSON.parse(await wrangler("time-travel", "restore", "wr", "--json", `--bookmark=${bookmark}`));
+    assert.deepEqual(await execute(count), [[before]]);
+    await wrangler("time-travel", "restore", "wr", "--json", `--bookmark=${undo.previous_bookmark}`);
+    assert.deepEqual(await execute(count), [[{ n: 0 }]]);
+    const then = new Date(Date.now() - 3_600_000).toISOString();
+    await assert.rejects(wrangler("time-travel", "info", "wr", "--json", `--timestamp=${then}`), /no content/);
   });
   test("delete", async () => {
     await wrangler("delete", "wr", "--skip-confirmation");
