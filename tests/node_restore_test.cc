@@ -71,6 +71,24 @@ class NodeRestoreTest : public ::testing::Test {
   const std::string archive_ = folder_ / "archive";
 };
 
+// Forks, and what began with content.
+TEST_F(NodeRestoreTest, WhatBeganFilledIsThereToo) {
+  start(first_);
+  fill(first_, "orders", 5);
+  ASSERT_EQ(first_.run({"db", "fork", "orders", "fork"}).exit_code, 0);
+  first_.create("schema", R"_(,"schema":"CREATE TABLE t(v); INSERT INTO t VALUES ('1')")_");
+  ASSERT_TRUE(all_archived(first_));
+  const std::string orders = content(first_, "orders");
+  ASSERT_EQ(first_.terminate(), 0);
+  Finished restored = restore_node({"--json"});
+  ASSERT_EQ(restored.exit_code, 0) << restored.out << restored.err;
+  EXPECT_THAT(restored.out, HasSubstr(R"("restored":3,"there":0,"empty":0)"));
+  start(second_, {"--archive-take-over"});
+  EXPECT_EQ(content(second_, "orders"), orders);
+  EXPECT_EQ(content(second_, "fork"), orders);
+  EXPECT_EQ(content(second_, "schema"), "[[1,\"1\"]]");
+}
+
 TEST_F(NodeRestoreTest, EverythingIsThereAndGoesOn) {
   start(first_);
   fill(first_, "orders", 20);

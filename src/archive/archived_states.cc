@@ -53,15 +53,16 @@ Result<std::unique_ptr<database::Snapshot>> ArchivedStates::snapshot_at(
     const database::DatabaseName& name, const Bookmark& at) {
   std::lock_guard lock(mutex_);
   for (auto kept = kept_.begin(); kept != kept_.end(); ++kept) {
-    if (kept->at != at) continue;
+    if (kept->name != name.text() || kept->at != at) continue;
     kept_.splice(kept_.begin(), kept_, kept);
     if (auto opened = open_kept(kept_.front())) return opened;
     kept_.pop_front();  // somebody removed it
     break;
   }
   Kept fresh;
+  fresh.name = name.text();
   fresh.at = at;
-  fresh.path = fmt::format("{}/{}.db", options_.folder, at.text());
+  fresh.path = fmt::format("{}/{}-{}.db", options_.folder, at.text(), ++count_);
   RestoreOptions restore;
   restore.replace = true;
   restore.files = options_.files;

@@ -31,6 +31,7 @@ class ArchivedStates final : public database::OlderStates {
 
  private:
   struct Kept {
+    std::string name;  // of the database
     Bookmark at;
     std::string path;
     Restored restored;
@@ -43,8 +44,9 @@ class ArchivedStates final : public database::OlderStates {
 
   ObjectStore& objects_;
   const Options options_;
-  std::mutex mutex_;      // held while a state is restored: one at a time
-  std::list<Kept> kept_;  // the last used first; guarded by mutex_
+  std::mutex mutex_;         // held while a state is restored: one at a time
+  std::list<Kept> kept_;     // the last used first; guarded by mutex_
+  std::uint64_t count_ = 0;  // of files; guarded by mutex_
 };
 
 }  // namespace offprint::archive

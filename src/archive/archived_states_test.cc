@@ -85,6 +85,11 @@ TEST_F(ArchivedStatesTest, WhatTheLogForgotComesFromTheArchive) {
   EXPECT_EQ(there.restored->bookmark, store_->position(name("a"))->bookmark());
   // And can be undone.
   EXPECT_EQ(content_at(newest), model("a", newest.txid));
+  // Another database is not shown it, though it is kept.
+  create("b");
+  run("b", {"CREATE TABLE t(a, b)"});
+  EXPECT_EQ(store_->snapshot_at(name("b"), third).error().code(), Code::kNotFound);
+  EXPECT_FALSE(states_->snapshot_at(name("b"), third));
   const Bookmark unknown{newest.epoch, TxId{99}, newest.lineage};
   EXPECT_NE(content_at(unknown).find("error"), std::string::npos);
 }

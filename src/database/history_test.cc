@@ -1,5 +1,6 @@
 // Earlier states out of the log: read, restored in place, forked.
 #include <random>
+#include <thread>
 
 #include <fmt/format.h>
 
@@ -264,6 +265,16 @@ TEST_F(PastReadTest, SqlSeesTheStateOfThen) {
     EXPECT_NE(refused.outcome.error->message().find("EARLIER_STATE"), std::string::npos) << sql;
   }
   ASSERT_TRUE(run_at(then[4], {"BEGIN", "SELECT 1 FROM t"}, true).outcome.error);
+  Answers held = run("h", {"BEGIN", "CREATE TABLE v(a)"}, true);
+  ASSERT_TRUE(held.outcome.held);
+  {
+    auto request = std::make_unique<TextRequest>(std::vector<std::string>{"SELECT 1"}, false);
+    request->as_of = then[4];
+    auto future = request->future();
+    store_->submit(held.outcome.held, std::move(request));
+    EXPECT_TRUE(future.get().outcome.error);
+  }
+  store_->release(held.outcome.held);
   EXPECT_EQ(query_at(then[4], "SELECT count(*) FROM t"), "5");
 }
 
@@ -290,6 +301,15 @@ TEST_F(TagTest, TagsKeepWhatTheLogForgets) {
   EXPECT_EQ(add("before-migration").error().code(), Code::kConflict);
   for (const char* bad : {"", "../x", ".x", "a b"})
     EXPECT_EQ(add(bad).error().code(), Code::kInvalid);
+  {  // Several at once: one gets the name, and its file is that of its state.
+    std::vector<std::jthread> threads;
+    std::atomic<int> made = 0;
+    for (int i = 0; i < 4; ++i)
+      threads.emplace_back([&] { made += add("one").has_value() ? 1 : 0; });
+    threads.clear();
+    EXPECT_EQ(made, 1);
+  }
+  ASSERT_TRUE(store_->remove_tag(name("h"), "one"));
   run("h", {"UPDATE t SET a = 'second'"});
   forget("h", then);
   open();

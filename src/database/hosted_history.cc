@@ -145,11 +145,10 @@ Result<std::unique_ptr<Snapshot>> HostedDatabase::snapshot_at(const Bookmark& at
   std::optional<Epoch> epoch;
   {
     std::lock_guard lock(mutex_);
-    if (at.txid == reached) {
-      epoch = newest->position().epoch;
-    } else if (!log_.empty() && log_.front().txid <= at.txid) {
+    // What the log does not have may be of an earlier epoch.
+    if (!log_.empty() && log_.front().txid <= at.txid && at.txid <= log_.back().txid)
       epoch = log_[at.txid.value - log_.front().txid.value].epoch;
-    }
+    if (!epoch && at.epoch > newest->position().epoch) epoch = newest->position().epoch;
   }
   if (epoch && *epoch != at.epoch) {
     return fail(Code::kNotFound, fmt::format("transaction {} was not one of epoch {}",

@@ -70,7 +70,10 @@ Result<> StoreImpl::load_catalog(Replay& replay) {
     auto initial = never_written(row.lineage, row.epoch, row.options.page_size);
     bool dropped = replay.is_dropped(row.id);  // stopped in the middle of a drop
     auto database = host(row, replay.take(row.id, initial));
-    if (dropped || was_cut_short(*environment_->options.files, row, *database)) {
+    // What is being restored has no content yet.
+    const bool is_cut_short = !environment_->options.restore_catalog &&
+                              was_cut_short(*environment_->options.files, row, *database);
+    if (dropped || is_cut_short) {
       dropping_[row.id] = {database->identity(), row.epoch, nullptr, journal::Lsn{0}};
     } else {
       index_.add(database);

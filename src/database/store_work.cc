@@ -15,8 +15,7 @@ namespace offprint::database {
 void StoreImpl::submit(const DatabaseName& name, std::unique_ptr<Request> request) {
   if (request->as_of) {
     auto shared = std::make_shared<std::unique_ptr<Request>>(std::move(request));
-    return environment_->helpers.post(
-        [this, name, shared] { read_past(name, std::move(*shared)); });
+    return past_reads_.post([this, name, shared] { read_past(name, std::move(*shared)); });
   }
   auto database = index_.find(name.text());
   if (database) return database->submit(std::move(request));
@@ -28,6 +27,13 @@ void StoreImpl::submit(const DatabaseName& name, std::unique_ptr<Request> reques
 
 void StoreImpl::submit(const std::shared_ptr<HeldTransaction>& held,
                        std::unique_ptr<Request> request) {
+  if (request->as_of) {
+    Outcome outcome;
+    outcome.state = Outcome::State::kRejected;
+    outcome.error =
+        Error(Code::kInvalid, "EARLIER_STATE: a transaction that is open sees its own state only");
+    return request->done(std::move(outcome));
+  }
   held->database->submit_held(held, std::move(request));
 }
 
@@ -167,7 +173,8 @@ Result<Bookmark> StoreImpl::bookmark_of(const DatabaseName& name, const Moment& 
   OlderStates* older = older_states_;
   if (found) return found;
   if (found.error().code() != Code::kBehind || older == nullptr) return unavailable(found.error());
-  return older->bookmark_at(name, time_ms);
+  found = older->bookmark_at(name, time_ms);
+  return found ? std::move(found) : unavailable(found.error());
 }
 
 Result<std::unique_ptr<Snapshot>> StoreImpl::snapshot_at(const DatabaseName& name,
@@ -177,12 +184,16 @@ Result<std::unique_ptr<Snapshot>> StoreImpl::snapshot_at(const DatabaseName& nam
   auto state = database->snapshot_at(at);
   if (state) return state;
   if (state.error().code() != Code::kBehind) return fail(state.error());
+  const auto* asked = std::get_if<Tag>(&moment);
   OFFPRINT_TRY_ASSIGN(auto tags, catalog_->tags(database->identity().id));
   for (const TagInfo& tag : tags) {
-    if (tag.bookmark == at) return tags_->open(database->identity().id, tag);
+    if (asked != nullptr ? tag.tag == asked->name : tag.bookmark == at)
+      return tags_->open(database->identity().id, tag);
   }
   OlderStates* older = older_states_;
-  if (older == nullptr) return unavailable(state.error());
+  // Others' states are not this database's, whoever has them.
+  if (older == nullptr || at.lineage != database->position().lineage)
+    return unavailable(state.error());
   return older->snapshot_at(name, at);
 }
 

@@ -100,6 +100,11 @@ Result<> Tags::start() {
 }
 
 Result<TagInfo> Tags::add(std::uint64_t database_id, const std::string& tag, Snapshot& state) {
+  std::lock_guard lock(mutex_);
+  return add_one(database_id, tag, state);
+}
+
+Result<TagInfo> Tags::add_one(std::uint64_t database_id, const std::string& tag, Snapshot& state) {
   if (!is_tag(tag)) {
     return fail(Code::kInvalid,
                 "a tag is 1 to 63 letters, digits, '-', '_' and '.', with a letter or digit first");
@@ -134,6 +139,7 @@ Result<TagInfo> Tags::add(std::uint64_t database_id, const std::string& tag, Sna
 }
 
 Result<> Tags::remove(std::uint64_t database_id, const std::string& tag) {
+  std::lock_guard lock(mutex_);
   OFFPRINT_TRY_ASSIGN(TagInfo found, find(database_id, tag));
   OFFPRINT_TRY(catalog_.remove_tag(database_id, found.tag));
   return files_.remove(file_of(database_id, tag));

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -30,12 +31,14 @@ class Tags {
   Result<std::unique_ptr<Snapshot>> open(std::uint64_t database_id, const TagInfo& tag);
 
  private:
+  Result<TagInfo> add_one(std::uint64_t database_id, const std::string& tag, Snapshot& state);
   std::string folder() const { return directory_ + "/tags"; }
   std::string file_of(std::uint64_t database_id, const std::string& tag) const;
 
   FileSystem& files_;
   const std::string directory_;
   Catalog& catalog_;
+  std::mutex mutex_;  // held while one is added or removed
 };
 
 }  // namespace offprint::database

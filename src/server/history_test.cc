@@ -40,6 +40,11 @@ TEST_F(HistoryRoutes, RestoresForksAndReadsWhatWas) {
   EXPECT_THAT(sql_at(then, "SELECT 1"), HasSubstr("\"bookmark\":\"" + then));
   EXPECT_THAT(sql_at(format_rfc3339(unix_time_ms()), "SELECT count(*) FROM t"), HasSubstr("[[2]]"));
   EXPECT_THAT(sql_at(then, "INSERT INTO t VALUES (3)", 400), HasSubstr("EARLIER_STATE"));
+  for (const char* text : {"/dump", "/export?format=csv&table=t"}) {
+    Response refused =
+        ask("GET", std::string("/db/shop/orders") + text, "", "Offprint-At: " + then + "\r\n");
+    EXPECT_EQ(refused.status, 400) << text;
+  }
   EXPECT_THAT(sql_at("noon", "SELECT 1", 400), HasSubstr("is no moment"));
   EXPECT_THAT(sql_at("2001-01-01T00:00:00Z", "SELECT 1", 404), HasSubstr("no content"));
 

@@ -208,6 +208,12 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
     return route_import(target.name, address, std::move(receiver), std::move(responder));
   }
   if (action == "execute") return responder.respond(method_not_allowed("POST"));
+  if ((action == "dump" || action == "export") && !request.header("Offprint-At").empty()) {
+    return responder.respond(
+        structured_error(Error(Code::kInvalid,
+                               "EARLIER_STATE: an earlier state is exported as an SQLite file "
+                               "(/snapshot), or forked first")));
+  }
   if (action == "dump") {
     if (is_post)  // of a D1 binding
       return handle_snapshot(service_, target.name, request, std::move(responder));
