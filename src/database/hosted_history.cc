@@ -8,9 +8,11 @@
 #include "base/random.h"
 #include "database/hosted_database.h"
 #include "database/past_snapshot.h"
+#include "database/replay.h"
 #include "database/touched_tables.h"
 #include "database/undo.h"
 #include "ltx/checksum.h"
+#include "ltx/page_delta.h"
 
 namespace offprint::database {
 namespace {
@@ -32,6 +34,19 @@ void raise_counters(std::span<std::uint8_t> page_one, ByteView header_before) {
   const std::uint32_t counter = raised(kChangeCounterOffset);
   store_be<std::uint32_t>(page_one.data() + kChangeCounterOffset, counter);
   store_be<std::uint32_t>(page_one.data() + kVersionValidForOffset, counter);
+}
+
+// Whether page 1, as a transaction carries it, has another schema cookie than it had before.
+Result<bool> changes_cookie(const journal::Record& record, ByteView page_one) {
+  const Bytes* bytes = find_metadata(record, journal::MetadataType::kUndo);
+  if (bytes == nullptr || page_one.empty()) return false;
+  OFFPRINT_TRY_ASSIGN(Undo undo, read_undo(*bytes));
+  auto former = std::ranges::find(undo.pages, PageNo{1}, &Undo::Page::number);
+  if (former == undo.pages.end()) return false;
+  Bytes before(page_one.size());
+  OFFPRINT_TRY(ltx::apply_page_delta(page_one, former->delta, before));
+  return load_be<std::uint32_t>(before.data() + sqlite::kSchemaCookieOffset) !=
+         load_be<std::uint32_t>(page_one.data() + sqlite::kSchemaCookieOffset);
 }
 
 // What differs between a database and what it is to become, on its way into a transaction.
@@ -176,7 +191,7 @@ std::vector<LogEntry> HostedDatabase::log_before(std::optional<TxId> before, std
 Result<TransactionDetails> HostedDatabase::details(const LogEntry& entry) {
   TransactionDetails details;
   std::vector<PageNo> pages;
-  std::uint32_t cookie = 0, cookie_before = 0;
+  Bytes page_one;
   {
     OFFPRINT_TRY_ASSIGN(auto source, environment_.journal->open_payload(entry.location));
     ltx::Decoder decoder(*source);
@@ -186,30 +201,15 @@ Result<TransactionDetails> HostedDatabase::details(const LogEntry& entry) {
       OFFPRINT_TRY_ASSIGN(auto page, decoder.next());
       if (!page) break;
       pages.push_back(page->number);
+      if (page->number == 1) page_one.assign(page->content.begin(), page->content.end());
     }
   }
   details.pages = static_cast<std::uint32_t>(pages.size());
-  auto cookie_of = [](Snapshot& state) -> Result<std::uint32_t> {
-    OFFPRINT_TRY_ASSIGN(ByteView page, state.page(1));
-    return load_be<std::uint32_t>(page.data() + sqlite::kSchemaCookieOffset);
-  };
-  Bookmark at{entry.epoch, entry.txid, position().lineage};
-  {
-    OFFPRINT_TRY_ASSIGN(auto state, snapshot_at(at));
-    OFFPRINT_TRY_ASSIGN(cookie, cookie_of(*state));
-    OFFPRINT_TRY_ASSIGN(details.tables, touched_tables(*state, pages));
-  }
-  if (entry.txid.value == 1 || pages.empty() || pages.front() != 1) {
-    details.schema_changed = entry.txid.value == 1;
-    return details;
-  }
-  auto earlier = log_before(entry.txid, 1);
-  at = {earlier.empty() ? entry.epoch : earlier.front().epoch, TxId{entry.txid.value - 1},
-        at.lineage};
-  auto before = snapshot_at(at);
-  if (!before) return details;  // the log begins here
-  OFFPRINT_TRY_ASSIGN(cookie_before, cookie_of(**before));
-  details.schema_changed = cookie != cookie_before;
+  OFFPRINT_TRY_ASSIGN(auto state, snapshot_at({entry.epoch, entry.txid, position().lineage}));
+  OFFPRINT_TRY_ASSIGN(details.tables, touched_tables(*state, pages));
+  OFFPRINT_TRY_ASSIGN(journal::Record record, environment_.journal->read(entry.location));
+  OFFPRINT_TRY_ASSIGN(bool changed, changes_cookie(record, page_one));
+  details.schema_changed = changed || entry.txid.value == 1;
   return details;
 }
 

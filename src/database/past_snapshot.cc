@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "database/replay.h"
 #include "database/undo.h"
 #include "ltx/checksum.h"
 #include "ltx/page_delta.h"
@@ -87,10 +88,7 @@ class Unwinding {
     auto record = journal_.read(entry.location);
     if (!record && record.error().code() == Code::kNotFound) return too_old(entry);
     if (!record) return fail(std::move(record).error());
-    const Bytes* bytes = nullptr;
-    for (const journal::Metadata& metadata : record->metadata) {
-      if (metadata.type == journal::MetadataType::kUndo) bytes = &metadata.value;
-    }
+    const Bytes* bytes = find_metadata(*record, journal::MetadataType::kUndo);
     if (bytes == nullptr) return too_old(entry);
     OFFPRINT_TRY_ASSIGN(Undo undo, read_undo(*bytes));
     if (page_count_ == 0) page_count_ = undo.page_count;

@@ -7,15 +7,8 @@
 namespace offprint::database {
 namespace {
 
-const Bytes* find(const journal::Record& record, journal::MetadataType type) {
-  for (const journal::Metadata& metadata : record.metadata) {
-    if (metadata.type == type) return &metadata.value;
-  }
-  return nullptr;
-}
-
 std::optional<TxId> checkpointed_txid(const journal::Record& record) {
-  const Bytes* value = find(record, journal::MetadataType::kCheckpointedTxId);
+  const Bytes* value = find_metadata(record, journal::MetadataType::kCheckpointedTxId);
   if (value == nullptr || value->size() != 8) return std::nullopt;
   return TxId{load_be<std::uint64_t>(value->data())};
 }
@@ -23,6 +16,13 @@ std::optional<TxId> checkpointed_txid(const journal::Record& record) {
 constexpr std::size_t kPreApplyOffset = 40;  // of an LTX header
 
 }  // namespace
+
+const Bytes* find_metadata(const journal::Record& record, journal::MetadataType type) {
+  for (const journal::Metadata& metadata : record.metadata) {
+    if (metadata.type == type) return &metadata.value;
+  }
+  return nullptr;
+}
 
 void note_new_history(Deque<UnappliedRecord>& unapplied, const UnappliedRecord& record) {
   if (record.whole) unapplied.clear();
@@ -44,14 +44,14 @@ Result<> Replay::visit(const journal::Record& record) {
   if (record.kind != journal::Kind::kTransaction && record.kind != journal::Kind::kCheckpointed)
     return {};
   if (dropped_.contains(record.database_id)) return {};
-  const Bytes* encoded = find(record, journal::MetadataType::kDatabaseState);
+  const Bytes* encoded = find_metadata(record, journal::MetadataType::kDatabaseState);
   if (encoded == nullptr) {
     return fail(Code::kCorrupt, fmt::format("journal record at {} has no database state",
                                             record.location.lsn.value));
   }
   OFFPRINT_TRY_ASSIGN(DatabaseState state, DatabaseState::decode(*encoded));
   Replayed& database = databases_[record.database_id];
-  const Bytes* new_history = find(record, journal::MetadataType::kNewHistory);
+  const Bytes* new_history = find_metadata(record, journal::MetadataType::kNewHistory);
   if (new_history != nullptr || state.position.txid >= database.state.position.txid) {
     database.state = state;
     database.state_lsn = record.location.lsn;
@@ -65,7 +65,7 @@ Result<> Replay::visit(const journal::Record& record) {
     return {};
   }
   if (record.kind == journal::Kind::kTransaction) return visit_transaction(record, database);
-  if (const Bytes* value = find(record, journal::MetadataType::kFileFingerprint)) {
+  if (const Bytes* value = find_metadata(record, journal::MetadataType::kFileFingerprint)) {
     database.closed_as = FileFingerprint::decode(*value);
   }
   if (auto txid = checkpointed_txid(record))

@@ -8,6 +8,9 @@
 
 namespace offprint::database {
 
+// A record's metadata of this type; null: it has none. Valid as long as the record.
+const Bytes* find_metadata(const journal::Record& record, journal::MetadataType type);
+
 // `record` begins a new history: it is to be applied upon `unapplied`, or instead of it.
 void note_new_history(Deque<UnappliedRecord>& unapplied, const UnappliedRecord& record);
 // Those that are in the file are not to be applied.
