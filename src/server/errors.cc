@@ -104,4 +104,12 @@ Response structured_error(const Error& error) {
   return response;
 }
 
+Response wrong_method(std::string_view allowed) {
+  Response response =
+      structured_error(Error(Code::kInvalid, "METHOD_NOT_ALLOWED: use " + std::string(allowed)));
+  response.status = 405;
+  response.headers += "Allow: " + std::string(allowed) + "\r\n";
+  return response;
+}
+
 }  // namespace offprint::server

@@ -25,5 +25,7 @@ bool only_primary_knows(const Error& error);
 Response plain_error(const Error& error);
 // The form of /query and of the management interface: {"error":{"code","extended_code","message"}}.
 Response structured_error(const Error& error);
+// The same with 405 and the methods that there are: "GET, POST".
+Response wrong_method(std::string_view allowed);
 
 }  // namespace offprint::server

@@ -28,14 +28,6 @@ Response json(std::string body, int status = 200) {
   return response;
 }
 
-Response method_not_allowed(std::string_view allowed) {
-  Response response =
-      structured_error(Error(Code::kInvalid, "METHOD_NOT_ALLOWED: use " + std::string(allowed)));
-  response.status = 405;
-  response.headers += "Allow: " + std::string(allowed) + "\r\n";
-  return response;
-}
-
 // Of a body whose moment is the newest state when it has none.
 Result<std::optional<database::Moment>> moment_field(simdjson::dom::object body) {
   OFFPRINT_TRY_ASSIGN(auto text, json_string_field(body, "at"));
@@ -249,7 +241,7 @@ void handle_tags(Service& service, const HistoryAddress& asked, const DatabaseNa
     return add_tag(service, name, request, std::move(responder));
   const bool removes = !asked.tag.empty() && request.method == Method::kDelete;
   if (!removes && (!asked.tag.empty() || !request.is_get()))
-    return responder.respond(method_not_allowed(asked.tag.empty() ? "GET, POST" : "DELETE"));
+    return responder.respond(wrong_method(asked.tag.empty() ? "GET, POST" : "DELETE"));
   respond_from_helper(service, std::move(responder), [&service, name, removes, tag = asked.tag] {
     auto answer = [&]() -> Result<Response> {
       if (!removes) return list_tags(service, name);
@@ -288,13 +280,13 @@ void handle_history(Service& service, const HistoryAddress& asked, const Address
   if (asked.action == "tags")
     return handle_tags(service, asked, *name, request, std::move(responder));
   if (!asked.action.empty()) {
-    if (request.method != Method::kPost) return responder.respond(method_not_allowed("POST"));
+    if (request.method != Method::kPost) return responder.respond(wrong_method("POST"));
     if (service.has_copies())
       return responder.respond(structured_error(not_primary("histories are the primary's")));
     if (asked.action == "fork") return handle_fork(service, *name, request, std::move(responder));
     return handle_restore(service, *name, request, std::move(responder));
   }
-  if (!request.is_get()) return responder.respond(method_not_allowed("GET"));
+  if (!request.is_get()) return responder.respond(wrong_method("GET"));
   auto query = read_query(address);
   if (!query) return responder.respond(structured_error(query.error()));
   respond_from_helper(service, std::move(responder), [&service, name = *name, query = *query] {

@@ -60,14 +60,6 @@ Response not_found(const std::string& what) {
   return structured_error(Error(Code::kNotFound, "nothing answers at " + what));
 }
 
-Response method_not_allowed(std::string_view allowed) {
-  Response response =
-      structured_error(Error(Code::kInvalid, "METHOD_NOT_ALLOWED: use " + std::string(allowed)));
-  response.status = 405;
-  response.headers += "Allow: " + std::string(allowed) + "\r\n";
-  return response;
-}
-
 // What a browser wants to see in the answer of a request from another origin.
 std::string cross_origin_fields(std::string_view origin) {
   return "Access-Control-Allow-Origin: " + std::string(origin) +
@@ -198,16 +190,16 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
   if (is_post && d1::is_binding_request(action, request, address))
     return d1::handle_binding(service_, target.name, request, address, std::move(responder));
   if (is_hrana_action(action) || action == "query") {
-    if (!is_post) return responder.respond(method_not_allowed("POST"));
+    if (!is_post) return responder.respond(wrong_method("POST"));
     if (action == "query")
       return handle_query(service_, target.name, request, std::move(responder));
     return handle_hrana(service_, target.name, action, request, std::move(responder));
   }
   if (action == "import") {
-    if (!is_post) return responder.respond(method_not_allowed("POST"));
+    if (!is_post) return responder.respond(wrong_method("POST"));
     return route_import(target.name, address, std::move(receiver), std::move(responder));
   }
-  if (action == "execute") return responder.respond(method_not_allowed("POST"));
+  if (action == "execute") return responder.respond(wrong_method("POST"));
   if ((action == "dump" || action == "export") && !request.header("Offprint-At").empty()) {
     return responder.respond(
         structured_error(Error(Code::kInvalid,
@@ -217,30 +209,30 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
   if (action == "dump") {
     if (is_post)  // of a D1 binding
       return handle_snapshot(service_, target.name, request, std::move(responder));
-    if (!request.is_get()) return responder.respond(method_not_allowed("GET, POST"));
+    if (!request.is_get()) return responder.respond(wrong_method("GET, POST"));
     return handle_dump(
         service_, target.name, address,
         while_allowed(std::move(responder), request.access, target.name, Verb::kSnapshot));
   }
   if (action == "export") {
-    if (!request.is_get()) return responder.respond(method_not_allowed("GET"));
+    if (!request.is_get()) return responder.respond(wrong_method("GET"));
     return handle_export(service_, target.name, request, address,
                          while_allowed(std::move(responder), request.access, target.name, {}));
   }
   if (action == "stream") {
-    if (!request.is_get()) return responder.respond(method_not_allowed("GET"));
+    if (!request.is_get()) return responder.respond(wrong_method("GET"));
     return handle_stream(
         service_, target.name, request, address,
         while_allowed(std::move(responder), request.access, target.name, Verb::kSubscribe));
   }
   if (action == "pages") {
-    if (!is_post) return responder.respond(method_not_allowed("POST"));
+    if (!is_post) return responder.respond(wrong_method("POST"));
     return handle_pages(
         service_, target.name, request, address,
         while_allowed(std::move(responder), request.access, target.name, Verb::kSubscribe));
   }
   if (action.empty() || action == "snapshot" || action == "v2" || action == "v3") {
-    if (!request.is_get()) return responder.respond(method_not_allowed("GET"));
+    if (!request.is_get()) return responder.respond(wrong_method("GET"));
     if (action.empty())
       return handle_describe_database(service_, target.name, std::move(responder));
     if (action == "snapshot") {
@@ -289,7 +281,7 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
         while_allowed(std::move(responder), request.access, std::nullopt, Verb::kSubscribe));
   }
   if (path == "v1/tokens/revoke") {
-    if (request.method != Method::kPost) return responder.respond(method_not_allowed("POST"));
+    if (request.method != Method::kPost) return responder.respond(wrong_method("POST"));
     return handle_revoke(service_, request, std::move(responder));
   }
   if (!request.is_get()) return responder.respond(not_found(std::string(request.target)));
@@ -327,7 +319,7 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
 // missing, so that clients that know nothing of databases' names find one.
 void Router::route_alias(HttpRequest& request, const std::string& action, Responder responder) {
   if (request.method != Method::kPost && !action.empty())
-    return responder.respond(method_not_allowed("POST"));
+    return responder.respond(wrong_method("POST"));
   auto answer = [this, action](const database::DatabaseName& name, HttpRequest& asked,
                                Responder later) {
     Address address = parse_address(asked.target).value_or(Address());
@@ -342,10 +334,10 @@ void Router::route_management(HttpRequest& request, const Address& address, Resp
       return handle_list_databases(service_, request, address, std::move(responder));
     if (request.method == Method::kPost)
       return handle_create_database(service_, request, std::move(responder));
-    return responder.respond(method_not_allowed("GET, POST"));
+    return responder.respond(wrong_method("GET, POST"));
   }
   if (auto report = parse_report_address(address)) {
-    if (!request.is_get()) return responder.respond(method_not_allowed("GET"));
+    if (!request.is_get()) return responder.respond(wrong_method("GET"));
     return handle_report(service_, *report, address, std::move(responder));
   }
   if (auto history = parse_history_address(address))
@@ -357,7 +349,7 @@ void Router::route_management(HttpRequest& request, const Address& address, Resp
     return handle_change_database(service_, *name, request, std::move(responder));
   if (request.method == Method::kDelete)
     return handle_drop_database(service_, *name, std::move(responder));
-  responder.respond(method_not_allowed("GET, PATCH, DELETE"));
+  responder.respond(wrong_method("GET, PATCH, DELETE"));
 }
 
 }  // namespace offprint::server
