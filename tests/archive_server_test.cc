@@ -216,6 +216,44 @@ TEST_F(ArchiveServerTest, WhoAsksForItWaitsForTheArchive) {
   EXPECT_EQ(read("SELECT v FROM t"), "7");
 }
 
+TEST_F(ArchiveServerTest, RestoresForksAndImportsWaitForItToo) {
+  start({"--archive-wait", "--archive-sync-ms", "3600000"});
+  server_.create("orders");
+  server_.query("orders", "CREATE TABLE t(i INTEGER PRIMARY KEY)");
+  server_.query("orders", "INSERT INTO t DEFAULT VALUES");
+  const std::string then =
+      json_field(server_.run({"db", "info", "orders", "--json"}).out, "bookmark");
+  server_.query("orders", "INSERT INTO t DEFAULT VALUES");
+  auto outlives_the_server = [&](const std::vector<std::string>& arguments,
+                                 const std::string& name) {
+    Finished done = server_.run(arguments);
+    server_.kill();
+    EXPECT_EQ(done.exit_code, 0) << done.err;
+    Finished restored = restore(name);
+    EXPECT_EQ(restored.exit_code, 0) << restored.err;
+    EXPECT_EQ(read("SELECT count(*) FROM t"), "1");
+    ASSERT_TRUE(server_.start());
+  };
+  outlives_the_server({"db", "restore", "orders", "--at", then}, "orders");
+  outlives_the_server({"db", "fork", "orders", "forked"}, "forked");
+  std::filesystem::rename(restored_, restored_ + ".import");
+  outlives_the_server({"db", "import", "imported", restored_ + ".import"}, "imported");
+  // It stands, but for the promise.
+  std::filesystem::rename(archive_, archive_ + ".away");
+  {
+    std::ofstream(archive_) << "no folder";
+  }
+  ASSERT_EQ(server_.run({"db", "set", "orders", "durability=archive"}).exit_code, 0);
+  server_.kill();
+  server_.set_options({"--archive", "file://" + archive_, "--archive-wait-ms", "300"});
+  ASSERT_TRUE(server_.start());
+  Finished unknown = server_.run({"db", "restore", "orders", "--at",
+                                  then.substr(0, 8) + "-00000000-00000001" + then.substr(26)});
+  EXPECT_NE(unknown.exit_code, 0);
+  EXPECT_THAT(unknown.err, HasSubstr("not in the archive"));
+  EXPECT_EQ(server_.query("orders", "SELECT count(*) FROM t"), "[[0]]");
+}
+
 TEST_F(ArchiveServerTest, OneDatabaseWaitsForAnArchiveThatIsDead) {
   start({"--archive-wait-ms", "300"});
   server_.create("orders");

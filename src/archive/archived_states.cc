@@ -2,39 +2,10 @@
 
 #include <fmt/format.h>
 
+#include "archive/file_snapshot.h"
 #include "base/log.h"
 
 namespace offprint::archive {
-namespace {
-
-// A database file that nobody writes.
-class FileSnapshot final : public database::Snapshot {
- public:
-  FileSnapshot(std::unique_ptr<File> file, const Restored& restored)
-      : file_(std::move(file)), restored_(restored), buffer_(restored.page_size) {}
-  Position position() const override {
-    return {restored_.bookmark->lineage, restored_.bookmark->epoch, restored_.txid,
-            restored_.checksum};
-  }
-  std::uint32_t page_size() const override { return restored_.page_size; }
-  std::uint32_t page_count() const override { return restored_.page_count; }
-  Result<ByteView> page(PageNo page) override {
-    if (page == 0 || page > restored_.page_count)
-      return fail(Code::kNotFound, fmt::format("page {} does not exist", page));
-    OFFPRINT_TRY_ASSIGN(std::size_t size,
-                        file_->read_at(std::uint64_t{page - 1} * buffer_.size(), buffer_));
-    if (size != buffer_.size()) return fail(Code::kIo, "a restored file has become shorter");
-    return ByteView(buffer_);
-  }
-
- private:
-  std::unique_ptr<File> file_;
-  const Restored restored_;
-  Bytes buffer_;
-};
-
-}  // namespace
-
 Result<std::unique_ptr<ArchivedStates>> ArchivedStates::open(ObjectStore& objects,
                                                              const Options& options) {
   FileSystem& files = *options.files;
@@ -76,7 +47,10 @@ Result<std::unique_ptr<database::Snapshot>> ArchivedStates::snapshot_at(
 
 Result<std::unique_ptr<database::Snapshot>> ArchivedStates::open_kept(const Kept& kept) {
   OFFPRINT_TRY_ASSIGN(auto file, options_.files->open(kept.path, FileSystem::Mode::kRead));
-  return std::make_unique<FileSnapshot>(std::move(file), kept.restored);
+  const Restored& restored = kept.restored;
+  const Position position{kept.at.lineage, kept.at.epoch, restored.txid, restored.checksum};
+  return std::make_unique<FileSnapshot>(std::move(file), position, restored.page_size,
+                                        restored.page_count);
 }
 
 // Who reads a file that is removed goes on reading it.

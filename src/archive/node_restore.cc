@@ -159,7 +159,7 @@ Result<std::optional<AdoptedFile>> NodeRestore::catalog() {
   adopted.timestamp_ms = restored->timestamp_ms;
   const Bookmark last = history && !history->parts.empty() ? history->parts.back().from
                                                            : Bookmark{{}, {}, Lineage::random()};
-  adopted.position = {last.lineage, Epoch{last.epoch.value + 1}, restored->txid,
+  adopted.position = {last.lineage, epoch_after_loss(last.epoch), restored->txid,
                       restored->checksum};
   return adopted;
 }
@@ -309,7 +309,7 @@ Result<> NodeRestore::restore(Wanted& wanted, std::size_t number) {
     return {};
   }
   AdoptedFile nothing;
-  nothing.position = {wanted.lineage, Epoch{wanted.epoch.value + 1}, TxId{},
+  nothing.position = {wanted.lineage, epoch_after_loss(wanted.epoch), TxId{},
                       store_->position(name)->checksum};
   OFFPRINT_TRY(store_->adopt_file(name, nothing));
   wanted.about.state = State::kEmpty;

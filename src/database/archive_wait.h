@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -28,8 +29,13 @@ class AnswersInWaiting {
   void set(ArchiveWait wait);
   // Whether answers of such a database wait.
   bool is_wanted(DatabaseLimits::Durability durability);
-  // Gives the answers once the archive has the database's transaction `at`, or kUnknown.
+  // Calls `reached` once, on any thread: the archive has the database's transaction `at`, or
+  // kUnknown.
+  using Reached = std::function<void(const Result<>&)>;
+  void when_there(const std::string& name, const Bookmark& at, Reached reached);
+  // The same, for answers, and for who blocks until then.
   void hold(const std::string& name, const Bookmark& at, std::vector<Answer> answers);
+  Result<> wait(const std::string& name, const Bookmark& at);
 
  private:
   Timers& timers_;

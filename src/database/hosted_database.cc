@@ -187,14 +187,19 @@ void HostedDatabase::answer_error(Request& request, Error error) {
 
 // Those who asked for it learn of it when the archive has it.
 void HostedDatabase::answer_committed(std::vector<Answer> answers) {
-  bool waits;
-  {
-    std::lock_guard lock(mutex_);
-    waits = identity_.id != 0 && environment_.answers.is_wanted(limits_.durability);
-  }
-  if (!waits) return give(answers);
+  if (!waits_for_archive()) return give(answers);
   Bookmark at = bookmark();
   environment_.answers.hold(identity_.name, at, std::move(answers));
+}
+
+bool HostedDatabase::waits_for_archive() {
+  std::lock_guard lock(mutex_);
+  return identity_.id != 0 && environment_.answers.is_wanted(limits_.durability);
+}
+
+Result<> HostedDatabase::wait_for_archive(const Bookmark& at) {
+  if (!waits_for_archive()) return {};
+  return environment_.answers.wait(identity_.name, at);
 }
 
 void HostedDatabase::answer_read_only(Request& request) {

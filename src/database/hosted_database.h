@@ -63,6 +63,10 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
 
   const Identity& identity() const { return identity_; }
   DatabaseInfo info();
+  Bookmark bookmark();
+  // Blocks until the archive has the transaction, if commits here wait for that (kUnknown: it did
+  // not take it in time).
+  Result<> wait_for_archive(const Bookmark& at);
   void set_limits(const DatabaseLimits& limits);
   // kConflict: it follows no file.
   Result<> set_tails(const std::string& path);
@@ -214,7 +218,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   std::optional<Error> reads_blocked();
   // Gives the connection what the limits are now.
   void apply_limits(UserConnection& connection);
-  Bookmark bookmark();
+  bool waits_for_archive();
 
   Environment& environment_;
   const Identity identity_;

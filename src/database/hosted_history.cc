@@ -264,8 +264,10 @@ Result<Bookmark> HostedDatabase::rewrite_at_turn(Snapshot& to) {
   auto files = open_files();
   became_visible();
   if (!files) return fail(files.error());
-  log::info("database '{}': made what it was at transaction {}, as transaction {}", identity_.name,
-            to.position().txid.value, decision.entry.txid.value);
+  const TxId then = to.position().txid;  // a file has none
+  log::info("database '{}': made what {}, as transaction {}", identity_.name,
+            then.value == 0 ? "a file holds" : fmt::format("it was at transaction {}", then.value),
+            decision.entry.txid.value);
   return decision.state.position.bookmark();
 }
 

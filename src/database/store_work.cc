@@ -44,13 +44,20 @@ void StoreImpl::release(const std::shared_ptr<HeldTransaction>& held) {
 Result<Bookmark> StoreImpl::import_file(const DatabaseName& name, const std::string& path,
                                         const CreateOptions& options) {
   OFFPRINT_TRY(check_is_primary());
-  if (auto existing = index_.find(name.text())) return existing->import_file(path);
+  auto database = index_.find(name.text());
+  if (database) {
+    OFFPRINT_TRY_ASSIGN(Bookmark imported, database->import_file(path));
+    OFFPRINT_TRY(database->wait_for_archive(imported));
+    return imported;
+  }
   Bookmark imported;
   OFFPRINT_TRY(
       add_filled(name, options, {.filled = true}, [&](HostedDatabase& database) -> Result<> {
         OFFPRINT_TRY_ASSIGN(imported, database.import_file(path));
         return {};
       }));
+  OFFPRINT_TRY_ASSIGN(database, get(name));
+  OFFPRINT_TRY(database->wait_for_archive(imported));
   return imported;
 }
 
@@ -239,7 +246,9 @@ void StoreImpl::read_past(const DatabaseName& name, std::unique_ptr<Request> req
 Result<Bookmark> StoreImpl::rewrite(const DatabaseName& name, Snapshot& to) {
   OFFPRINT_TRY(check_is_primary());
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
-  return database->rewrite(to);
+  OFFPRINT_TRY_ASSIGN(Bookmark rewritten, database->rewrite(to));
+  OFFPRINT_TRY(database->wait_for_archive(rewritten));
+  return rewritten;
 }
 
 Result<DatabaseInfo> StoreImpl::fork(const DatabaseName& name, const DatabaseName& fork,
@@ -274,7 +283,9 @@ Result<DatabaseInfo> StoreImpl::fork(const DatabaseName& name, const DatabaseNam
     }
     return writer->finish();
   }));
-  return info(fork);
+  OFFPRINT_TRY_ASSIGN(auto forked, get(fork));
+  OFFPRINT_TRY(forked->wait_for_archive(forked->bookmark()));
+  return forked->info();
 }
 
 Result<std::unique_ptr<Snapshot>> StoreImpl::snapshot(const DatabaseName& name) {

@@ -69,12 +69,18 @@ void add_archive_settings(Settings& settings, ArchiveOptions& options) {
       .add("archive_verify_kib_per_second", options.verify_kib_per_second,
            "that reads so much at most")
       ->check(CLI::Range(1, 1 << 30));
+  settings.add(
+      "objects", options.objects,
+      "HA SNAPSHOT and HA RESTORE may name SQLite files below this URL (as of an archive)");
   settings.add_switch("archive_take_over", options.take_over,
                       "take the archive from another node, which is gone for good");
 }
 
 Result<> Archiving::start(const ArchiveOptions& options, const std::string& data,
                           database::Store& store, server::Service& service) {
+  OFFPRINT_TRY_ASSIGN(
+      named_, archive::NamedObjects::open(options.objects, service.options.spool_directory));
+  service.objects = named_.get();
   if (options.url.empty() && options.wait)
     return fail(Code::kInvalid, "--archive-wait waits for an archive: add --archive URL");
   if (options.url.empty()) return {};
@@ -133,6 +139,7 @@ Result<> Archiving::start_prover(const ArchiveOptions& options, const std::strin
 }
 
 void Archiving::stop_waiting() {
+  if (named_) named_->cancel();
   if (archiver_) archiver_->stop_waiting(kStopWaitMax);
 }
 

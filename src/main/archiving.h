@@ -20,6 +20,7 @@ struct ArchiveOptions {
   bool wait = false;
   int wait_ms = 10'000;
   bool take_over = false;
+  std::vector<std::string> objects;  // URLs below which statements may name objects
 };
 
 void add_archive_settings(Settings& settings, ArchiveOptions& options);
@@ -43,6 +44,7 @@ class Archiving {
   std::unique_ptr<archive::ArchivedStates> states_;
   std::unique_ptr<archive::Archiver> archiver_;
   std::unique_ptr<archive::Prover> prover_;
+  std::unique_ptr<archive::NamedObjects> named_;
 };
 
 }  // namespace offprint

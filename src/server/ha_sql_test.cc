@@ -1,6 +1,9 @@
 // HA-SQLite's words in /query.
 #include "server/ha_sql.h"
 
+#include <filesystem>
+#include <fstream>
+
 #include <gtest/gtest.h>
 
 #include "server/store_testing.h"
@@ -60,6 +63,65 @@ TEST_F(HaSql, SnapshotsAndRestores) {
         R"_({"sql":"HA RESTORE shop TO x"})_", R"_({"sql":"HA RESTORE shop FROM x; SELECT 1"})_",
         R"_({"sql":"HA RESTORE shop FROM ?"})_"})
     EXPECT_EQ(ask("POST", "/db/shop/query", body).status, 400) << body;
+}
+
+TEST_F(HaSql, ObjectsAreNamedByUrls) {
+  create("shop");
+  auto run = [&](const std::string& sql, int status = 200) {
+    Response response = ask("POST", "/db/shop/query", "{\"sql\":\"" + sql + "\"}");
+    EXPECT_EQ(response.status, status) << sql << ": " << response.body;
+    return response.body;
+  };
+  auto read = [&](const std::string& name) {
+    return between(run("HA USE " + name + "; SELECT group_concat(v) FROM t"),
+                   "\"rows\":", ",\"changes");
+  };
+  run("CREATE TABLE t(v)");
+  run("INSERT INTO t VALUES (1)");
+  const std::string place = "file://" + directory + "/objects";
+  const std::string object = place + "/a/shop.db";
+  EXPECT_NE(run("HA SNAPSHOT shop TO " + object, 403).find("OBJECTS_NOT_ALLOWED"),
+            std::string::npos);
+  auto objects = archive::NamedObjects::open({place}, directory + "/scratch").value();
+  service->objects = objects.get();
+  run("HA SNAPSHOT shop TO " + object);
+  {
+    auto file = sqlite::Connection::open(directory + "/objects/a/shop.db", {.read_only = true});
+    EXPECT_EQ(file.value().query_text("SELECT group_concat(v) FROM t").value(), "1");
+  }
+  run("INSERT INTO t VALUES (2)");
+  const std::string newer = place + "/newer.db";
+  run("HA SNAPSHOT shop TO '" + newer + "'");
+  const auto before = store->info(*database::DatabaseName::parse("shop"))->bookmark;
+  run("HA RESTORE shop FROM " + object);
+  EXPECT_EQ(read("shop"), "[[\"1\"]]");
+  const auto after = store->info(*database::DatabaseName::parse("shop"))->bookmark;
+  EXPECT_EQ(after.txid.value, before.txid.value + 1) << "it goes on in its history";
+  EXPECT_EQ(after.epoch.value, before.epoch.value + 1);
+  run("HA RESTORE copy FROM " + newer);
+  EXPECT_EQ(read("copy"), "[[\"1,2\"]]");
+  // Another page size.
+  {
+    auto file = sqlite::Connection::open(directory + "/objects/large.db", {.create = true});
+    ASSERT_TRUE(file.value().execute(
+        "PRAGMA page_size=16384; CREATE TABLE t(v); INSERT INTO t VALUES(7); PRAGMA "
+        "journal_mode=WAL"));
+  }
+  run("HA RESTORE shop FROM " + place + "/large.db");
+  EXPECT_EQ(read("shop"), "[[\"7\"]]");
+  EXPECT_EQ(between(run("PRAGMA integrity_check"), "\"rows\":", ",\"changes"), "[[\"ok\"]]");
+  run("INSERT INTO t VALUES (8)");
+  EXPECT_EQ(read("shop"), "[[\"7,8\"]]");
+  // What is wrong changes nothing.
+  std::ofstream(directory + "/objects/text.db") << std::string(5000, 'x');
+  run("HA RESTORE shop FROM " + place + "/text.db", 400);
+  run("HA RESTORE shop FROM " + place + "/none.db", 404);
+  run("HA RESTORE shop FROM " + place + "/../secret.db", 400);
+  run("HA RESTORE shop FROM file:///etc/passwd", 403);
+  run("HA SNAPSHOT shop TO " + place + "/", 400);
+  run("HA SNAPSHOT shop TO " + place + "2/a.db", 403);
+  EXPECT_EQ(read("shop"), "[[\"7,8\"]]");
+  EXPECT_TRUE(std::filesystem::is_empty(directory + "/scratch"));
 }
 
 TEST_F(HaSql, SaysWhatIsWrong) {

@@ -164,8 +164,9 @@ class QueryRequest final : public database::Request {
   std::optional<Error> failure_;
 };
 
-// Whatever it names, a moment or a database.
+// Whatever it names, a moment or a database. Objects belong to no database.
 bool may_take(const Access& access, const std::string& other) {
+  if (archive::NamedObjects::is_url(other)) return access.allows_everywhere(database::Verb::kAdmin);
   auto name = database::DatabaseName::parse(other);
   return !name || access.allows(*name, database::Verb::kSnapshot);
 }
@@ -173,7 +174,9 @@ bool may_take(const Access& access, const std::string& other) {
 // The address was looked at, but they name another database.
 Result<> check_ha_words(const Access& access, const HaWords& words) {
   auto administers = [&](const std::optional<HaWords::Copy>& copy) {
-    return !copy || access.allows(copy->name, database::Verb::kAdmin);
+    return !copy ||
+           (access.allows(copy->name, database::Verb::kAdmin) &&
+            (!archive::NamedObjects::is_url(copy->other) || may_take(access, copy->other)));
   };
   if ((!words.use || access.allows_sql(*words.use)) &&
       (!words.create || access.allows(*words.create, database::Verb::kAdmin)) &&
@@ -210,20 +213,49 @@ void create_and_answer(Service& service, const database::DatabaseName& name, Res
   });
 }
 
-// HA SNAPSHOT name TO tag.
+Result<archive::NamedObjects*> named_objects(const Service& service) {
+  if (service.objects == nullptr) {
+    return fail(Code::kForbidden,
+                "OBJECTS_NOT_ALLOWED: this server was started without --objects URL");
+  }
+  return service.objects;
+}
+
+// HA SNAPSHOT name TO tag, or to an object's URL.
 void tag_and_answer(Service& service, const HaWords::Copy& copy, Responder responder) {
   respond_from_job(
       service, "tag", copy.name, std::move(responder), [&service, copy]() -> Result<Response> {
         OFFPRINT_TRY_ASSIGN(auto state, service.store.snapshot(copy.name));
+        if (archive::NamedObjects::is_url(copy.other)) {
+          OFFPRINT_TRY_ASSIGN(auto objects, named_objects(service));
+          OFFPRINT_TRY(objects->put(copy.other, *state));
+          return without_rows(service, copy.name, state->position().bookmark());
+        }
         OFFPRINT_TRY_ASSIGN(auto tag, service.store.add_tag(copy.name, copy.other, *state));
         return without_rows(service, copy.name, tag.bookmark);
       });
 }
 
-// HA RESTORE name FROM what has that name: a tag of it, a moment, or a database.
+// HA RESTORE name FROM an object: a new database, or what one becomes.
+Result<Bookmark> restore_object(Service& service, const HaWords::Copy& copy) {
+  OFFPRINT_TRY_ASSIGN(auto objects, named_objects(service));
+  OFFPRINT_TRY_ASSIGN(auto fetched, objects->get(copy.other));
+  auto info = service.store.info(copy.name);
+  if (!info && info.error().code() != Code::kNotFound) return fail(info.error());
+  if (!info || info->bookmark.txid.value == 0)
+    return service.store.import_file(copy.name, fetched->path());
+  OFFPRINT_TRY_ASSIGN(auto state, fetched->state(info->page_size));
+  return service.store.rewrite(copy.name, *state);
+}
+
+// HA RESTORE name FROM what has that name: a tag of it, a moment, a database, or an object's URL.
 void restore_and_answer(Service& service, const HaWords::Copy& copy, Responder responder) {
   auto make = [&service, copy]() -> Result<Response> {
     database::Store& store = service.store;
+    if (archive::NamedObjects::is_url(copy.other)) {
+      OFFPRINT_TRY_ASSIGN(Bookmark bookmark, restore_object(service, copy));
+      return without_rows(service, copy.name, bookmark);
+    }
     auto moment = parse_moment(copy.other);
     if (!moment && store.bookmark_of(copy.name, database::Tag{copy.other}))
       moment = database::Tag{copy.other};

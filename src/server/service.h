@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "archive/archiver.h"
+#include "archive/named_objects.h"
 #include "archive/prover.h"
 #include "base/result.h"
 #include "cluster/forwarder.h"
@@ -58,6 +59,7 @@ struct Service {
   std::function<std::optional<tail::TailStatus>(const std::string& name)> tail_of = {};
   // Makes a database of what the archive has under its name; blocks. Empty: there is no archive.
   std::function<Result<>(const database::DatabaseName&)> create_from_archive = {};
+  archive::NamedObjects* objects = nullptr;  // of HA SNAPSHOT and HA RESTORE; null: none
   std::function<archive::Prover::Status()> prover_status = {};  // empty: nothing is proven
   cluster::Forwarder* forwarder = nullptr;
   bool has_copies() const { return copy_age_ms != nullptr; }
