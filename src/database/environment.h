@@ -33,7 +33,8 @@ struct Environment {
       : options(std::move(store_options)),
         slow_log(options.slow_ms),
         writers(options.writer_threads),
-        helpers(options.helper_threads) {}
+        helpers(options.helper_threads),
+        long_reads(options.long_read_threads) {}
 
   // Ends the process, or whatever the options say instead: nothing may be answered any more.
   void fatal(const Error& error);
@@ -64,6 +65,7 @@ struct Environment {
   Watchdog watchdog;
   ThreadPool writers;
   ThreadPool helpers;
+  FairPool long_reads;
 };
 
 }  // namespace offprint::database

@@ -59,6 +59,39 @@ void ThreadPool::run() {
   thread_rests_.notify_all();
 }
 
+void FairPool::post(std::uint64_t owner, std::function<void()> work) {
+  {
+    std::lock_guard lock(mutex_);
+    Owner& its = owners_[owner];
+    if (its.at_work == at_once_max_) return its.waiting.push_back(std::move(work));
+    ++its.at_work;
+  }
+  post_to_pool(owner, std::move(work));
+}
+
+void FairPool::post_to_pool(std::uint64_t owner, std::function<void()> work) {
+  pool_.post([this, owner, work = std::move(work)]() mutable {
+    work();
+    work = nullptr;
+    note_done(owner);
+  });
+}
+
+void FairPool::note_done(std::uint64_t owner) {
+  std::function<void()> next;
+  {
+    std::lock_guard lock(mutex_);
+    auto its = owners_.find(owner);
+    if (its->second.waiting.empty()) {
+      if (--its->second.at_work == 0) owners_.erase(its);
+      return;
+    }
+    next = std::move(its->second.waiting.front());
+    its->second.waiting.pop_front();
+  }
+  post_to_pool(owner, std::move(next));  // behind others' work
+}
+
 void Timers::stop() {
   {
     std::lock_guard lock(mutex_);

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "base/clock.h"
@@ -38,6 +40,31 @@ class ThreadPool {
   int threads_ = 0;
   int idle_ = 0;
   bool stopping_ = false;
+};
+
+// A pool of threads for work that takes long: one owner (a database, by its number) has half of
+// them at most, so that nobody keeps all others waiting.
+class FairPool {
+ public:
+  explicit FairPool(int threads_max)
+      : at_once_max_(threads_max > 1 ? threads_max / 2 : 1), pool_(threads_max) {}
+
+  void post(std::uint64_t owner, std::function<void()> work);
+  // As ThreadPool::drain().
+  void drain() { pool_.drain(); }
+
+ private:
+  struct Owner {
+    int at_work = 0;  // what the pool has of it
+    std::deque<std::function<void()>> waiting;
+  };
+  void post_to_pool(std::uint64_t owner, std::function<void()> work);
+  void note_done(std::uint64_t owner);
+
+  const int at_once_max_;
+  std::mutex mutex_;
+  std::unordered_map<std::uint64_t, Owner> owners_;  // guarded by mutex_; those that have work
+  ThreadPool pool_;                                  // ends first: its work uses the others
 };
 
 // Calls functions at given times on one thread, which sleeps until the next of them. Functions must

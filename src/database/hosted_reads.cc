@@ -147,10 +147,11 @@ void HostedDatabase::finish_read(const std::shared_ptr<OpenFiles>& files,
 void HostedDatabase::read_on_helper(std::shared_ptr<OpenFiles> files,
                                     std::unique_ptr<Request> request) {
   auto shared = std::make_shared<std::unique_ptr<Request>>(std::move(request));
-  environment_.helpers.post([self = shared_from_this(), files = std::move(files), shared] {
-    if (self->run_read(files, *shared, false) != ReadResult::kDone)
-      self->enqueue(std::move(*shared));
-  });
+  environment_.long_reads.post(identity_.id,
+                               [self = shared_from_this(), files = std::move(files), shared] {
+                                 if (self->run_read(files, *shared, false) != ReadResult::kDone)
+                                   self->enqueue(std::move(*shared));
+                               });
 }
 
 }  // namespace offprint::database

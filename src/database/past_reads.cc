@@ -10,7 +10,6 @@ namespace offprint::database {
 namespace {
 
 constexpr std::size_t kStatesMax = 8;
-constexpr int kRunningMax = 2;
 
 void answer(Request& request, Error error, const Bookmark& bookmark) {
   Outcome outcome;
@@ -86,31 +85,6 @@ class PastReads::State {
   std::unique_ptr<UserConnection> connection_;
   std::uint64_t limits_version_ = 0;
 };
-
-void PastReads::post(std::function<void()> work) {
-  {
-    std::lock_guard lock(mutex_);
-    if (running_ == kRunningMax) return waiting_.push_back(std::move(work));
-    ++running_;
-  }
-  environment_.helpers.post([this, work = std::move(work)] { work_on(work); });
-}
-
-void PastReads::work_on(const std::function<void()>& work) {
-  work();
-  std::function<void()> next;
-  {
-    std::lock_guard lock(mutex_);
-    if (waiting_.empty()) {
-      --running_;
-      return;
-    }
-    next = std::move(waiting_.front());
-    waiting_.pop_front();
-  }
-  // Behind others' work.
-  environment_.helpers.post([this, next = std::move(next)] { work_on(next); });
-}
 
 void PastReads::run(const Source& source, std::unique_ptr<Request> request) {
   auto state = find(source);

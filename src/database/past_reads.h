@@ -1,6 +1,5 @@
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -28,8 +27,6 @@ class PastReads {
     DatabaseLimits limits;
     std::function<Result<std::unique_ptr<Snapshot>>()> make;
   };
-  // Runs work on a helper thread, a few at a time: others need those threads, too.
-  void post(std::function<void()> work);
   // Blocks; calls the request's done().
   void run(const Source& source, std::unique_ptr<Request> request);
   // Closes what nobody reads at this moment.
@@ -40,13 +37,10 @@ class PastReads {
   using Key = std::tuple<std::uint64_t, Bookmark>;
   Result<std::shared_ptr<State>> find(const Source& source);
   void close_idle(Deadline used_before);
-  void work_on(const std::function<void()>& work);
 
   Environment& environment_;
   std::mutex mutex_;
   std::map<Key, std::shared_ptr<State>> states_;  // guarded by mutex_
-  std::deque<std::function<void()>> waiting_;     // guarded by mutex_
-  int running_ = 0;                               // guarded by mutex_
 };
 
 }  // namespace offprint::database

@@ -118,6 +118,7 @@ StoreImpl::~StoreImpl() {
   environment_->timers.stop();
   for (int i = 0; i < 2; ++i) {
     environment_->helpers.drain();
+    environment_->long_reads.drain();
     environment_->writers.drain();
   }
   past_reads_.clear();

@@ -32,7 +32,8 @@ struct StoreOptions {
   const char* base_vfs = nullptr;  // SQLite's VFS below ours; nullptr: the default one
   journal::Options journal;
   int writer_threads = 32;          // at most; started on demand
-  int helper_threads = 4;           // long reads, snapshots, opening files
+  int helper_threads = 4;           // snapshots, opening files
+  int long_read_threads = 4;        // half of them for one database at most
   int idle_close_ms = 10'000;       // an unused database is closed after this
   int transaction_idle_ms = 5'000;  // an interactive transaction is rolled back after this
   int statement_inline_ms = 3;      // a read that takes longer moves off the caller's thread

@@ -488,6 +488,34 @@ TEST_F(StoreTest, PiecesOfLongWorkGiveWayToWrites) {
   EXPECT_GE(begins_after(20ms), 20ms);
 }
 
+// However many of one database run, also in its past.
+TEST_F(StoreTest, LongReadsOfOneDatabaseLeaveThreadsToOthers) {
+  options_.statement_inline_ms = 0;
+  open();
+  create("b");
+  create("c");
+  const auto begun = run("b", {"CREATE TABLE t(a)"}).outcome.bookmark;
+  run("c", {"CREATE TABLE t(a)"});
+  std::vector<std::future<Answers>> endless;
+  for (int i = 0; i < 12; ++i) {
+    auto slow = std::make_unique<TextRequest>(
+        std::vector<std::string>{"WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c) "
+                                 "SELECT sum(i) FROM c"},
+        true);
+    slow->deadline = SteadyClock::now() + 2s;
+    if (i % 2 == 0) slow->as_of = Moment(begun);
+    endless.push_back(slow->future());
+    store_->submit(name("b"), std::move(slow));
+  }
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(query("c", "SELECT count(*) FROM t"), "0");
+  EXPECT_EQ(endless.front().wait_for(0s), std::future_status::timeout)
+      << "the others' reads waited for it";
+  for (auto& future : endless) {
+    Answers answers = future.get();
+    EXPECT_TRUE(answers.outcome.error || answers.statements.at(0).code != 0);
+  }
+}
+
 TEST_F(StoreTest, StatementDeadlineEndsOneRequestOnly) {
   create("b");
   run("b", {"CREATE TABLE t(a)"});

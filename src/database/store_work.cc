@@ -13,11 +13,13 @@ namespace offprint::database {
 // --- requests
 
 void StoreImpl::submit(const DatabaseName& name, std::unique_ptr<Request> request) {
+  auto database = index_.find(name.text());
   if (request->as_of) {
     auto shared = std::make_shared<std::unique_ptr<Request>>(std::move(request));
-    return past_reads_.post([this, name, shared] { read_past(name, std::move(*shared)); });
+    return environment_->long_reads.post(
+        database ? database->identity().id : 0,
+        [this, name, shared] { read_past(name, std::move(*shared)); });
   }
-  auto database = index_.find(name.text());
   if (database) return database->submit(std::move(request));
   Outcome outcome;
   outcome.state = Outcome::State::kRejected;
