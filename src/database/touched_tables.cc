@@ -3,39 +3,33 @@
 #include <algorithm>
 #include <set>
 
+#include "sqlite/btree_page.h"
 #include "sqlite/connection.h"
 #include "sqlite/page_database.h"
 
 namespace offprint::database {
 namespace {
 
-constexpr std::size_t kFileHeaderSize = 100;  // before the b-tree of page 1
-constexpr std::uint8_t kInteriorIndex = 2, kInteriorTable = 5;
-constexpr std::size_t kInteriorHeaderSize = 12;
 constexpr int kDepthMax = 20;  // SQLite's own
 
 // The children of an interior page, as far as it is one and sound.
-std::vector<PageNo> children_of(ByteView page, PageNo number) {
-  const std::size_t begin = number == 1 ? kFileHeaderSize : 0;
+std::vector<PageNo> children_of(ByteView image, PageNo number, std::uint32_t usable) {
   std::vector<PageNo> children;
-  if (page.size() < begin + kInteriorHeaderSize) return children;
-  const std::uint8_t* header = page.data() + begin;
-  if (header[0] != kInteriorIndex && header[0] != kInteriorTable) return children;
-  const std::size_t cells = load_be<std::uint16_t>(header + 3);
-  for (std::size_t i = 0; i < cells; ++i) {
-    const std::size_t place = begin + kInteriorHeaderSize + 2 * i;
-    if (place + 2 > page.size()) return children;
-    const std::size_t cell = load_be<std::uint16_t>(page.data() + place);
-    if (cell + 4 > page.size()) return children;
-    children.push_back(load_be<std::uint32_t>(page.data() + cell));
+  auto page = sqlite::BtreePage::parse(image, number, usable);
+  if (!page || page->is_leaf()) return children;
+  for (std::size_t i = 0; i < page->cell_count(); ++i) {
+    auto cell = page->cell(i);
+    if (!cell) return children;
+    children.push_back(cell->child);
   }
-  children.push_back(load_be<std::uint32_t>(header + 8));
+  children.push_back(page->last_child());
   return children;
 }
 
 class Search {
  public:
-  Search(Snapshot& state, std::set<PageNo> wanted) : state_(state), wanted_(std::move(wanted)) {}
+  Search(Snapshot& state, std::uint32_t usable, std::set<PageNo> wanted)
+      : state_(state), usable_(usable), wanted_(std::move(wanted)) {}
 
   // Whether the b-tree has one of the pages.
   Result<bool> is_touched(PageNo root) {
@@ -54,7 +48,7 @@ class Search {
   Result<std::vector<PageNo>> children(PageNo page) {
     if (page == 0 || page > state_.page_count()) return std::vector<PageNo>();
     OFFPRINT_TRY_ASSIGN(ByteView image, state_.page(page));
-    return children_of(image, page);
+    return children_of(image, page, usable_);
   }
   Result<bool> has_wanted(PageNo page, int depth) {
     if (depth == 0) return false;
@@ -71,12 +65,14 @@ class Search {
   }
 
   Snapshot& state_;
+  const std::uint32_t usable_;
   const std::set<PageNo> wanted_;
 };
 
 }  // namespace
 
 Result<std::vector<std::string>> touched_tables(Snapshot& state, const std::vector<PageNo>& pages) {
+  if (state.page_count() == 0) return std::vector<std::string>();
   sqlite::PageDatabase::Content content;
   content.page_size = state.page_size();
   content.page_count = state.page_count();
@@ -96,7 +92,8 @@ Result<std::vector<std::string>> touched_tables(Snapshot& state, const std::vect
       roots.emplace_back(select.column_text(0), static_cast<PageNo>(select.column_int(1)));
     }
   }
-  Search search(state, {pages.begin(), pages.end()});
+  OFFPRINT_TRY_ASSIGN(ByteView page_one, state.page(1));
+  Search search(state, sqlite::usable_size(page_one), {pages.begin(), pages.end()});
   std::set<std::string> names;
   for (const auto& [name, root] : roots) {
     if (names.contains(name)) continue;
