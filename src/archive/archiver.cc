@@ -83,7 +83,7 @@ void Archiver::note_what_waits() {
     auto page = store_.list("", after, kListedAtOnce);
     for (const database::DatabaseInfo& info : page) {
       after = info.name;
-      auto name = DatabaseName::parse(info.name);
+      auto name = DatabaseName::stored(info.name);
       if (!name || info.bookmark.txid.value == 0) continue;
       note_past(info.name);
     }

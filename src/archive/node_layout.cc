@@ -34,7 +34,7 @@ std::string archive_prefix(const database::DatabaseName& name) {
 
 Result<database::DatabaseName> parse_archived_name(const std::string& text) {
   const auto catalog = database::DatabaseName::catalog();
-  return text == catalog.text() ? catalog : database::DatabaseName::parse(text);
+  return text == catalog.text() ? catalog : database::DatabaseName::stored(text);
 }
 
 std::string dropped_prefix(const std::string& name, const Lineage& lineage, TxId reached) {
@@ -58,7 +58,7 @@ Result<NodeContent> read_node_content(ObjectStore& objects) {
       if (places.empty() || places.back() != prefix) places.emplace_back(prefix);
     } else {
       std::string_view name = prefix.substr(0, prefix.size() - 1);
-      if (!database::DatabaseName::parse(name)) continue;
+      if (!database::DatabaseName::stored(name)) continue;
       NodeContent::Place& place = content.databases[std::string(name)];
       place.bytes += object.size;
       place.has_history |= is_history;

@@ -134,7 +134,7 @@ Result<> NodeRestore::open_store() {
 Result<> NodeRestore::finish_folder(NodeRestored& result) {
   for (NodeDatabase& each : result.databases) {
     if (each.state != State::kDamaged || !options_.without_damaged) continue;
-    OFFPRINT_TRY_ASSIGN(auto name, DatabaseName::parse(each.name));
+    OFFPRINT_TRY_ASSIGN(auto name, DatabaseName::stored(each.name));
     if (store_->info(name)) OFFPRINT_TRY(store_->drop(name));
     each.state = State::kLeftOut;
   }
@@ -289,7 +289,7 @@ Result<bool> NodeRestore::restore_from(const std::string& place, Wanted& wanted,
   tell_progress(wanted.weight - told);
   if (!restored && restored.error().code() == Code::kNotFound) return false;
   if (!restored) return fail(restored.error());
-  OFFPRINT_TRY_ASSIGN(auto name, DatabaseName::parse(wanted.about.name));
+  OFFPRINT_TRY_ASSIGN(auto name, DatabaseName::stored(wanted.about.name));
   OFFPRINT_TRY_ASSIGN(wanted.about.bookmark,
                       adopt_restored(*store_, name, file, *restored, *history, files_));
   wanted.about.state = State::kRestored;
@@ -303,7 +303,7 @@ Result<> NodeRestore::restore(Wanted& wanted, std::size_t number) {
     OFFPRINT_TRY_ASSIGN(bool done, restore_from(place, wanted, number));
     if (done) return {};
   }
-  OFFPRINT_TRY_ASSIGN(auto name, DatabaseName::parse(wanted.about.name));
+  OFFPRINT_TRY_ASSIGN(auto name, DatabaseName::stored(wanted.about.name));
   if (!store_->info(name)) {
     wanted.about.note = "the archive has none of its transactions";
     return {};

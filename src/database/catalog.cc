@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "database/session.h"
 #include "database/store_folder.h"
+#include "database/transaction_request.h"
 
 namespace offprint::database {
 namespace {
@@ -56,59 +57,12 @@ constexpr const char* kSteps[] = {
     " txid INTEGER NOT NULL, PRIMARY KEY(database_id, epoch)) STRICT, WITHOUT ROWID;"
     "ALTER TABLE databases ADD COLUMN durability INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE databases ADD COLUMN retention_days INTEGER NOT NULL DEFAULT 0",
+    // 8: what databases publish: the text of each version
+    "CREATE TABLE publications(database_id INTEGER NOT NULL, name TEXT NOT NULL,"
+    " version INTEGER NOT NULL, definition TEXT NOT NULL, created_at_ms INTEGER NOT NULL,"
+    " PRIMARY KEY(database_id, name, version)) STRICT, WITHOUT ROWID",
 };
 constexpr std::int64_t kFormatVersion = std::size(kSteps);
-
-class CollectRows final : public RowSink {
- public:
-  explicit CollectRows(std::function<void(const sqlite::Statement&)> visit)
-      : visit_(std::move(visit)) {}
-  void columns(const sqlite::Statement&) override {}
-  Result<> row(const sqlite::Statement& statement) override {
-    visit_(statement);
-    return {};
-  }
-
- private:
-  std::function<void(const sqlite::Statement&)> visit_;
-};
-
-Result<StatementResult> execute(
-    Session& session, std::string sql, std::vector<sqlite::Value> args = {},
-    std::function<void(const sqlite::Statement&)> visit = [](const auto&) {}) {
-  SqlStatement statement;
-  statement.sql = std::move(sql);
-  statement.args = std::move(args);
-  CollectRows sink(std::move(visit));
-  return session.execute(statement, sink);
-}
-
-class CatalogRequest final : public Request {
- public:
-  CatalogRequest(std::function<Result<>(Session&)> work, std::promise<Result<>>& promise)
-      : work_(std::move(work)), promise_(promise) {}
-
-  void run(Session& session) override {
-    result_ = [&]() -> Result<> {
-      OFFPRINT_TRY(execute(session, "BEGIN"));
-      auto worked = work_(session);
-      if (session.lost()) return {};
-      auto ended = execute(session, worked ? "COMMIT" : "ROLLBACK");
-      if (worked && !ended) return fail(ended.error());
-      return worked;
-    }();
-  }
-  void done(Outcome outcome) override {
-    promise_.set_value(outcome.error ? Result<>(fail(*std::move(outcome.error)))
-                                     : std::move(result_));
-  }
-  bool likely_read_only() const override { return false; }
-
- private:
-  std::function<Result<>(Session&)> work_;
-  std::promise<Result<>>& promise_;
-  Result<> result_;
-};
 
 std::string ancestors_text(const std::vector<Bookmark>& ancestors) {
   std::string text;
@@ -182,10 +136,11 @@ UsageRecord read_usage(const sqlite::Statement& row) {
 }  // namespace
 
 Result<> Catalog::run(std::function<Result<>(Session&)> work) {
-  std::promise<Result<>> promise;
+  std::promise<Result<Bookmark>> promise;
   auto future = promise.get_future();
-  database_->submit(std::make_unique<CatalogRequest>(std::move(work), promise));
-  return future.get();
+  database_->submit(std::make_unique<TransactionRequest>(std::move(work), promise));
+  auto done = future.get();
+  return done ? Result<>() : fail(std::move(done).error());
 }
 
 Result<> Catalog::set_up() {
@@ -316,8 +271,52 @@ Result<> Catalog::remove(std::uint64_t id, const std::string& name, Epoch epoch)
                          {static_cast<std::int64_t>(id)}));
     OFFPRINT_TRY(execute(session, "DELETE FROM epoch_ends WHERE database_id = ?",
                          {static_cast<std::int64_t>(id)}));
+    OFFPRINT_TRY(execute(session, "DELETE FROM publications WHERE database_id = ?",
+                         {static_cast<std::int64_t>(id)}));
     OFFPRINT_TRY(execute(session, "INSERT OR REPLACE INTO dropped(name, epoch) VALUES(?, ?)",
                          {name, std::int64_t{epoch.value}}));
+    return {};
+  });
+}
+
+Result<std::vector<StoredPublication>> Catalog::publications(std::uint64_t id) {
+  std::vector<StoredPublication> found;
+  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+    found.clear();
+    auto read = execute(session,
+                        "SELECT name, version, definition, created_at_ms FROM publications WHERE "
+                        "database_id = ? ORDER BY name, version",
+                        {static_cast<std::int64_t>(id)}, [&](const sqlite::Statement& row) {
+                          found.push_back({std::string(row.column_text(0)),
+                                           static_cast<std::uint32_t>(row.column_int(1)),
+                                           std::string(row.column_text(2)), row.column_int(3)});
+                        });
+    return read ? Result<>() : fail(std::move(read).error());
+  }));
+  return found;
+}
+
+Result<> Catalog::add_publication(std::uint64_t id, const StoredPublication& publication) {
+  auto added = run([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(
+        execute(session, "INSERT INTO publications VALUES(?, ?, ?, ?, ?)",
+                {static_cast<std::int64_t>(id), publication.name, std::int64_t{publication.version},
+                 publication.definition, publication.created_at_ms}));
+    return {};
+  });
+  if (!added && added.error().sqlite_code() == SQLITE_CONSTRAINT_PRIMARYKEY) {
+    return fail(Code::kConflict, fmt::format("publication {}@v{} exists already", publication.name,
+                                             publication.version));
+  }
+  return added;
+}
+
+Result<> Catalog::remove_publication(std::uint64_t id, const std::string& name,
+                                     std::uint32_t version) {
+  return run([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(execute(session,
+                         "DELETE FROM publications WHERE database_id=? AND name=? AND version=?",
+                         {static_cast<std::int64_t>(id), name, std::int64_t{version}}));
     return {};
   });
 }

@@ -56,6 +56,12 @@ class Catalog {
   Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch);
   Result<std::vector<DroppedName>> dropped();
 
+  // By name and version.
+  Result<std::vector<StoredPublication>> publications(std::uint64_t id);
+  // kConflict: there is such a version.
+  Result<> add_publication(std::uint64_t id, const StoredPublication& publication);
+  Result<> remove_publication(std::uint64_t id, const std::string& name, std::uint32_t version);
+
   // By name.
   Result<std::vector<TagInfo>> tags(std::uint64_t id);
   // Of databases that are there: number and name.

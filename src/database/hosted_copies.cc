@@ -71,11 +71,17 @@ namespace {
 
 class HostedSqlSnapshot final : public SqlSnapshot {
  public:
-  HostedSqlSnapshot(std::shared_ptr<OpenFiles> files, std::unique_ptr<UserConnection> connection,
-                    const Bookmark& bookmark)
-      : files_(std::move(files)), connection_(std::move(connection)), bookmark_(bookmark) {}
+  HostedSqlSnapshot(std::weak_ptr<HostedDatabase> database, std::shared_ptr<OpenFiles> files,
+                    std::unique_ptr<UserConnection> connection, const Bookmark& bookmark)
+      : database_(std::move(database)),
+        files_(std::move(files)),
+        connection_(std::move(connection)),
+        bookmark_(bookmark) {}
 
-  Bookmark bookmark() const override { return bookmark_; }
+  Bookmark bookmark() const override {
+    std::lock_guard lock(mutex_);
+    return bookmark_;
+  }
   Result<> with(const std::function<Result<>(sqlite::Connection&)>& work) override {
     return with_user([&](UserConnection& connection) {
       connection.policy().set_internal(true);
@@ -89,16 +95,37 @@ class HostedSqlSnapshot final : public SqlSnapshot {
   }
   Result<> with_user(const std::function<Result<>(UserConnection&)>& work) override {
     std::lock_guard lock(mutex_);
-    if (ended_) {
-      return fail(Code::kTimeout,
-                  "COPY_TIMEOUT: the copy was not taken within its time limit, and has ended");
-    }
+    OFFPRINT_TRY(check_goes_on());
     return work(*connection_);
   }
-  // Statements that are still held must not keep the read transaction open.
+  // At no turn: which state the new read transaction sees is told by the map of the -wal.
+  Result<> renew() override {
+    auto database = database_.lock();
+    std::lock_guard lock(mutex_);
+    OFFPRINT_TRY(check_goes_on());
+    if (!database) return fail(Code::kUnavailable, "the database is closed");
+    if (auto blocked = database->reads_blocked()) return fail(*std::move(blocked));
+    let_go();
+    OFFPRINT_TRY(connection_->run_internal("BEGIN"));
+    OFFPRINT_TRY(load_schema(*connection_));
+    OFFPRINT_TRY_ASSIGN(auto seen, sqlite::ReadSnapshot::of(connection_->connection()));
+    OFFPRINT_TRY_ASSIGN(bookmark_, database->bookmark_of(seen.point()));
+    return {};
+  }
   void end() {
     std::lock_guard lock(mutex_);
     ended_ = true;
+    let_go();
+  }
+
+ private:
+  Result<> check_goes_on() const {
+    if (!ended_) return {};
+    return fail(Code::kTimeout,
+                "COPY_TIMEOUT: the copy was not taken within its time limit, and has ended");
+  }
+  // Statements that are still held must not keep the read transaction open.
+  void let_go() {
     sqlite3* db = connection_->handle();
     for (sqlite3_stmt* each = sqlite3_next_stmt(db, nullptr); each != nullptr;
          each = sqlite3_next_stmt(db, each))
@@ -106,15 +133,26 @@ class HostedSqlSnapshot final : public SqlSnapshot {
     if (!connection_->autocommit()) (void)connection_->run_internal("ROLLBACK");
   }
 
- private:
+  const std::weak_ptr<HostedDatabase> database_;
   std::shared_ptr<OpenFiles> files_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::unique_ptr<UserConnection> connection_;  // guarded by mutex_
   bool ended_ = false;                          // guarded by mutex_
-  const Bookmark bookmark_;
+  Bookmark bookmark_;                           // guarded by mutex_
 };
 
 }  // namespace
+
+Result<Bookmark> HostedDatabase::bookmark_of(const sqlite::WalPoint& point) {
+  std::lock_guard lock(mutex_);
+  auto txid = wal_map_.find(point);
+  if (!txid) return fail(Code::kBehind, "the state of a read transaction is not known");
+  if (*txid == state_.position.txid) return state_.position.bookmark();
+  if (log_.empty() || *txid < log_.front().txid || *txid > log_.back().txid)
+    return fail(Code::kBehind, "the log has forgotten the state of a read transaction");
+  const LogEntry& entry = log_[txid->value - log_.front().txid.value];
+  return Bookmark{entry.epoch, entry.txid, state_.position.lineage};
+}
 
 Result<std::shared_ptr<SqlSnapshot>> HostedDatabase::sql_snapshot() {
   if (auto blocked = reads_blocked()) return fail(*std::move(blocked));
@@ -135,8 +173,8 @@ Result<std::shared_ptr<SqlSnapshot>> HostedDatabase::sql_snapshot() {
       OFFPRINT_TRY(load_schema(*connection));
       std::lock_guard lock(mutex_);
       last_used_ = SteadyClock::now();
-      return std::make_shared<HostedSqlSnapshot>(std::move(files), std::move(connection),
-                                                 state_.position.bookmark());
+      return std::make_shared<HostedSqlSnapshot>(weak_from_this(), std::move(files),
+                                                 std::move(connection), state_.position.bookmark());
     }();
   });
   if (!result) return fail(std::move(result).error());

@@ -85,6 +85,10 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   Result<Bookmark> rewrite(Snapshot& to);
   std::vector<LogEntry> log_before(std::optional<TxId> before, std::size_t limit);
   Result<TransactionDetails> details(const LogEntry& entry);
+  // The state that a read transaction sees. kBehind: it is not known.
+  Result<Bookmark> bookmark_of(const sqlite::WalPoint& point);
+  // Why nothing is read, if it is so.
+  std::optional<Error> reads_blocked();
   Result<std::shared_ptr<SqlSnapshot>> sql_snapshot();
   Result<Bookmark> import_file(const std::string& path);
 
@@ -214,8 +218,6 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   void arm_held_timer(const std::shared_ptr<HeldTransaction>& held, Deadline when);
   void enqueue(std::unique_ptr<Request> request);
   void answer_error(Request& request, Error error);
-  // Why nothing is read, if it is so.
-  std::optional<Error> reads_blocked();
   // Gives the connection what the limits are now.
   void apply_limits(UserConnection& connection);
   bool waits_for_archive();

@@ -58,6 +58,8 @@ Result<std::shared_ptr<OpenFiles>> HostedDatabase::open_files() {
   options.create = identity_.options;
   options.watchdog = &environment_.watchdog;
   options.is_copy = identity_.is_copy;
+  // Whoever takes an instance as a whole must not find in it what others were once shown.
+  options.secure_delete = identity_.name.starts_with('@');
   options.wall_clock_ms = environment_.options.wall_clock_ms;
   if (identity_.id != 0) options.meter = environment_.meter_of(identity_.id, identity_.name);
   auto files = OpenFiles::open(options, *environment_.journal, state,

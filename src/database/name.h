@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,9 +15,18 @@ class DatabaseName {
  public:
   // kInvalid with what is wrong.
   static Result<DatabaseName> parse(std::string_view text);
+  // Also names of instances, which no address has: "@" and a number, then a segment that may have
+  // any of these letters first. For what was stored.
+  static Result<DatabaseName> stored(std::string_view text);
+  // Of an instance of a publication: a database that belongs to the one with that number. `rest`:
+  // 1 to 150 letters of segments.
+  static DatabaseName instance(std::uint64_t source_id, std::string_view rest);
+  // What names of all instances of that database begin with.
+  static std::string instance_prefix(std::uint64_t source_id);
   // Of the list of databases itself, for those who keep its history: no request finds it.
   static DatabaseName catalog() { return DatabaseName("_catalog"); }
   const std::string& text() const { return text_; }
+  bool is_instance() const { return text_.starts_with('@'); }
   auto operator<=>(const DatabaseName&) const = default;
 
  private:

@@ -38,6 +38,7 @@ class OpenFiles {
     std::size_t payload_bytes_max = 1 << 20;  // of a transaction in the journal itself
     CreateOptions create;
     Watchdog* watchdog = nullptr;  // outlives the files
+    bool secure_delete = false;    // what is deleted is overwritten, also in free pages
     bool is_copy = false;          // of another node's database: written by pages, not by SQL
     std::function<std::int64_t()> wall_clock_ms = unix_time_ms;  // of its transactions
     std::shared_ptr<StatementMeter> meter;                       // null: nothing is gathered

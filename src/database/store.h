@@ -149,6 +149,9 @@ class SqlSnapshot {
   virtual Result<> with(const std::function<Result<>(sqlite::Connection&)>& work) = 0;
   // The same for SQL of users, which the policy of docs/sql.md looks at.
   virtual Result<> with_user(const std::function<Result<>(UserConnection&)>& work) = 0;
+  // Lets go of this state and sees the newest one from then on. Statements that are kept must be
+  // reset.
+  virtual Result<> renew() = 0;
 };
 
 // States that the log does not lead back to: an archive's. Thread: any. Blocks.
@@ -167,6 +170,14 @@ struct TransactionDetails {
   std::uint32_t page_count = 0;     // of the database after it
   bool schema_changed = false;      // as far as the schema cookie tells
   std::vector<std::string> tables;  // it wrote to these or their indexes, by name
+};
+
+// What a database publishes, as its owner wrote it (publication/definition.h). Never changed.
+struct StoredPublication {
+  std::string name;
+  std::uint32_t version = 0;
+  std::string definition;
+  std::int64_t created_at_ms = 0;
 };
 
 // Ends when destroyed; after that the callback is not running and will not be called.
@@ -337,6 +348,13 @@ class Store {
                                     Snapshot& from) = 0;
   // Blocks.
   virtual Result<std::shared_ptr<SqlSnapshot>> sql_snapshot(const DatabaseName& name) = 0;
+
+  // Kept with the list of databases. Block. add_publication: kConflict, that version is there.
+  virtual Result<std::vector<StoredPublication>> publications(const DatabaseName& name) = 0;
+  virtual Result<> add_publication(const DatabaseName& name,
+                                   const StoredPublication& publication) = 0;
+  virtual Result<> remove_publication(const DatabaseName& name, const std::string& publication,
+                                      std::uint32_t version) = 0;
 
   // Kept with the list of databases; durable when it returns. Blocks.
   virtual Result<> revoke(const Revocation& revocation) = 0;

@@ -91,6 +91,10 @@ class StoreImpl final : public Store {
                           Snapshot& state) override;
   Result<> remove_tag(const DatabaseName& name, const std::string& tag) override;
   Result<std::vector<TagInfo>> tags(const DatabaseName& name) override;
+  Result<std::vector<StoredPublication>> publications(const DatabaseName& name) override;
+  Result<> add_publication(const DatabaseName& name, const StoredPublication& publication) override;
+  Result<> remove_publication(const DatabaseName& name, const std::string& publication,
+                              std::uint32_t version) override;
   Result<Bookmark> rewrite(const DatabaseName& name, Snapshot& to) override;
   Result<DatabaseInfo> fork(const DatabaseName& name, const DatabaseName& fork,
                             Snapshot& from) override;

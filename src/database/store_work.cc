@@ -219,6 +219,25 @@ Result<> StoreImpl::remove_tag(const DatabaseName& name, const std::string& tag)
   return tags_->remove(database->identity().id, tag);
 }
 
+Result<std::vector<StoredPublication>> StoreImpl::publications(const DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return catalog_->publications(database->identity().id);
+}
+
+Result<> StoreImpl::add_publication(const DatabaseName& name,
+                                    const StoredPublication& publication) {
+  OFFPRINT_TRY(check_is_primary());
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return catalog_->add_publication(database->identity().id, publication);
+}
+
+Result<> StoreImpl::remove_publication(const DatabaseName& name, const std::string& publication,
+                                       std::uint32_t version) {
+  OFFPRINT_TRY(check_is_primary());
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return catalog_->remove_publication(database->identity().id, publication, version);
+}
+
 Result<std::vector<TagInfo>> StoreImpl::tags(const DatabaseName& name) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   return catalog_->tags(database->identity().id);

@@ -189,7 +189,8 @@ TEST_P(TreeDiffTest, RandomWorkIsFound) {
         return fmt::format("UPDATE w SET c=randomblob(length(c)) WHERE k>='k{}' AND k<'k{}9'", id,
                            id / 10);
       case 12:
-        return pick(10) == 0 ? "DELETE FROM w" : "UPDATE OR IGNORE w SET k=k||'x' WHERE length(c)%13=1";
+        return pick(10) == 0 ? "DELETE FROM w"
+                             : "UPDATE OR IGNORE w SET k=k||'x' WHERE length(c)%13=1";
       case 13:
         return "INSERT INTO other SELECT value, randomblob(100) FROM generate(1, 200)";
       case 14:

@@ -1,0 +1,285 @@
+#include "publication/definition.h"
+
+#include <algorithm>
+#include <set>
+#include <span>
+
+#include <fmt/format.h>
+
+#include "publication/sql_tokens.h"
+
+namespace offprint::publication {
+namespace {
+
+constexpr std::size_t kNameSizeMax = 63;
+
+bool is_publication_name(std::string_view name) {
+  auto is_plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+  return !name.empty() && name.size() <= kNameSizeMax && is_plain(name[0]) &&
+         std::ranges::all_of(name, [&](char c) { return is_plain(c) || c == '_' || c == '-'; });
+}
+
+class DefinitionParser {
+ public:
+  DefinitionParser(std::string_view text, std::span<const SqlToken> tokens)
+      : text_(text), tokens_(tokens) {}
+
+  Result<Definition> run() {
+    OFFPRINT_TRY(expect("CREATE"));
+    OFFPRINT_TRY(expect("PUBLICATION"));
+    OFFPRINT_TRY_ASSIGN(definition_.name, take_publication_name());
+    if (next_is('(')) OFFPRINT_TRY(parse_parameters());
+    OFFPRINT_TRY(expect("AS"));
+    for (;;) {
+      OFFPRINT_TRY(parse_item());
+      if (!next_is(',')) break;
+      ++at_;
+    }
+    if (next_is(';')) ++at_;
+    if (at_ < tokens_.size()) return wrong("the end, or a comma and another item");
+    OFFPRINT_TRY(check_names());
+    return std::move(definition_);
+  }
+
+ private:
+  bool next_is(char sign) const { return at_ < tokens_.size() && tokens_[at_].is_sign(sign); }
+  bool next_is(std::string_view word) const {
+    return at_ < tokens_.size() && tokens_[at_].is(word);
+  }
+  bool take(std::string_view word) {
+    if (!next_is(word)) return false;
+    ++at_;
+    return true;
+  }
+  std::unexpected<Error> wrong(std::string_view expected) const {
+    const std::size_t place = at_ < tokens_.size() ? tokens_[at_].at : text_.size();
+    const auto line = std::ranges::count(text_.substr(0, place), '\n') + 1;
+    std::string found = at_ < tokens_.size() ? fmt::format("'{}'", tokens_[at_].text) : "the end";
+    return fail(Code::kInvalid,
+                fmt::format("PUBLICATION_SYNTAX: line {}: {} is expected where {} is", line,
+                            expected, found));
+  }
+  Result<> expect(std::string_view word) { return take(word) ? Result<>() : Result<>(wrong(word)); }
+  Result<> expect_sign(char sign) {
+    if (!next_is(sign)) return wrong(std::string_view(&sign, 1));
+    ++at_;
+    return {};
+  }
+  Result<std::string> take_name() {
+    using Kind = SqlToken::Kind;
+    if (at_ >= tokens_.size() ||
+        (tokens_[at_].kind != Kind::kWord && tokens_[at_].kind != Kind::kQuoted))
+      return wrong("a name");
+    return tokens_[at_++].name();
+  }
+  // Dashes are signs to SQL.
+  Result<std::string> take_publication_name() {
+    const std::size_t begin = at_;
+    std::string name;
+    while (at_ < tokens_.size() && !next_is('(') && !next_is("AS") &&
+           (name.empty() || tokens_[at_].at == tokens_[at_ - 1].at + tokens_[at_ - 1].text.size()))
+      name += tokens_[at_++].name();
+    if (is_publication_name(name)) return name;
+    at_ = begin;
+    return wrong("a publication's name, [a-z0-9][a-z0-9_-]{0,62},");
+  }
+
+  // The text from here to one of the ends at this depth, or to the end of the parentheses around
+  // it; it must not be empty.
+  template <class IsEnd>
+  Result<std::string> take_text(std::string_view what, IsEnd is_end) {
+    const std::size_t begin = at_;
+    const int depth = at_ < tokens_.size() ? tokens_[at_].depth : 0;
+    while (at_ < tokens_.size() && (tokens_[at_].depth > depth || !is_end(tokens_[at_]))) {
+      if (tokens_[at_].depth < depth) break;
+      ++at_;
+    }
+    if (at_ == begin) return wrong(what);
+    return text_between(begin, at_);
+  }
+  std::string text_between(std::size_t begin, std::size_t end) const {
+    const SqlToken& last = tokens_[end - 1];
+    const std::size_t from = tokens_[begin].at;
+    return std::string(text_.substr(from, last.at + last.text.size() - from));
+  }
+
+  Result<> parse_parameters() {
+    ++at_;
+    for (;;) {
+      Parameter parameter;
+      OFFPRINT_TRY_ASSIGN(parameter.name, take_name());
+      if (take("INTEGER") || take("INT")) {
+        parameter.type = Parameter::Type::kInteger;
+      } else if (take("REAL")) {
+        parameter.type = Parameter::Type::kReal;
+      } else if (take("BLOB")) {
+        parameter.type = Parameter::Type::kBlob;
+      } else if (!take("TEXT")) {
+        return wrong("a parameter's type, INTEGER, REAL, TEXT or BLOB,");
+      }
+      definition_.parameters.push_back(std::move(parameter));
+      if (!next_is(',')) break;
+      ++at_;
+    }
+    return expect_sign(')');
+  }
+
+  Result<> parse_item() {
+    if (take("TABLE")) return parse_table();
+    if (take("VIEW")) return parse_view();
+    if (take("INDEX")) return parse_index();
+    return wrong("TABLE, VIEW or INDEX");
+  }
+
+  static bool ends_item(const SqlToken& token) {
+    return token.is_sign(',') || token.is_sign(';') || token.is("REFRESH");
+  }
+  Result<bool> take_refresh() {
+    if (!take("REFRESH")) return false;
+    OFFPRINT_TRY(expect("FULL"));
+    return true;
+  }
+
+  Result<> parse_table() {
+    TableItem item;
+    OFFPRINT_TRY_ASSIGN(item.source, take_name());
+    item.name = item.source;
+    OFFPRINT_TRY(expect_sign('('));
+    if (next_is('*')) {
+      ++at_;
+      item.all_columns = true;
+    } else {
+      OFFPRINT_TRY(parse_columns(item.columns));
+    }
+    OFFPRINT_TRY(expect_sign(')'));
+    if (take("AS")) {
+      OFFPRINT_TRY_ASSIGN(item.name, take_name());
+    }
+    if (take("WHERE")) {
+      OFFPRINT_TRY_ASSIGN(item.filter, take_text("a condition", ends_item));
+    }
+    OFFPRINT_TRY_ASSIGN(item.refresh_full, take_refresh());
+    definition_.tables.push_back(std::move(item));
+    return {};
+  }
+
+  // Names, and expressions with AS and a name.
+  Result<> parse_columns(std::vector<PublishedColumn>& columns) {
+    for (;;) {
+      PublishedColumn column;
+      const std::size_t begin = at_;
+      OFFPRINT_TRY_ASSIGN(column.expression, take_text("a column", [](const SqlToken& token) {
+                            return token.is_sign(',') || token.is("AS");
+                          }));
+      if (take("AS")) {
+        OFFPRINT_TRY_ASSIGN(column.name, take_name());
+      } else if (at_ == begin + 1) {
+        column.name = tokens_[begin].name();
+      } else {
+        return wrong("AS and a name (the column is an expression)");
+      }
+      columns.push_back(std::move(column));
+      if (!next_is(',')) return {};
+      ++at_;
+    }
+  }
+
+  Result<std::vector<std::string>> take_names() {
+    std::vector<std::string> names;
+    OFFPRINT_TRY(expect_sign('('));
+    for (;;) {
+      OFFPRINT_TRY_ASSIGN(std::string name, take_name());
+      names.push_back(std::move(name));
+      if (!next_is(',')) break;
+      ++at_;
+    }
+    OFFPRINT_TRY(expect_sign(')'));
+    return names;
+  }
+
+  Result<> parse_view() {
+    ViewItem item;
+    OFFPRINT_TRY_ASSIGN(item.name, take_name());
+    OFFPRINT_TRY_ASSIGN(item.columns, take_names());
+    OFFPRINT_TRY(expect("KEY"));
+    OFFPRINT_TRY_ASSIGN(item.key, take_names());
+    OFFPRINT_TRY(expect("AS"));
+    if (!next_is("SELECT") && !next_is("WITH")) return wrong("SELECT");
+    // Its commas are its own: the next item begins with a comma and one of three words.
+    OFFPRINT_TRY_ASSIGN(item.select, take_text("SELECT", [this](const SqlToken& token) {
+                          if (token.is_sign(';') || token.is("REFRESH")) return true;
+                          if (!token.is_sign(',') || at_ + 2 >= tokens_.size()) return false;
+                          return begins_item(at_ + 1);
+                        }));
+    OFFPRINT_TRY_ASSIGN(item.refresh_full, take_refresh());
+    definition_.views.push_back(std::move(item));
+    return {};
+  }
+  bool begins_item(std::size_t at) const {
+    const SqlToken& word = tokens_[at];
+    const bool has_parenthesis = at + 2 < tokens_.size() && tokens_[at + 2].is_sign('(');
+    return has_parenthesis && (word.is("TABLE") || word.is("VIEW") || word.is("INDEX"));
+  }
+
+  Result<> parse_index() {
+    IndexItem item;
+    OFFPRINT_TRY_ASSIGN(item.table, take_name());
+    OFFPRINT_TRY(expect_sign('('));
+    for (;;) {
+      OFFPRINT_TRY_ASSIGN(std::string column, take_text("a column", [](const SqlToken& token) {
+                            return token.is_sign(',');
+                          }));
+      item.columns.push_back(std::move(column));
+      if (!next_is(',')) break;
+      ++at_;
+    }
+    definition_.indexes.push_back(std::move(item));
+    return expect_sign(')');
+  }
+
+  Result<> check_names() const {
+    std::set<std::string> seen;
+    auto lower = [](std::string name) {
+      std::ranges::transform(name, name.begin(), [](char c) {
+        return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+      });
+      return name;
+    };
+    auto add = [&](const std::string& name) -> Result<> {
+      if (lower(name).starts_with("sqlite_") || lower(name) == "_offprint")
+        return fail(Code::kInvalid,
+                    fmt::format("'{}' cannot be the name of what is published", name));
+      if (seen.insert(lower(name)).second) return {};
+      return fail(Code::kInvalid,
+                  fmt::format("'{}' is published twice: give one AS another name", name));
+    };
+    for (const TableItem& item : definition_.tables) OFFPRINT_TRY(add(item.name));
+    for (const ViewItem& item : definition_.views) OFFPRINT_TRY(add(item.name));
+    if (seen.empty()) return fail(Code::kInvalid, "a publication has a table or a view at least");
+    for (const IndexItem& item : definition_.indexes) {
+      if (!seen.contains(lower(item.table)))
+        return fail(Code::kInvalid,
+                    fmt::format("INDEX {}: nothing of that name is published", item.table));
+    }
+    std::set<std::string> parameters;
+    for (const Parameter& parameter : definition_.parameters) {
+      if (!parameters.insert(parameter.name).second)
+        return fail(Code::kInvalid, fmt::format("parameter '{}' is there twice", parameter.name));
+    }
+    return {};
+  }
+
+  const std::string_view text_;
+  const std::span<const SqlToken> tokens_;
+  std::size_t at_ = 0;
+  Definition definition_;
+};
+
+}  // namespace
+
+Result<Definition> parse_definition(std::string_view text) {
+  OFFPRINT_TRY_ASSIGN(auto tokens, tokenize_sql(text));
+  return DefinitionParser(text, tokens).run();
+}
+
+}  // namespace offprint::publication

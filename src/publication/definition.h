@@ -1,0 +1,58 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+// What a publication is declared to be: docs/format/publication.md. This is its text taken apart;
+// what it means in a database says publication/plan.h.
+namespace offprint::publication {
+
+struct Parameter {
+  enum class Type { kInteger, kReal, kText, kBlob };
+  std::string name;  // without the colon
+  Type type = Type::kText;
+};
+
+// A column of what is published: an expression over the table's columns, and its name there.
+struct PublishedColumn {
+  std::string expression;
+  std::string name;
+};
+
+struct TableItem {
+  std::string source;                    // the table
+  std::string name;                      // of the published one
+  bool all_columns = false;              // "*"
+  std::vector<PublishedColumn> columns;  // else these
+  std::string filter;                    // the text behind WHERE; empty: every row
+  bool refresh_full = false;
+};
+
+struct ViewItem {
+  std::string name;
+  std::vector<std::string> columns;
+  std::vector<std::string> key;
+  std::string select;
+  bool refresh_full = false;
+};
+
+struct IndexItem {
+  std::string table;                 // a published one
+  std::vector<std::string> columns;  // expressions
+};
+
+struct Definition {
+  std::string name;  // [a-z0-9][a-z0-9_-]{0,62}
+  std::vector<Parameter> parameters;
+  std::vector<TableItem> tables;
+  std::vector<ViewItem> views;
+  std::vector<IndexItem> indexes;
+};
+
+// kInvalid with the line and what was expected there.
+Result<Definition> parse_definition(std::string_view text);
+
+}  // namespace offprint::publication

@@ -1,0 +1,200 @@
+#include "publication/instance.h"
+
+#include <algorithm>
+#include <future>
+#include <unordered_set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "database/transaction_request.h"
+#include "publication/digest.h"
+#include "publication/sql_tokens.h"
+
+namespace offprint::publication {
+namespace {
+
+using database::execute;
+using database::Session;
+
+constexpr const char* kLabelTable =
+    "CREATE TABLE _offprint(publication TEXT NOT NULL, version INTEGER NOT NULL, parameters TEXT "
+    "NOT NULL, definition TEXT NOT NULL, source TEXT NOT NULL)";
+
+std::vector<std::string> key_names(const ItemPlan& item) {
+  std::vector<std::string> names;
+  for (std::size_t each : item.key) names.push_back(item.columns[each]);
+  return names;
+}
+
+Row key_of(const ItemPlan& item, const Row& row) {
+  Row key;
+  for (std::size_t each : item.key) key.push_back(row[each]);
+  return key;
+}
+
+std::string where_key(const ItemPlan& item) {
+  std::vector<std::string> conditions;
+  for (const std::string& name : key_names(item))
+    conditions.push_back(fmt::format("{} IS ?", name));
+  return fmt::format(" WHERE {}", fmt::join(conditions, " AND "));
+}
+
+std::string insert_sql(const ItemPlan& item) {
+  std::vector<std::string> sets;
+  for (std::size_t i = 0; i < item.columns.size(); ++i) {
+    if (std::ranges::find(item.key, i) == item.key.end())
+      sets.push_back(fmt::format("{0}=excluded.{0}", item.columns[i]));
+  }
+  const std::vector<const char*> values(item.columns.size(), "?");
+  return fmt::format("INSERT INTO {}({}) VALUES({}) ON CONFLICT({}) DO {}", quoted_name(item.name),
+                     fmt::join(item.columns, ","), fmt::join(values, ","),
+                     fmt::join(key_names(item), ","),
+                     sets.empty() ? "NOTHING" : fmt::format("UPDATE SET {}", fmt::join(sets, ",")));
+}
+
+std::string delete_sql(const ItemPlan& item) {
+  return fmt::format("DELETE FROM {}{}", quoted_name(item.name), where_key(item));
+}
+
+Row row_of(const sqlite::Statement& statement) {
+  Row row;
+  for (int i = 0; i < statement.column_count(); ++i) row.push_back(value_of(statement, i));
+  return row;
+}
+
+// A key as bytes that no other key has.
+std::string key_text(const Row& key) {
+  std::string text;
+  for (const sqlite::Value& value : key) {
+    std::visit(
+        [&](const auto& each) {
+          using T = std::decay_t<decltype(each)>;
+          if constexpr (std::is_same_v<T, std::monostate>) {
+            text += "n;";
+          } else if constexpr (std::is_same_v<T, std::int64_t>) {
+            text += fmt::format("i{};", each);
+          } else if constexpr (std::is_same_v<T, double>) {
+            text += fmt::format("r{};", std::bit_cast<std::uint64_t>(each));
+          } else if constexpr (std::is_same_v<T, std::string>) {
+            text += fmt::format("t{}:{};", each.size(), each);
+          } else {
+            text += fmt::format("b{}:{};", each.size(), as_text(each));
+          }
+        },
+        value);
+  }
+  return text;
+}
+
+}  // namespace
+
+Result<> Instance::run(const std::function<Result<>(Session&)>& work) {
+  std::promise<Result<Bookmark>> promise;
+  auto future = promise.get_future();
+  store_.submit(name_, std::make_unique<database::TransactionRequest>(work, promise));
+  auto done = future.get();
+  is_stale_ = !done;
+  return done ? Result<>() : fail(std::move(done).error());
+}
+
+Result<> Instance::make_tables(Session& session, const Plan& plan) {
+  std::vector<std::string> tables;
+  OFFPRINT_TRY(execute(session, "SELECT name FROM sqlite_schema WHERE type='table'", {},
+                       [&](const auto& row) { tables.emplace_back(row.column_text(0)); }));
+  bool is_made = false;
+  if (std::ranges::find(tables, "_offprint") != tables.end()) {
+    OFFPRINT_TRY(execute(session, "SELECT 1 FROM _offprint WHERE definition=?", {plan.hash},
+                         [&](const auto&) { is_made = true; }));
+  }
+  if (is_made) return {};
+  for (const std::string& table : tables)
+    OFFPRINT_TRY(execute(session, "DROP TABLE " + quoted_name(table)));
+  OFFPRINT_TRY(execute(session, kLabelTable));
+  for (const ItemPlan& item : plan.items) OFFPRINT_TRY(execute(session, item.create));
+  for (const std::string& index : plan.indexes) OFFPRINT_TRY(execute(session, index));
+  OFFPRINT_TRY(
+      execute(session, "INSERT INTO _offprint VALUES(?, ?, ?, ?, '')",
+              {label_.publication, std::int64_t{label_.version}, label_.parameters, plan.hash}));
+  return {};
+}
+
+Result<> Instance::note_source(Session& session, const Bookmark& source) {
+  OFFPRINT_TRY(execute(session, "UPDATE _offprint SET source=?", {source.text()}));
+  return {};
+}
+
+Result<> Instance::fill(const Plan& plan, SourceState& source) {
+  return run([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(make_tables(session, plan));
+    for (const ItemPlan& item : plan.items) OFFPRINT_TRY(refresh(session, item, source));
+    return note_source(session, source.bookmark());
+  });
+}
+
+// Makes a table what it should be; true: something differed. Memory: about 64 bytes a row.
+Result<bool> Instance::refresh(Session& session, const ItemPlan& item, SourceState& source) {
+  std::unordered_set<std::string> kept;
+  bool differed = false;
+  const std::string select = fmt::format("SELECT {} FROM {}{}", fmt::join(item.columns, ","),
+                                         quoted_name(item.name), where_key(item));
+  const std::string insert = insert_sql(item);
+  std::int64_t there = 0;
+  OFFPRINT_TRY(execute(session, fmt::format("SELECT count(*) FROM {}", quoted_name(item.name)), {},
+                       [&](const auto& row) { there = row.column_int(0); }));
+  OFFPRINT_TRY(source.rows(item.select_all, {}, arguments_, [&](Row row) -> Result<> {
+    const Row key = key_of(item, row);
+    if (there > 0) {
+      std::optional<Row> old;
+      OFFPRINT_TRY(execute(session, select, key, [&](const auto& each) { old = row_of(each); }));
+      kept.insert(digest(key_text(key)).substr(0, 32));
+      if (old && is_same(*old, row)) return {};
+    }
+    differed = true;
+    OFFPRINT_TRY(execute(session, insert, std::move(row)));
+    return {};
+  }));
+  if (there == 0) return differed;
+  std::vector<Row> gone;
+  OFFPRINT_TRY(execute(
+      session,
+      fmt::format("SELECT {} FROM {}", fmt::join(key_names(item), ","), quoted_name(item.name)), {},
+      [&](const auto& each) {
+        Row key = row_of(each);
+        if (!kept.contains(digest(key_text(key)).substr(0, 32))) gone.push_back(std::move(key));
+      }));
+  for (Row& key : gone) OFFPRINT_TRY(execute(session, delete_sql(item), std::move(key)));
+  return differed || !gone.empty();
+}
+
+Result<> Instance::write(Session& session, const RowChange& change) {
+  OFFPRINT_TRY(execute(session, insert_sql(*change.item), *change.after));
+  return {};
+}
+
+Result<> Instance::apply(const std::vector<RowChange>& changes,
+                         const std::vector<const ItemPlan*>& whole, SourceState& source) {
+  if (changes.empty() && whole.empty()) return {};
+  return run([&](Session& session) -> Result<> {
+    bool differed = !changes.empty();
+    // All that goes first: a key that one row leaves another may take.
+    for (const RowChange& change : changes) {
+      if (!change.before) continue;
+      Row key = key_of(*change.item, *change.before);
+      const bool has_null = std::ranges::any_of(
+          key, [](const auto& each) { return std::holds_alternative<std::monostate>(each); });
+      if (change.after && !has_null && is_same(key, key_of(*change.item, *change.after))) continue;
+      OFFPRINT_TRY(execute(session, delete_sql(*change.item), std::move(key)));
+    }
+    for (const RowChange& change : changes) {
+      if (change.after) OFFPRINT_TRY(write(session, change));
+    }
+    for (const ItemPlan* item : whole) {
+      OFFPRINT_TRY_ASSIGN(bool table_differed, refresh(session, *item, source));
+      differed = differed || table_differed;
+    }
+    return differed ? note_source(session, source.bookmark()) : Result<>();
+  });
+}
+
+}  // namespace offprint::publication

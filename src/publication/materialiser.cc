@@ -1,0 +1,459 @@
+#include "publication/materialiser.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "publication/digest.h"
+#include "sqlite/btree_page.h"
+
+namespace offprint::publication {
+namespace {
+
+// Beyond these it is quicker to compare tables as a whole, and their rows need not fit the memory.
+constexpr std::size_t kPagesMax = 20'000, kTransactionsMax = 10'000;
+constexpr std::size_t kSchemaCookieOffset = 40;
+
+std::string lower(std::string_view text) {
+  std::string result(text);
+  std::ranges::transform(result, result.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
+  return result;
+}
+
+// The same text for all values that SQLite may find equal, whatever the affinity and collation of
+// the column: more instances than needed may be asked, never fewer.
+std::string route_text(const sqlite::Value& value) {
+  auto number_text = [](double number) {
+    if (number == std::floor(number) && std::abs(number) < 1e15)
+      return fmt::format("{}", static_cast<std::int64_t>(number));
+    return fmt::format("{}", number);
+  };
+  if (const auto* integer = std::get_if<std::int64_t>(&value))
+    return std::abs(static_cast<double>(*integer)) < 1e15
+               ? fmt::format("{}", *integer)
+               : number_text(static_cast<double>(*integer));
+  if (const auto* real = std::get_if<double>(&value)) return number_text(*real);
+  if (const auto* bytes = std::get_if<Bytes>(&value)) return "x" + std::string(as_text(*bytes));
+  const auto* text = std::get_if<std::string>(&value);
+  if (text == nullptr) return "null";
+  char* end = nullptr;
+  const double number = std::strtod(text->c_str(), &end);
+  std::string_view rest(end);
+  rest = rest.substr(std::min(rest.find_first_not_of(" \t\r\n\f\v"), rest.size()));
+  if (!text->empty() && end != text->c_str() && rest.empty()) return number_text(number);
+  std::string plain = lower(*text);
+  plain.erase(plain.find_last_not_of(' ') + 1);
+  return "t" + plain;
+}
+
+std::string route_text(const Row& values) {
+  std::string text;
+  for (const sqlite::Value& value : values) {
+    const std::string each = route_text(value);
+    text += fmt::format("{}:{};", each.size(), each);
+  }
+  return text;
+}
+
+Row values_of(const std::vector<Argument>& arguments) {
+  Row values;
+  for (const Argument& argument : arguments) values.push_back(argument.value);
+  return values;
+}
+
+// The first columns of a record, as SQLite's file format has it ("Record Format").
+Result<Row> record_columns(ByteView record, std::size_t count) {
+  auto wrong = [] { return fail(Code::kCorrupt, "a record of a table is damaged"); };
+  const auto header = sqlite::read_varint(record);
+  if (header.size == 0 || header.value > record.size()) return wrong();
+  ByteView types = record.first(header.value).subspan(header.size);
+  ByteView body = record.subspan(header.value);
+  Row row;
+  while (row.size() < count) {
+    const auto type = sqlite::read_varint(types);
+    if (type.size == 0) return wrong();
+    types = types.subspan(type.size);
+    constexpr std::array<std::size_t, 12> kSizes = {0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0};
+    const std::size_t size = type.value < 12 ? kSizes[type.value] : (type.value - 12) / 2;
+    if (size > body.size()) return wrong();
+    ByteView bytes = body.first(size);
+    body = body.subspan(size);
+    if (type.value == 0) {
+      row.emplace_back(std::monostate());
+    } else if (type.value <= 6) {
+      std::uint64_t number = (bytes[0] & 0x80) != 0 ? ~std::uint64_t{0} : 0;
+      for (std::uint8_t byte : bytes) number = number << 8 | byte;
+      row.emplace_back(static_cast<std::int64_t>(number));
+    } else if (type.value == 7) {
+      row.emplace_back(std::bit_cast<double>(load_be<std::uint64_t>(bytes.data())));
+    } else if (type.value < 10) {
+      row.emplace_back(static_cast<std::int64_t>(type.value - 8));
+    } else if (type.value % 2 == 0) {
+      row.emplace_back(Bytes(bytes.begin(), bytes.end()));
+    } else {
+      row.emplace_back(std::string(as_text(bytes)));
+    }
+  }
+  return row;
+}
+
+}  // namespace
+
+std::string canonical(const std::vector<Argument>& arguments) {
+  std::string text;
+  for (const Argument& argument : arguments) {
+    if (!text.empty()) text += '&';
+    text += argument.name + "=";
+    if (const auto* number = std::get_if<std::int64_t>(&argument.value))
+      text += fmt::format("{}", *number);
+    else if (const auto* real = std::get_if<double>(&argument.value))
+      text += fmt::format("{}", *real);
+    else if (const auto* plain = std::get_if<std::string>(&argument.value))
+      text += *plain;
+    else if (const auto* bytes = std::get_if<Bytes>(&argument.value))
+      text += to_hex(*bytes);
+  }
+  return text;
+}
+
+Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request) {
+  const database::StoredPublication& publication = request.publication;
+  std::lock_guard lock(mutex_);
+  if (!state_) {
+    OFFPRINT_TRY_ASSIGN(state_, SourceState::newest(store_, source_));
+    tables_.clear();
+    OFFPRINT_TRY(refill(*state_));
+  }
+  auto [place, is_new] = published_.try_emplace(Key{publication.name, publication.version});
+  Published& published = place->second;
+  if (is_new || !published.error.empty()) {
+    auto plan = [&]() -> Result<Plan> {
+      OFFPRINT_TRY_ASSIGN(Definition definition, parse_definition(publication.definition));
+      Result<Plan> made = fail(Code::kInternal, "not made");
+      OFFPRINT_TRY(state_->with([&](sqlite::Connection& source) -> Result<> {
+        made = make_plan(source, definition);
+        return {};
+      }));
+      return made;
+    }();
+    if (!plan) {
+      if (is_new) published_.erase(place);
+      return fail(std::move(plan).error());
+    }
+    published.plan = *std::move(plan);
+    published.error.clear();
+    OFFPRINT_TRY(watch_tables(*state_));
+  }
+  const std::string text = canonical(request.arguments);
+  for (const auto& instance : published.instances) {
+    if (instance->label().parameters != text) continue;
+    if (instance->is_stale()) OFFPRINT_TRY(instance->fill(published.plan, *state_));
+    return instance->name();
+  }
+  const auto name = database::DatabaseName::instance(
+      source_id_,
+      fmt::format("{}-{}-{}", publication.name, publication.version, digest(text).substr(0, 24)));
+  if (!store_.info(name)) {
+    database::CreateOptions options;
+    options.foreign_keys = false;
+    OFFPRINT_TRY(store_.create(name, options));
+  }
+  auto instance = std::make_unique<Instance>(
+      store_, name, InstanceLabel{publication.name, publication.version, text}, request.arguments);
+  OFFPRINT_TRY(instance->fill(published.plan, *state_));
+  published.by_route.emplace(route_text(values_of(request.arguments)), instance.get());
+  published.instances.push_back(std::move(instance));
+  return name;
+}
+
+Result<> Materialiser::drop(const std::string& publication, std::uint32_t version) {
+  std::lock_guard lock(mutex_);
+  published_.erase({publication, version});
+  const std::string prefix = database::DatabaseName::instance_prefix(source_id_) +
+                             fmt::format("{}-{}-", publication, version);
+  for (const auto& info : store_.list(prefix, "", std::numeric_limits<std::size_t>::max(), "")) {
+    OFFPRINT_TRY_ASSIGN(auto name, database::DatabaseName::stored(info.name));
+    OFFPRINT_TRY(store_.drop(name));
+  }
+  return {};
+}
+
+Result<> Materialiser::rebuild() {
+  std::lock_guard lock(mutex_);
+  spare_ = nullptr;
+  tables_.clear();
+  OFFPRINT_TRY_ASSIGN(state_, SourceState::newest(store_, source_));
+  return refill(*state_);
+}
+
+bool Materialiser::rest() {
+  std::lock_guard lock(mutex_);
+  if (!std::exchange(rested_, true)) return false;
+  spare_ = nullptr;
+  if (!state_) return true;
+  auto next = next_state();
+  if (!next) return true;
+  // The same state, begun again: of one that was brought into the file it does not hold the -wal.
+  if ((*next)->bookmark() == state_->bookmark())
+    state_ = *std::move(next);
+  else
+    spare_ = *std::move(next);  // the next step is on its way
+  return true;
+}
+
+Materialiser::Status Materialiser::status() {
+  std::lock_guard lock(mutex_);
+  Status status = status_;
+  for (const auto& [key, published] : published_) {
+    status.instances += published.instances.size();
+    for (const auto& instance : published.instances) {
+      if (instance->is_stale()) ++status.stale;
+    }
+    if (!published.error.empty()) status.error = published.error;
+  }
+  return status;
+}
+
+Result<> Materialiser::advance() {
+  std::lock_guard lock(mutex_);
+  auto done = advance_locked();
+  status_.error = done ? "" : done.error().message();
+  if (!done) {
+    state_ = nullptr;
+    spare_ = nullptr;
+  }
+  return done;
+}
+
+Result<std::unique_ptr<SourceState>> Materialiser::next_state() {
+  if (spare_ && spare_->renew()) return std::move(spare_);
+  spare_ = nullptr;
+  return SourceState::newest(store_, source_);
+}
+
+Result<> Materialiser::advance_locked() {
+  rested_ = false;
+  if (published_.empty()) {
+    state_ = nullptr;
+    spare_ = nullptr;
+    tables_.clear();
+    return {};
+  }
+  OFFPRINT_TRY_ASSIGN(auto next, next_state());
+  if (state_ && next->bookmark() == state_->bookmark()) {
+    spare_ = std::move(next);
+    fill_stale(*state_);
+    return {};
+  }
+  auto stepped = [&]() -> Result<> {
+    if (!state_) return fail(Code::kBehind, "there is no state to go on from");
+    OFFPRINT_TRY_ASSIGN(bool is_same, is_same_schema(*state_, *next));
+    if (!is_same) return fail(Code::kBehind, "the schema changed");
+    Step all{*state_, *next, {}, {}, {}};
+    OFFPRINT_TRY_ASSIGN(all.pages, pages_between(state_->bookmark(), next->bookmark()));
+    OFFPRINT_TRY(step(all));
+    give(all);
+    return {};
+  }();
+  if (!stepped) {
+    log::debug("publications of '{}' are compared as a whole: {}", source_.text(),
+               stepped.error().message());
+    tables_.clear();
+    OFFPRINT_TRY(refill(*next));
+  }
+  spare_ = std::move(state_);
+  state_ = std::move(next);
+  status_.source = state_->bookmark();
+  ++status_.transactions;
+  fill_stale(*state_);
+  return {};
+}
+
+Result<bool> Materialiser::is_same_schema(SourceState& before, SourceState& after) {
+  auto cookie = [](SourceState& state) -> Result<std::uint32_t> {
+    OFFPRINT_TRY_ASSIGN(ByteView page, state.page(1));
+    return load_be<std::uint32_t>(page.data() + kSchemaCookieOffset);
+  };
+  OFFPRINT_TRY_ASSIGN(std::uint32_t then, cookie(before));
+  OFFPRINT_TRY_ASSIGN(std::uint32_t now, cookie(after));
+  return then == now && before.bookmark().lineage == after.bookmark().lineage;
+}
+
+// The pages that the transactions after one state wrote, up to another.
+Result<PageSet> Materialiser::pages_between(const Bookmark& after, const Bookmark& upto) {
+  if (upto.txid.value - after.txid.value > kTransactionsMax)
+    return fail(Code::kBehind, "many transactions came together");
+  PageSet pages;
+  OFFPRINT_TRY_ASSIGN(auto entries,
+                      store_.log_after(source_, after, upto.txid.value - after.txid.value));
+  TxId last = after.txid;
+  for (const database::LogEntry& entry : entries) {
+    if (entry.txid > upto.txid) break;
+    last = entry.txid;
+    OFFPRINT_TRY_ASSIGN(auto payload, store_.open_payload(entry.location));
+    ltx::Decoder decoder(*payload);
+    OFFPRINT_TRY(decoder.begin());
+    for (;;) {
+      OFFPRINT_TRY_ASSIGN(auto page, decoder.next());
+      if (!page) break;
+      pages.insert(page->number);
+    }
+    if (pages.size() > kPagesMax) return fail(Code::kBehind, "many pages changed together");
+  }
+  if (last != upto.txid) return fail(Code::kBehind, "the log does not reach the state");
+  return pages;
+}
+
+// Tables that are kept row by row, or that something is made of as a whole.
+Result<> Materialiser::watch_tables(SourceState& state) {
+  std::map<std::string, PageNo> roots;
+  OFFPRINT_TRY(
+      state.rows("SELECT name, rootpage FROM main.sqlite_schema WHERE type='table' AND "
+                 "rootpage > 0",
+                 {}, {}, [&](Row row) -> Result<> {
+                   roots[lower(std::get<std::string>(row[0]))] =
+                       static_cast<PageNo>(std::get<std::int64_t>(row[1]));
+                   return {};
+                 }));
+  OFFPRINT_TRY_ASSIGN(ByteView page_one, state.page(1));
+  const std::uint32_t usable = sqlite::usable_size(page_one);
+  const PageSource pages = [&](PageNo page) { return state.page(page); };
+  for (const auto& [key, published] : published_) {
+    for (const ItemPlan& item : published.plan.items) {
+      for (const std::string& table : item.reads) {
+        auto root = roots.find(table);
+        if (root == roots.end() || tables_.contains(table)) continue;
+        OFFPRINT_TRY_ASSIGN(auto map, TreeMap::read(pages, root->second, usable));
+        tables_.emplace(table, std::move(map));
+      }
+    }
+  }
+  return {};
+}
+
+// All instances from the definitions: after a change of the schema, or when the log does not say
+// what changed.
+Result<> Materialiser::refill(SourceState& state) {
+  ++status_.refreshes;
+  for (auto& [key, published] : published_) {
+    Result<Plan> plan = fail(Code::kInternal, "not made");
+    OFFPRINT_TRY(state.with([&](sqlite::Connection& source) -> Result<> {
+      plan = make_plan(source, published.plan.definition);
+      return {};
+    }));
+    published.error.clear();
+    if (!plan) {  // it stays what it was
+      published.error = plan.error().message();
+      log::warn("publication {}@v{} of '{}' stands still: {}", key.first, key.second,
+                source_.text(), published.error);
+      continue;
+    }
+    published.plan = *std::move(plan);
+    for (const auto& instance : published.instances) {
+      if (auto filled = instance->fill(published.plan, state); !filled)
+        log::warn("{}: {}", instance->name().text(), filled.error().message());
+    }
+  }
+  status_.source = state.bookmark();
+  tables_.clear();
+  return watch_tables(state);
+}
+
+bool Materialiser::is_touched(const Step& step, const ItemPlan& item) const {
+  return std::ranges::any_of(item.reads, [&](const std::string& table) {
+    auto rows = step.touched.find(table);
+    if (rows != step.touched.end())
+      return !rows->second.rowids.empty() || !rows->second.records.empty();
+    // A view's tables are told of, too; of other things than tables nothing is known.
+    return !table.starts_with("sqlite_") && !tables_.contains(table);
+  });
+}
+
+Result<> Materialiser::step(Step& step) {
+  const PageSource before = [&](PageNo page) { return step.before.page(page); };
+  const PageSource after = [&](PageNo page) { return step.after.page(page); };
+  for (auto& [table, map] : tables_) {
+    OFFPRINT_TRY_ASSIGN(step.touched[table], map.advance(before, after, step.pages));
+  }
+  for (auto& [key, published] : published_) {
+    if (!published.error.empty()) continue;
+    for (const ItemPlan& item : published.plan.items) {
+      if (!item.source.empty()) {
+        OFFPRINT_TRY(find_rows(step, published, item));
+      } else if (is_touched(step, item)) {
+        for (const auto& instance : published.instances)
+          step.work[instance.get()].whole.push_back(&item);
+      }
+    }
+  }
+  return {};
+}
+
+Result<> Materialiser::find_rows(Step& step, Published& published, const ItemPlan& item) {
+  const TouchedRows& touched = step.touched[lower(item.source)];
+  std::set<Row> ids;  // an old and a new record may have the same key
+  for (std::int64_t rowid : touched.rowids) ids.insert({sqlite::Value(rowid)});
+  for (const Bytes& record : touched.records) {
+    OFFPRINT_TRY_ASSIGN(Row id, record_columns(record, item.key_size));
+    ids.insert(std::move(id));
+  }
+  for (const Row& id : ids) OFFPRINT_TRY(find_row(step, published, item, id));
+  return {};
+}
+
+// What became of one row of the source, in each instance that has it or is to have it.
+Result<> Materialiser::find_row(Step& step, Published& published, const ItemPlan& item,
+                                const Row& id) {
+  std::vector<Instance*> asked;
+  if (item.routes.empty()) {
+    for (const auto& instance : published.instances) asked.push_back(instance.get());
+  } else {
+    for (SourceState* state : {&step.before, &step.after}) {
+      OFFPRINT_TRY_ASSIGN(auto values, state->row(item.select_routes, id, {}));
+      if (!values) continue;
+      auto [begin, end] = published.by_route.equal_range(route_text(*values));
+      for (auto each = begin; each != end; ++each) {
+        if (std::ranges::find(asked, each->second) == asked.end()) asked.push_back(each->second);
+      }
+    }
+  }
+  for (Instance* instance : asked) {
+    if (instance->is_stale()) continue;
+    RowChange change;
+    change.item = &item;
+    OFFPRINT_TRY_ASSIGN(change.before, step.before.row(item.select_row, id, instance->arguments()));
+    OFFPRINT_TRY_ASSIGN(change.after, step.after.row(item.select_row, id, instance->arguments()));
+    const bool is_unchanged = change.before.has_value() == change.after.has_value() &&
+                              (!change.before || is_same(*change.before, *change.after));
+    if (is_unchanged) continue;
+    ++status_.rows;
+    step.work[instance].changes.push_back(std::move(change));
+  }
+  return {};
+}
+
+void Materialiser::give(Step& step) {
+  for (auto& [instance, work] : step.work) {
+    if (instance->is_stale()) continue;
+    if (auto given = instance->apply(work.changes, work.whole, step.after); !given)
+      log::warn("{}: {}", instance->name().text(), given.error().message());
+  }
+}
+
+void Materialiser::fill_stale(SourceState& state) {
+  for (auto& [key, published] : published_) {
+    if (!published.error.empty()) continue;
+    for (const auto& instance : published.instances) {
+      if (!instance->is_stale()) continue;
+      if (auto filled = instance->fill(published.plan, state); !filled)
+        log::debug("{}: {}", instance->name().text(), filled.error().message());
+    }
+  }
+}
+
+}  // namespace offprint::publication

@@ -1,0 +1,289 @@
+#include "publication/publications.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+namespace offprint::publication {
+namespace {
+
+using database::DatabaseName;
+using database::StoredPublication;
+
+std::unexpected<Error> wrong_parameter(const Parameter& parameter, std::string_view text) {
+  constexpr std::array<std::string_view, 4> kTypes = {"INTEGER", "REAL", "TEXT", "BLOB"};
+  return fail(Code::kInvalid,
+              fmt::format("PUBLICATION_PARAMETER: '{}' is no {}, as '{}' must be", text,
+                          kTypes[static_cast<std::size_t>(parameter.type)], parameter.name));
+}
+
+template <class Number>
+std::optional<Number> number_of(std::string_view text) {
+  Number number{};
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+Result<sqlite::Value> parse_value(const Parameter& parameter, const std::string& text) {
+  switch (parameter.type) {
+    case Parameter::Type::kInteger: {
+      auto number = number_of<std::int64_t>(text);
+      if (!number) return wrong_parameter(parameter, text);
+      return sqlite::Value(*number);
+    }
+    case Parameter::Type::kReal: {
+      auto number = number_of<double>(text);
+      if (!number) return wrong_parameter(parameter, text);
+      return sqlite::Value(*number);
+    }
+    case Parameter::Type::kBlob: {
+      auto bytes = from_hex(text);
+      if (!bytes) return wrong_parameter(parameter, text);
+      return sqlite::Value(*std::move(bytes));
+    }
+    default:
+      return sqlite::Value(text);
+  }
+}
+
+Result<PublicationInfo> info_of(StoredPublication stored) {
+  PublicationInfo info;
+  OFFPRINT_TRY_ASSIGN(info.definition, parse_definition(stored.definition));
+  info.stored = std::move(stored);
+  return info;
+}
+
+}  // namespace
+
+Result<PublicationName> PublicationName::parse(std::string_view text) {
+  PublicationName name;
+  const std::size_t at = text.find('@');
+  name.name = text.substr(0, at);
+  if (at != std::string_view::npos) {
+    std::string_view version = text.substr(at + 1);
+    if (version.starts_with('v')) name.version = number_of<std::uint32_t>(version.substr(1));
+    if (!name.version || *name.version == 0) {
+      return fail(Code::kInvalid,
+                  fmt::format("'{}' is no version of a publication: write {}@v1", text, name.name));
+    }
+  }
+  return name;
+}
+
+Publications::Publications(database::Store& store, const Options& options)
+    : store_(store), options_(options), pool_(options.threads) {
+  remove_orphans();
+  commits_ =
+      store_.subscribe_commits([this](const std::string& name, journal::Lsn) { note(name); });
+}
+
+void Publications::stop() {
+  commits_ = nullptr;
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  timers_.stop();
+  pool_.drain();
+  std::lock_guard lock(mutex_);
+  sources_.clear();
+}
+
+// Of databases that were dropped while this process, or one before it, was ending.
+void Publications::remove_orphans() {
+  std::string after;
+  for (;;) {
+    auto instances = store_.list("@", after, 1'000, "");
+    for (const database::DatabaseInfo& info : instances) {
+      after = info.name;
+      std::uint64_t source = 0;
+      std::from_chars(info.name.data() + 1, info.name.data() + info.name.size(), source, 16);
+      if (store_.info(source)) continue;
+      auto name = DatabaseName::stored(info.name);
+      if (auto dropped = name ? store_.drop(*name) : Result<>(); !dropped)
+        log::warn("{}: {}", info.name, dropped.error().message());
+    }
+    if (instances.size() < 1'000) return;
+  }
+}
+
+void Publications::note(const std::string& name) {
+  std::lock_guard lock(mutex_);
+  auto source = sources_.find(name);
+  if (source == sources_.end() || stopping_) return;
+  source->second.again = true;
+  if (std::exchange(source->second.busy, true)) return;
+  pool_.post([this, name] { work(name); });
+}
+
+void Publications::work(const std::string& name) {
+  for (;;) {
+    std::shared_ptr<Materialiser> materialiser;
+    {
+      std::lock_guard lock(mutex_);
+      auto source = sources_.find(name);
+      if (source == sources_.end()) return;
+      if (stopping_ || !source->second.again) {
+        source->second.busy = false;
+        break;
+      }
+      source->second.again = false;
+      materialiser = source->second.materialiser;
+    }
+    if (auto done = materialiser->advance(); !done)
+      log::warn("publications of '{}': {}", name, done.error().message());
+  }
+  plan_rest(name);
+}
+
+void Publications::plan_rest(const std::string& name) {
+  std::lock_guard lock(mutex_);
+  auto source = sources_.find(name);
+  if (source == sources_.end() || stopping_) return;
+  if (std::exchange(source->second.rest_planned, true)) return;
+  timers_.at(SteadyClock::now() + options_.rest_after, [this, name] {
+    pool_.post([this, name] {
+      std::shared_ptr<Materialiser> materialiser;
+      {
+        std::lock_guard lock(mutex_);
+        auto found = sources_.find(name);
+        if (found == sources_.end() || stopping_) return;
+        found->second.rest_planned = false;
+        materialiser = found->second.materialiser;
+      }
+      if (!materialiser->rest()) plan_rest(name);
+    });
+  });
+}
+
+Result<std::shared_ptr<Materialiser>> Publications::materialiser_of(const DatabaseName& source) {
+  OFFPRINT_TRY_ASSIGN(auto info, store_.info(source));
+  std::lock_guard lock(mutex_);
+  if (stopping_) return fail(Code::kUnavailable, "the server is stopping");
+  Source& found = sources_[source.text()];
+  if (!found.materialiser || found.id != info.id) {
+    found.materialiser = std::make_shared<Materialiser>(store_, source, info.id);
+    found.id = info.id;
+  }
+  return found.materialiser;
+}
+
+Result<PublicationInfo> Publications::check(const DatabaseName& source, const std::string& text) {
+  OFFPRINT_TRY_ASSIGN(auto known, store_.publications(source));
+  StoredPublication stored;
+  stored.definition = text;
+  stored.created_at_ms = unix_time_ms();
+  OFFPRINT_TRY_ASSIGN(auto info, info_of(std::move(stored)));
+  OFFPRINT_TRY_ASSIGN(auto state, SourceState::newest(store_, source));
+  OFFPRINT_TRY(state->with([&](sqlite::Connection& connection) -> Result<> {
+    OFFPRINT_TRY_ASSIGN(Plan plan, make_plan(connection, info.definition));
+    info.hash = plan.hash;
+    return {};
+  }));
+  info.stored.name = info.definition.name;
+  info.stored.version = 1;
+  for (const StoredPublication& each : known) {
+    if (each.name != info.stored.name) continue;
+    info.stored.version = each.version + 1;
+    if (each.definition == text && &each == &known.back())
+      return fail(Code::kConflict, fmt::format("{}@v{} says just that", each.name, each.version));
+  }
+  return info;
+}
+
+Result<PublicationInfo> Publications::create(const DatabaseName& source, const std::string& text) {
+  OFFPRINT_TRY_ASSIGN(auto info, check(source, text));
+  OFFPRINT_TRY(store_.add_publication(source, info.stored));
+  return info;
+}
+
+Result<std::vector<PublicationInfo>> Publications::list(const DatabaseName& source) {
+  OFFPRINT_TRY_ASSIGN(auto stored, store_.publications(source));
+  std::vector<PublicationInfo> infos;
+  for (StoredPublication& each : stored) {
+    OFFPRINT_TRY_ASSIGN(auto info, info_of(std::move(each)));
+    infos.push_back(std::move(info));
+  }
+  return infos;
+}
+
+Result<PublicationInfo> Publications::find(const DatabaseName& source,
+                                           const PublicationName& name) {
+  OFFPRINT_TRY_ASSIGN(auto stored, store_.publications(source));
+  std::optional<StoredPublication> found;
+  for (StoredPublication& each : stored) {
+    if (each.name == name.name && (!name.version || each.version == *name.version))
+      found = std::move(each);
+  }
+  if (!found) {
+    return fail(Code::kNotFound,
+                fmt::format("database '{}' has no publication {}{}", source.text(), name.name,
+                            name.version ? fmt::format("@v{}", *name.version) : ""));
+  }
+  return info_of(*std::move(found));
+}
+
+Result<> Publications::drop(const DatabaseName& source, const PublicationName& name) {
+  OFFPRINT_TRY(find(source, name));
+  OFFPRINT_TRY_ASSIGN(auto stored, store_.publications(source));
+  OFFPRINT_TRY_ASSIGN(auto materialiser, materialiser_of(source));
+  for (const StoredPublication& each : stored) {
+    if (each.name != name.name || (name.version && each.version != *name.version)) continue;
+    OFFPRINT_TRY(store_.remove_publication(source, each.name, each.version));
+    OFFPRINT_TRY(materialiser->drop(each.name, each.version));
+  }
+  return {};
+}
+
+Result<> Publications::rebuild(const DatabaseName& source) {
+  OFFPRINT_TRY_ASSIGN(auto materialiser, materialiser_of(source));
+  return materialiser->rebuild();
+}
+
+Result<DatabaseName> Publications::open(
+    const DatabaseName& source, const PublicationName& name,
+    const std::vector<std::pair<std::string, std::string>>& parameters) {
+  OFFPRINT_TRY_ASSIGN(auto info, find(source, name));
+  InstanceRequest request;
+  for (const Parameter& parameter : info.definition.parameters) {
+    auto given =
+        std::ranges::find(parameters, parameter.name, &std::pair<std::string, std::string>::first);
+    if (given == parameters.end())
+      return fail(Code::kInvalid,
+                  fmt::format("PUBLICATION_PARAMETER: '{}' is missing", parameter.name));
+    OFFPRINT_TRY_ASSIGN(auto value, parse_value(parameter, given->second));
+    request.arguments.push_back({parameter.name, std::move(value)});
+  }
+  request.publication = std::move(info.stored);
+  OFFPRINT_TRY_ASSIGN(auto materialiser, materialiser_of(source));
+  OFFPRINT_TRY_ASSIGN(auto instance, materialiser->open(request));
+  note(source.text());  // what was committed while it was filled
+  return instance;
+}
+
+std::optional<Materialiser::Status> Publications::status(const DatabaseName& source) {
+  std::shared_ptr<Materialiser> materialiser;
+  {
+    std::lock_guard lock(mutex_);
+    auto found = sources_.find(source.text());
+    if (found == sources_.end()) return std::nullopt;
+    materialiser = found->second.materialiser;
+  }
+  return materialiser->status();
+}
+
+void Publications::dropped(std::uint64_t source_id, const DatabaseName& source) {
+  {
+    std::lock_guard lock(mutex_);
+    auto found = sources_.find(source.text());
+    if (found != sources_.end() && found->second.id == source_id) sources_.erase(found);
+  }
+  remove_orphans();
+}
+
+}  // namespace offprint::publication

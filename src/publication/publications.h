@@ -1,0 +1,94 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "database/executor.h"
+#include "database/store.h"
+#include "publication/materialiser.h"
+
+namespace offprint::publication {
+
+// "shop@v2", or "shop": the newest version.
+struct PublicationName {
+  std::string name;
+  std::optional<std::uint32_t> version;
+
+  static Result<PublicationName> parse(std::string_view text);
+};
+
+struct PublicationInfo {
+  database::StoredPublication stored;
+  Definition definition;
+  std::string hash;
+};
+
+// All that the databases of a node publish: makes, keeps and ends it. Instances are made when they
+// are asked for first, and follow their source from then on. Thread: any. Calls block.
+class Publications {
+ public:
+  struct Options {
+    int threads = 2;
+    std::chrono::milliseconds rest_after{1'000};  // see Materialiser::rest
+  };
+  Publications(database::Store& store, const Options& options);
+  ~Publications() { stop(); }
+  Publications(const Publications&) = delete;
+  Publications& operator=(const Publications&) = delete;
+
+  // Before the store goes. Nothing follows its source any more.
+  void stop();
+
+  // Adds a publication, or the next version of one: what a version says never changes. kInvalid:
+  // why it cannot be; kConflict: the newest version says the same.
+  Result<PublicationInfo> create(const database::DatabaseName& source, const std::string& text);
+  // What create() would say, without doing it.
+  Result<PublicationInfo> check(const database::DatabaseName& source, const std::string& text);
+  // By name and version.
+  Result<std::vector<PublicationInfo>> list(const database::DatabaseName& source);
+  Result<PublicationInfo> find(const database::DatabaseName& source, const PublicationName& name);
+  // Without a version: all of them. Their instances are dropped.
+  Result<> drop(const database::DatabaseName& source, const PublicationName& name);
+  // Instances are compared with their definitions, and what differs is mended as one transaction.
+  Result<> rebuild(const database::DatabaseName& source);
+
+  // The database that is the instance, filled when it returns. `parameters`: their texts by name.
+  // kNotFound: no such publication; kInvalid: a parameter is missing or is not of its type.
+  Result<database::DatabaseName> open(
+      const database::DatabaseName& source, const PublicationName& name,
+      const std::vector<std::pair<std::string, std::string>>& parameters);
+  // Of a database with instances that are kept now.
+  std::optional<Materialiser::Status> status(const database::DatabaseName& source);
+  // The database is gone, and with it its instances.
+  void dropped(std::uint64_t source_id, const database::DatabaseName& source);
+
+ private:
+  struct Source {
+    std::shared_ptr<Materialiser> materialiser;
+    std::uint64_t id = 0;
+    bool busy = false, again = false;  // its turn in the pool
+    bool rest_planned = false;
+  };
+  Result<std::shared_ptr<Materialiser>> materialiser_of(const database::DatabaseName& source);
+  void note(const std::string& name);
+  void work(const std::string& name);
+  void plan_rest(const std::string& name);
+  void remove_orphans();
+
+  database::Store& store_;
+  const Options options_;
+  std::mutex mutex_;
+  std::map<std::string, Source> sources_;  // guarded by mutex_
+  bool stopping_ = false;                  // guarded by mutex_
+  database::Timers timers_;
+  database::ThreadPool pool_;
+  std::unique_ptr<database::Subscription> commits_;
+};
+
+}  // namespace offprint::publication

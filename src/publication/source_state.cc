@@ -1,0 +1,124 @@
+#include "publication/source_state.h"
+
+#include <bit>
+
+namespace offprint::publication {
+namespace {
+
+constexpr std::size_t kStatementsMax = 1'000;
+
+bool is_same(const sqlite::Value& a, const sqlite::Value& b) {
+  const auto* number = std::get_if<double>(&a);
+  const auto* other = std::get_if<double>(&b);
+  if (number != nullptr && other != nullptr)
+    return std::bit_cast<std::uint64_t>(*number) == std::bit_cast<std::uint64_t>(*other);
+  return a == b;
+}
+
+}  // namespace
+
+sqlite::Value value_of(const sqlite::Statement& statement, int column) {
+  switch (statement.column_type(column)) {
+    case SQLITE_INTEGER:
+      return statement.column_int(column);
+    case SQLITE_FLOAT:
+      return statement.column_double(column);
+    case SQLITE_TEXT:
+      return std::string(statement.column_text(column));
+    case SQLITE_BLOB: {
+      ByteView bytes = statement.column_blob(column);
+      return Bytes(bytes.begin(), bytes.end());
+    }
+    default:
+      return std::monostate();
+  }
+}
+
+bool is_same(const Row& a, const Row& b) {
+  if (a.size() != b.size()) return false;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (!is_same(a[i], b[i])) return false;
+  }
+  return true;
+}
+
+Result<std::unique_ptr<SourceState>> SourceState::newest(database::Store& store,
+                                                         const database::DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto snapshot, store.sql_snapshot(name));
+  return std::unique_ptr<SourceState>(new SourceState(std::move(snapshot)));
+}
+
+SourceState::~SourceState() {
+  // Where nobody else uses the connection.
+  (void)snapshot_->with([this](sqlite::Connection&) -> Result<> {
+    statements_.clear();
+    return {};
+  });
+}
+
+Result<sqlite::Statement*> SourceState::statement(sqlite::Connection& connection,
+                                                  const std::string& sql) {
+  auto found = statements_.find(sql);
+  if (found == statements_.end()) {
+    if (statements_.size() >= kStatementsMax) statements_.clear();
+    OFFPRINT_TRY_ASSIGN(auto compiled, connection.prepare(sql, SQLITE_PREPARE_PERSISTENT));
+    found = statements_.emplace(sql, std::move(compiled)).first;
+  }
+  found->second.reset();
+  return &found->second;
+}
+
+Result<ByteView> SourceState::page(PageNo page) {
+  OFFPRINT_TRY(with([&](sqlite::Connection& connection) -> Result<> {
+    OFFPRINT_TRY_ASSIGN(auto* select,
+                        statement(connection, "SELECT data FROM sqlite_dbpage WHERE pgno=?1"));
+    select->bind(1, std::int64_t{page});
+    OFFPRINT_TRY_ASSIGN(bool found, select->step());
+    if (!found) return fail(Code::kNotFound, "no such page");
+    ByteView image = select->column_blob(0);
+    page_.assign(image.begin(), image.end());
+    select->reset();
+    return {};
+  }));
+  return ByteView(page_);
+}
+
+Result<> SourceState::rows(const std::string& sql, std::span<const sqlite::Value> numbered,
+                           std::span<const Argument> arguments, const Visit& visit) {
+  return with([&](sqlite::Connection& connection) -> Result<> {
+    OFFPRINT_TRY_ASSIGN(auto* select, statement(connection, sql));
+    for (std::size_t i = 0; i < numbered.size(); ++i)
+      OFFPRINT_TRY(select->bind_value(static_cast<int>(i + 1), numbered[i]));
+    for (const Argument& argument : arguments) {
+      const int index =
+          sqlite3_bind_parameter_index(select->handle(), (":" + argument.name).c_str());
+      if (index > 0) OFFPRINT_TRY(select->bind_value(index, argument.value));
+    }
+    for (;;) {
+      OFFPRINT_TRY_ASSIGN(bool found, select->step());
+      if (!found) break;
+      Row row;
+      for (int column = 0; column < select->column_count(); ++column)
+        row.push_back(value_of(*select, column));
+      if (auto visited = visit(std::move(row)); !visited) {
+        select->reset();
+        return visited;
+      }
+    }
+    select->reset();
+    return {};
+  });
+}
+
+Result<std::optional<Row>> SourceState::row(const std::string& sql,
+                                            std::span<const sqlite::Value> numbered,
+                                            std::span<const Argument> arguments) {
+  std::optional<Row> first;
+  OFFPRINT_TRY(rows(sql, numbered, arguments, [&](Row row) -> Result<> {
+    if (!first) first = std::move(row);
+    return {};
+  }));
+  return first;
+}
+
+}  // namespace offprint::publication

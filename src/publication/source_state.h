@@ -1,0 +1,66 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "database/store.h"
+#include "sqlite/connection.h"
+
+namespace offprint::publication {
+
+using Row = std::vector<sqlite::Value>;
+
+// The same values, of the same types.
+bool is_same(const Row& a, const Row& b);
+
+// The value of a column of the row that a statement stands at.
+sqlite::Value value_of(const sqlite::Statement& statement, int column);
+
+// The value of a parameter of a publication.
+struct Argument {
+  std::string name;  // without the colon
+  sqlite::Value value;
+  bool operator==(const Argument&) const = default;
+};
+
+// One state of a source, as rows and as pages, until renew(). Thread: one at a time. Blocks.
+class SourceState {
+ public:
+  static Result<std::unique_ptr<SourceState>> newest(database::Store& store,
+                                                     const database::DatabaseName& name);
+  ~SourceState();
+  SourceState(const SourceState&) = delete;
+  SourceState& operator=(const SourceState&) = delete;
+
+  Bookmark bookmark() const { return snapshot_->bookmark(); }
+  // Goes on to the newest state. An error: it is of no use any more.
+  Result<> renew() { return snapshot_->renew(); }
+  // Valid until the next call.
+  Result<ByteView> page(PageNo page);
+  // The rows of a statement, which is kept compiled. `numbered` are ?1 and so on; arguments that
+  // the statement does not have are left out.
+  using Visit = std::function<Result<>(Row)>;
+  Result<> rows(const std::string& sql, std::span<const sqlite::Value> numbered,
+                std::span<const Argument> arguments, const Visit& visit);
+  // The first of them; nothing: none.
+  Result<std::optional<Row>> row(const std::string& sql, std::span<const sqlite::Value> numbered,
+                                 std::span<const Argument> arguments);
+  Result<> with(const std::function<Result<>(sqlite::Connection&)>& work) {
+    return snapshot_->with(work);
+  }
+
+ private:
+  explicit SourceState(std::shared_ptr<database::SqlSnapshot> snapshot)
+      : snapshot_(std::move(snapshot)) {}
+  Result<sqlite::Statement*> statement(sqlite::Connection& connection, const std::string& sql);
+
+  std::shared_ptr<database::SqlSnapshot> snapshot_;
+  std::map<std::string, sqlite::Statement> statements_;
+  Bytes page_;
+};
+
+}  // namespace offprint::publication
