@@ -16,6 +16,7 @@ class App;
   COMMAND(verify)                  \
   COMMAND(db)                      \
   COMMAND(sql)                     \
+  COMMAND(publish)                 \
   COMMAND(bench)                   \
   COMMAND(token)
 

@@ -100,7 +100,9 @@ Result<std::string> parse_url(std::string_view text) {
   } else if (!url.starts_with("http://") && !url.starts_with("https://")) {
     return fail(Code::kInvalid, fmt::format("'{}' is not an http:// or https:// URL", text));
   }
-  while (url.ends_with('/')) url.pop_back();
+  if (url.find('?') == std::string::npos) {
+    while (url.ends_with('/')) url.pop_back();
+  }
   std::size_t host = url.find("://") + 3;
   std::string_view authority =
       std::string_view(url).substr(host, url.find_first_of("/?#", host) - host);

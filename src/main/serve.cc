@@ -179,6 +179,12 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   OFFPRINT_TRY(archiving.start(options.archive, options.data, *store, service));
   Tailing tailing;
   OFFPRINT_TRY(tailing.start(options.tail, options.data, *store, &service, service.has_copies()));
+  std::unique_ptr<publication::Publications> publications;
+  if (!service.has_copies()) {
+    publications =
+        std::make_unique<publication::Publications>(*store, publication::Publications::Options());
+    service.publications = publications.get();
+  }
   options.http.tls = security->tls();
   server::Router router(service);
   server::HttpServer http(options.http, router);
@@ -194,6 +200,7 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   http.stop();
   if (following.follower) following.follower->stop();
   tailing.stop();
+  if (publications) publications->stop();
   archiving.stop();
   store.reset();  // answers what is left, while `http` and the primary can still be told
   log::info("stopped");

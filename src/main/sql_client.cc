@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <simdjson.h>
 
+#include "replica/follower.h"
 #include "server/json_reader.h"
 #include "server/json_writer.h"
 
@@ -113,7 +114,7 @@ Result<HttpAnswer> SqlClient::send(const std::string& requests) {
   body += ",\"requests\":" + requests + "}";
   HttpCall call;
   call.method = "POST";
-  call.url = url_ + "/v2/pipeline";
+  call.url = replica::address_below(url_, "/v2/pipeline");
   call.body = std::move(body);
   baton_.clear();  // holds for one request
   return remote_.request(call);

@@ -263,6 +263,12 @@ class DefinitionParser {
     }
     std::set<std::string> parameters;
     for (const Parameter& parameter : definition_.parameters) {
+      // They stand beside it in addresses.
+      constexpr std::array<std::string_view, 5> kTaken = {"from", "format", "table", "schema",
+                                                          "data"};
+      if (std::ranges::find(kTaken, parameter.name) != kTaken.end())
+        return fail(Code::kInvalid,
+                    fmt::format("'{}' cannot be the name of a parameter", parameter.name));
       if (!parameters.insert(parameter.name).second)
         return fail(Code::kInvalid, fmt::format("parameter '{}' is there twice", parameter.name));
     }

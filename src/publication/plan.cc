@@ -253,12 +253,12 @@ Result<Uses> Planner::uses_of(const std::string& item, const std::string& sql) {
   }
   for (const std::string& function : uses.functions) {
     bool is_known = false;
-    OFFPRINT_TRY(
-        each_row(*copy_,
-                 fmt::format("SELECT max(flags & 2048 OR type <> 's') FROM pragma_function_list WHERE "
-                             "name={}",
-                             quoted_text(function)),
-                 [&](const sqlite::Statement& row) { is_known = row.column_int(0) != 0; }));
+    OFFPRINT_TRY(each_row(
+        *copy_,
+        fmt::format("SELECT max(flags & 2048 OR type <> 's') FROM pragma_function_list WHERE "
+                    "name={}",
+                    quoted_text(function)),
+        [&](const sqlite::Statement& row) { is_known = row.column_int(0) != 0; }));
     if (!is_known)
       return refuse(item, fmt::format("{}() may answer otherwise each time", function));
   }

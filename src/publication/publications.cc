@@ -80,6 +80,7 @@ Publications::Publications(database::Store& store, const Options& options)
   remove_orphans();
   commits_ =
       store_.subscribe_commits([this](const std::string& name, journal::Lsn) { note(name); });
+  plan_sweep();
 }
 
 void Publications::stop() {
@@ -94,7 +95,23 @@ void Publications::stop() {
   sources_.clear();
 }
 
-// Of databases that were dropped while this process, or one before it, was ending.
+void Publications::plan_sweep() {
+  timers_.at(SteadyClock::now() + options_.sweep_every, [this] {
+    pool_.post([this] {
+      {
+        std::lock_guard lock(mutex_);
+        if (stopping_) return;
+        std::erase_if(sources_, [&](const auto& source) {
+          return !source.second.busy && !store_.info(source.second.id);
+        });
+      }
+      remove_orphans();
+      plan_sweep();
+    });
+  });
+}
+
+// Of databases that were dropped.
 void Publications::remove_orphans() {
   std::string after;
   for (;;) {
@@ -169,6 +186,7 @@ Result<std::shared_ptr<Materialiser>> Publications::materialiser_of(const Databa
   if (!found.materialiser || found.id != info.id) {
     found.materialiser = std::make_shared<Materialiser>(store_, source, info.id);
     found.id = info.id;
+    found.open.clear();
   }
   return found.materialiser;
 }
@@ -199,6 +217,7 @@ Result<PublicationInfo> Publications::check(const DatabaseName& source, const st
 Result<PublicationInfo> Publications::create(const DatabaseName& source, const std::string& text) {
   OFFPRINT_TRY_ASSIGN(auto info, check(source, text));
   OFFPRINT_TRY(store_.add_publication(source, info.stored));
+  forget_open(source);
   return info;
 }
 
@@ -236,6 +255,7 @@ Result<> Publications::drop(const DatabaseName& source, const PublicationName& n
     if (each.name != name.name || (name.version && each.version != *name.version)) continue;
     OFFPRINT_TRY(store_.remove_publication(source, each.name, each.version));
     OFFPRINT_TRY(materialiser->drop(each.name, each.version));
+    forget_open(source);
   }
   return {};
 }
@@ -243,6 +263,37 @@ Result<> Publications::drop(const DatabaseName& source, const PublicationName& n
 Result<> Publications::rebuild(const DatabaseName& source) {
   OFFPRINT_TRY_ASSIGN(auto materialiser, materialiser_of(source));
   return materialiser->rebuild();
+}
+
+namespace {
+
+constexpr std::size_t kOpenMax = 100'000;
+
+std::string asked_text(const PublicationName& name,
+                       const std::vector<std::pair<std::string, std::string>>& parameters) {
+  std::string text = fmt::format("{}@{}", name.name, name.version.value_or(0));
+  for (const auto& [key, value] : parameters)
+    text += fmt::format("\n{}:{}={}:{}", key.size(), key, value.size(), value);
+  return text;
+}
+
+}  // namespace
+
+std::optional<DatabaseName> Publications::find_open(
+    const DatabaseName& source, const PublicationName& name,
+    const std::vector<std::pair<std::string, std::string>>& parameters) {
+  std::lock_guard lock(mutex_);
+  auto found = sources_.find(source.text());
+  if (found == sources_.end() || !store_.info(found->second.id)) return std::nullopt;
+  auto open = found->second.open.find(asked_text(name, parameters));
+  if (open == found->second.open.end()) return std::nullopt;
+  return open->second;
+}
+
+void Publications::forget_open(const DatabaseName& source) {
+  std::lock_guard lock(mutex_);
+  if (auto found = sources_.find(source.text()); found != sources_.end())
+    found->second.open.clear();
 }
 
 Result<DatabaseName> Publications::open(
@@ -262,6 +313,15 @@ Result<DatabaseName> Publications::open(
   request.publication = std::move(info.stored);
   OFFPRINT_TRY_ASSIGN(auto materialiser, materialiser_of(source));
   OFFPRINT_TRY_ASSIGN(auto instance, materialiser->open(request));
+  {
+    std::lock_guard lock(mutex_);
+    auto found = sources_.find(source.text());
+    if (found != sources_.end() && found->second.materialiser == materialiser) {
+      auto& open = found->second.open;
+      if (open.size() >= kOpenMax) open.clear();
+      open.insert_or_assign(asked_text(name, parameters), instance);
+    }
+  }
   note(source.text());  // what was committed while it was filled
   return instance;
 }
@@ -275,15 +335,6 @@ std::optional<Materialiser::Status> Publications::status(const DatabaseName& sou
     materialiser = found->second.materialiser;
   }
   return materialiser->status();
-}
-
-void Publications::dropped(std::uint64_t source_id, const DatabaseName& source) {
-  {
-    std::lock_guard lock(mutex_);
-    auto found = sources_.find(source.text());
-    if (found != sources_.end() && found->second.id == source_id) sources_.erase(found);
-  }
-  remove_orphans();
 }
 
 }  // namespace offprint::publication

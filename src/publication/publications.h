@@ -35,7 +35,8 @@ class Publications {
  public:
   struct Options {
     int threads = 2;
-    std::chrono::milliseconds rest_after{1'000};  // see Materialiser::rest
+    std::chrono::milliseconds rest_after{1'000};    // see Materialiser::rest
+    std::chrono::milliseconds sweep_every{60'000};  // instances of dropped databases go
   };
   Publications(database::Store& store, const Options& options);
   ~Publications() { stop(); }
@@ -63,10 +64,12 @@ class Publications {
   Result<database::DatabaseName> open(
       const database::DatabaseName& source, const PublicationName& name,
       const std::vector<std::pair<std::string, std::string>>& parameters);
+  // The same from memory: one that was opened by just these texts before. Quick.
+  std::optional<database::DatabaseName> find_open(
+      const database::DatabaseName& source, const PublicationName& name,
+      const std::vector<std::pair<std::string, std::string>>& parameters);
   // Of a database with instances that are kept now.
   std::optional<Materialiser::Status> status(const database::DatabaseName& source);
-  // The database is gone, and with it its instances.
-  void dropped(std::uint64_t source_id, const database::DatabaseName& source);
 
  private:
   struct Source {
@@ -74,11 +77,15 @@ class Publications {
     std::uint64_t id = 0;
     bool busy = false, again = false;  // its turn in the pool
     bool rest_planned = false;
+    // Instances by how they were asked for; forgotten when a publication comes or goes.
+    std::map<std::string, database::DatabaseName> open = {};
   };
   Result<std::shared_ptr<Materialiser>> materialiser_of(const database::DatabaseName& source);
   void note(const std::string& name);
   void work(const std::string& name);
   void plan_rest(const std::string& name);
+  void forget_open(const database::DatabaseName& source);
+  void plan_sweep();
   void remove_orphans();
 
   database::Store& store_;

@@ -222,12 +222,12 @@ Result<> FollowerImpl::send_request() {
   request.headers.push_back(fmt::format("Accept: {}", kStreamContentType));
   if (!options_.token.empty()) request.headers.push_back("Authorization: Bearer " + options_.token);
   if (std::optional<Position> position = replica_->position()) {
-    request.url = options_.url + "/stream?from=" + position->bookmark().text();
+    request.url = address_below(options_.url, "/stream", "from=" + position->bookmark().text());
   } else if (replica_->absent() || whole_) {
-    request.url = options_.url + "/stream";
+    request.url = address_below(options_.url, "/stream");
   } else {
     OFFPRINT_TRY_ASSIGN(PageHashes hashes, replica_->page_hashes());
-    request.url = options_.url + "/pages";
+    request.url = address_below(options_.url, "/pages");
     request.headers.push_back(fmt::format("Content-Type: {}", kPageHashesContentType));
     request.body = encode_page_hashes(hashes);
   }
@@ -557,12 +557,21 @@ Result<std::string> normalize_url(const std::string& url) {
   if (authority.find('@') != std::string_view::npos) {
     return fail(Code::kInvalid, "a URL takes no user or password: use --token or OFFPRINT_TOKEN");
   }
-  if (url.find_first_of("?# \r\n\t") != std::string::npos) {
+  const std::size_t query = std::min(url.find('?'), url.size());
+  const bool is_publication = url.substr(0, query).find("/pub/") != std::string::npos;
+  if (url.find_first_of("# \r\n\t") != std::string::npos || (query < url.size() && !is_publication))
     return fail(Code::kInvalid, "the URL of a database has no query and no spaces: " + url);
-  }
-  std::string result = url;
+  std::string result = url.substr(0, query);
   while (result.ends_with('/')) result.pop_back();
-  return result;
+  return result + url.substr(query);
+}
+
+std::string address_below(const std::string& url, std::string_view action,
+                          std::string_view parameter) {
+  const std::size_t query = std::min(url.find('?'), url.size());
+  std::string address = url.substr(0, query) + std::string(action) + url.substr(query);
+  if (!parameter.empty()) address += (query < url.size() ? "&" : "?") + std::string(parameter);
+  return address;
 }
 
 Result<std::unique_ptr<Follower>> Follower::create(FollowerOptions options,

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "server/instances.h"
 #include "server/revocations.h"
 
 namespace offprint::server {
@@ -51,8 +52,9 @@ std::shared_ptr<const Access> Access::nothing() {
 // The grants that count for a database. With "*" only those of all databases.
 template <class Visit>
 void Access::each_grant(std::string_view name, Visit visit) const {
+  const std::string_view whose = of_database_.empty() ? name : of_database_;
   if (revocations_ != nullptr && !revocations_->none() &&
-      claims_.issued_s < revocations_->not_before_s(name)) {
+      claims_.issued_s < revocations_->not_before_s(whose)) {
     return;
   }
   for (std::size_t i = 0; i < claims_.grants.size(); ++i) {
@@ -64,6 +66,33 @@ bool Access::allows(const database::DatabaseName& name, database::Verbs verbs) c
   database::Verbs granted;
   each_grant(name.text(), [&](std::size_t i) { granted |= claims_.grants[i].verbs; });
   return granted.has(verbs);
+}
+
+bool Access::allows_instance(const InstanceAddress& instance, database::Verbs verbs) const {
+  database::Verbs granted;
+  each_grant(instance.source.text(), [&](std::size_t i) { granted |= claims_.grants[i].verbs; });
+  const bool is_revoked = revocations_ != nullptr && !revocations_->none() &&
+                          claims_.issued_s < revocations_->not_before_s(instance.source.text());
+  for (const Grant& grant : claims_.grants) {
+    if (!is_revoked && grant_matches(grant.pattern, instance)) granted |= grant.verbs;
+  }
+  return granted.has(verbs);
+}
+
+std::shared_ptr<const Access> Access::for_instance(const InstanceAddress& instance,
+                                                   const database::DatabaseName& name) const {
+  using database::Verb;
+  TokenClaims claims = claims_;
+  Grant grant;
+  grant.pattern = name.text();
+  for (Verb verb : {Verb::kDataRead, Verb::kSubscribe, Verb::kSnapshot}) {
+    if (allows_instance(instance, verb)) grant.verbs |= verb;
+  }
+  grant.sql.everywhere = grant.verbs & database::kSqlVerbs;
+  claims.grants = {std::move(grant)};
+  auto access = std::make_shared<Access>(std::move(claims), revocations_);
+  access->of_database_ = instance.source.text();
+  return access;
 }
 
 bool Access::allows_sql(const database::DatabaseName& name) const {

@@ -11,6 +11,7 @@
 namespace offprint::server {
 
 class Revocations;
+struct InstanceAddress;
 
 // What the sender of a request may do, for as long as its token counts. Immutable; shared by the
 // requests of one token. Thread: any.
@@ -25,6 +26,12 @@ class Access {
 
   // All of `verbs`, on the whole database.
   bool allows(const database::DatabaseName& name, database::Verbs verbs) const;
+  // All of `verbs` on an instance of a publication: by a grant for it, or for its whole source.
+  bool allows_instance(const InstanceAddress& instance, database::Verbs verbs) const;
+  // What this allows on an instance, as the rights on the database that it is: reading only. It
+  // counts as long as this does.
+  std::shared_ptr<const Access> for_instance(const InstanceAddress& instance,
+                                             const database::DatabaseName& name) const;
   // Some SQL, if only on a table.
   bool allows_sql(const database::DatabaseName& name) const;
   // Anything at all.
@@ -48,6 +55,7 @@ class Access {
   TokenClaims claims_;
   std::vector<std::shared_ptr<const database::SqlRights>> rights_;  // of each grant
   const Revocations* revocations_;
+  std::string of_database_;  // whose revocations count; empty: those of the database in question
 };
 
 }  // namespace offprint::server

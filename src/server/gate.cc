@@ -109,8 +109,8 @@ Admission admit(const Service& service, const HttpRequest& request,
 }
 
 const Access& access_of(const Service& service, const HttpRequest& request) {
-  if (service.authenticator == nullptr) return *Access::unlimited();
-  return request.access ? *request.access : *Access::nothing();
+  if (request.access) return *request.access;
+  return service.authenticator == nullptr ? *Access::unlimited() : *Access::nothing();
 }
 
 Responder while_allowed(Responder responder, std::shared_ptr<const Access> access,

@@ -5,6 +5,7 @@
 
 #include "server/errors.h"
 #include "server/gate.h"
+#include "server/kept_request.h"
 
 namespace offprint::server {
 namespace {
@@ -20,22 +21,6 @@ std::string first_label(std::string_view host) {
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   return label;
 }
-
-// A request that outlives its connection's parser.
-struct KeptRequest {
-  explicit KeptRequest(HttpRequest& from) : request(std::move(from)), target(request.target) {
-    fields.reserve(request.headers.size());
-    for (auto& [name, value] : request.headers) {
-      auto& [own_name, own_value] = fields.emplace_back(name, value);
-      name = own_name;
-      value = own_value;
-    }
-    request.target = target;
-  }
-  HttpRequest request;
-  std::string target;
-  std::vector<std::pair<std::string, std::string>> fields;
-};
 
 }  // namespace
 

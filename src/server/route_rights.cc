@@ -9,6 +9,7 @@
 #include "server/hrana_routes.h"
 #include "server/insights_api.h"
 #include "server/namespaces_api.h"
+#include "server/publications_api.h"
 #include "server/root_database.h"
 
 namespace offprint::server {
@@ -152,6 +153,14 @@ RouteRight namespace_right(const Address& address, unsigned methods) {
   return right_of(rule, asked->fork_to ? asked->fork_to : asked->name);
 }
 
+// An instance is read, whoever asks.
+Verbs verb_of_instance(std::string_view action) {
+  for (const Rule& rule : kDatabaseRules) {
+    if (rule.path == action && rule.need == Need::kVerb) return rule.verb;
+  }
+  return Verb::kDataRead;
+}
+
 std::string_view verb_text(Verbs verb) {
   std::vector<std::string_view> names = verb.names();
   return names.empty() ? "this" : names.front();
@@ -165,6 +174,16 @@ RouteRight route_right(const Service& service, const HttpRequest& request) {
   RouteRight unreadable;
   unreadable.exists = true;  // and answers 400 to whoever has a token
   if (!address) return unreadable;
+  if (auto instance = parse_instance_address(*address)) {
+    if (!*instance) return unreadable;
+    RouteRight right = right_of(find(kDatabaseRules, (*instance)->action, methods), std::nullopt);
+    if (is_hrana_socket((*instance)->action, request)) return socket_right();
+    right.exists = find(kDatabaseRules, (*instance)->action, methods) != nullptr;
+    right.need = Need::kInstance;
+    right.verb = verb_of_instance((*instance)->action);
+    right.instance = **std::move(instance);
+    return right;
+  }
   if (!address->segments.empty() && address->segments[0] == "db") {
     Result<DatabaseAddress> target = parse_database_address(*address);
     if (!target) return unreadable;
@@ -188,6 +207,11 @@ RouteRight route_right(const Service& service, const HttpRequest& request) {
     static constexpr Rule kChanges{"", kAny, Need::kVerb, Verb::kAdmin};
     return right_of(methods == kReads ? &kShows : &kChanges, name_of(history->name));
   }
+  if (auto published = parse_publications_address(*address)) {
+    static constexpr Rule kShows{"", kAny, Need::kKnows};
+    static constexpr Rule kChanges{"", kAny, Need::kVerb, Verb::kPublish};
+    return right_of(methods == kReads ? &kShows : &kChanges, name_of(published->database));
+  }
   const Rule* rule = find(kRootRules, path, methods);
   bool names_database = rule != nullptr && rule->path.ends_with('/');
   return right_of(rule, names_database ? name_of(path.substr(rule->path.size())) : std::nullopt);
@@ -208,6 +232,9 @@ Result<> check_access(const Access& access, const RouteRight& right) {
       break;
     case Need::kVerb:
       allowed = name && access.allows(*name, right.verb);
+      break;
+    case Need::kInstance:
+      allowed = right.instance && access.allows_instance(*right.instance, right.verb);
       break;
     case Need::kSomewhere:
       allowed = access.allows_somewhere(right.verb);

@@ -8,6 +8,7 @@
 #include "server/access.h"
 #include "server/address.h"
 #include "server/http_message.h"
+#include "server/instances.h"
 #include "server/service.h"
 
 // Which right each address asks for. docs/protocol/tokens.md has the same table.
@@ -19,6 +20,7 @@ enum class Need {
   kKnows,       // any right on the database
   kSql,         // some SQL on it; each statement is looked at when it is compiled
   kVerb,        // the verb on it
+  kInstance,    // the verb on the instance of a publication
   kSomewhere,   // the verb on some database; who answers looks at which
   kEverywhere,  // the verb on all databases
 };
@@ -28,6 +30,7 @@ struct RouteRight {
   Need need = Need::kToken;
   database::Verbs verb;
   std::optional<database::DatabaseName> database;
+  std::optional<InstanceAddress> instance;
   bool plain_errors = false;  // the form of Hrana's clients
   bool exists = false;        // an address that nobody entered into the table answers 404
 };

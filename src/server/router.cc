@@ -14,9 +14,11 @@
 #include "server/hrana_routes.h"
 #include "server/imports.h"
 #include "server/insights_api.h"
+#include "server/instances.h"
 #include "server/json_writer.h"
 #include "server/metrics.h"
 #include "server/namespaces_api.h"
+#include "server/publications_api.h"
 #include "server/query.h"
 #include "server/root_database.h"
 #include "server/route_rights.h"
@@ -175,9 +177,26 @@ void Router::route(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver,
   if (address->segments.empty() || address->segments[0] != "db") {
     return route_root(request, *address, std::move(responder));
   }
+  if (auto instance = parse_instance_address(*address))
+    return route_instance(request, *instance, *std::move(address), std::move(responder));
   Result<DatabaseAddress> target = parse_database_address(*address);
   if (!target) return responder.respond(structured_error(target.error()));
   route_database(request, *target, *address, std::move(receiver), std::move(responder));
+}
+
+void Router::route_instance(HttpRequest& request, const Result<InstanceAddress>& instance,
+                            Address address, Responder responder) {
+  if (!instance) return responder.respond(structured_error(instance.error()));
+  if (instance->action == "import" || is_hrana_socket(instance->action, request)) {
+    return responder.respond(structured_error(Error(Code::kForbidden,
+                                                    "a publication's instance is read only, over "
+                                                    "HTTP requests")));
+  }
+  at_instance(service_, *instance, request, std::move(responder),
+              [this, address = std::move(address)](const DatabaseAddress& target,
+                                                   HttpRequest& asked, Responder later) {
+                route_database(asked, target, address, nullptr, std::move(later));
+              });
 }
 
 void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
@@ -340,6 +359,8 @@ void Router::route_management(HttpRequest& request, const Address& address, Resp
     if (!request.is_get()) return responder.respond(wrong_method("GET"));
     return handle_report(service_, *report, address, std::move(responder));
   }
+  if (auto published = parse_publications_address(address))
+    return handle_publications(service_, *published, address, request, std::move(responder));
   if (auto history = parse_history_address(address))
     return handle_history(service_, *history, address, request, std::move(responder));
   Result<database::DatabaseName> name = database::DatabaseName::parse(address.path_from(2));

@@ -4,6 +4,7 @@
 
 #include "server/address.h"
 #include "server/http_message.h"
+#include "server/instances.h"
 #include "server/service.h"
 
 namespace offprint::server {
@@ -19,6 +20,8 @@ class Router final : public HttpHandler {
 
  private:
   void route(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver, Responder responder);
+  void route_instance(HttpRequest& request, const Result<InstanceAddress>& instance,
+                      Address address, Responder responder);
   void route_database(HttpRequest& request, const DatabaseAddress& target, const Address& address,
                       std::shared_ptr<BodyReceiver> receiver, Responder responder);
   void route_import(const database::DatabaseName& name, const Address& address,

@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "cluster/forwarder.h"
 #include "database/store.h"
+#include "publication/publications.h"
 #include "replica/node_follower.h"
 #include "server/client_streams.h"
 #include "server/d1_imports.h"
@@ -59,7 +60,8 @@ struct Service {
   std::function<std::optional<tail::TailStatus>(const std::string& name)> tail_of = {};
   // Makes a database of what the archive has under its name; blocks. Empty: there is no archive.
   std::function<Result<>(const database::DatabaseName&)> create_from_archive = {};
-  archive::NamedObjects* objects = nullptr;  // of HA SNAPSHOT and HA RESTORE; null: none
+  publication::Publications* publications = nullptr;  // null: of a node that has copies
+  archive::NamedObjects* objects = nullptr;           // of HA SNAPSHOT and HA RESTORE; null: none
   std::function<archive::Prover::Status()> prover_status = {};  // empty: nothing is proven
   cluster::Forwarder* forwarder = nullptr;
   bool has_copies() const { return copy_age_ms != nullptr; }

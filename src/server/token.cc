@@ -9,6 +9,7 @@
 
 #include "database/name.h"
 #include "server/http_message.h"
+#include "server/instances.h"
 #include "server/json_reader.h"
 
 namespace offprint::server {
@@ -280,12 +281,14 @@ Result<> check_claims(const TokenClaims& claims, const TokenRules& rules) {
 }  // namespace
 
 bool Grant::matches(std::string_view database) const {
+  if (database.starts_with('@')) return pattern == database;  // only who was made for it
   if (!pattern.ends_with('*')) return pattern == database;
   return database.starts_with(std::string_view(pattern).substr(0, pattern.size() - 1));
 }
 
 bool is_grant_pattern(std::string_view text) {
   if (text == "*") return true;
+  if (text.find("/pub/") != std::string_view::npos) return is_instance_pattern(text);
   if (text.ends_with("/*")) {
     text.remove_suffix(2);
     return text.find('/') == std::string_view::npos && database::DatabaseName::parse(text);
