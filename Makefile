@@ -64,7 +64,7 @@ fuzz: preset-fuzz ## each fuzz target for FUZZ_S seconds, from its corpus
 
 .PHONY: bench
 bench: preset-release ## speed, beside its baselines of the same run
-	@cmake --build --preset release -j $(JOBS)
+	@cmake --build --preset release -j $(JOBS) --target benchmarks
 	@tools/bench build/release
 
 .PHONY: lint
