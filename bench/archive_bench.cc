@@ -236,7 +236,7 @@ void measure_restores(const std::string& folder, const std::optional<Litestream>
 int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   const std::string folder = std::filesystem::absolute(argc > 1 ? argv[1] : "archive-bench");
-  const double mib = argc > 2 ? std::atof(argv[2]) : 256;
+  const double mib = argc > 2 ? std::atof(argv[2]) : default_mib();
   const int rounds = argc > 3 ? std::atoi(argv[3]) : 3;
   std::filesystem::remove_all(folder);
   std::filesystem::create_directories(folder);

@@ -67,8 +67,8 @@ void update_some(Http& http, int transactions) {
 int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   const std::string folder = std::filesystem::absolute(argc > 1 ? argv[1] : "history-bench");
-  const double mib = argc > 2 ? std::atof(argv[2]) : 1'024;
-  const int rounds = argc > 3 ? std::atoi(argv[3]) : 3;
+  const double mib = argc > 2 ? std::atof(argv[2]) : default_mib();
+  const int rounds = argc > 3 ? std::atoi(argv[3]) : 2;
   std::filesystem::remove_all(folder);
   std::filesystem::create_directories(folder);
   const std::string source = folder + "/source.db";

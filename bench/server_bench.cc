@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench/figures.h"
 #include "bench/floors.h"
 #include "bench/processes.h"
 
@@ -61,6 +62,47 @@ void measure_requests(const std::string& url, double sqlite_floor, double second
       "us, {:.1f} us of "
       "server CPU\n",
       read.rate, read.rate / empty.rate, read.p50_us, read.p99_us, read.cpu_us);
+}
+
+// What the other protocols cost beside /query, and many databases beside one. Each figure is the
+// median of some rounds, in which all take turns.
+void measure_protocols(const std::string& url, double seconds) {
+  constexpr int kRounds = 3;
+  std::vector<double> plain, hrana, d1;
+  for (int round = 0; round < kRounds; ++round) {
+    plain.push_back(load(url, "read", 64, seconds, {"--api", "plain"}).cpu_us);
+    hrana.push_back(load(url, "read", 64, seconds, {"--api", "hrana"}).cpu_us);
+    d1.push_back(load(url, "read", 64, seconds, {"--api", "d1"}).cpu_us);
+  }
+  fmt::print(
+      "server CPU of a point select: /query {:.1f} us, Hrana's /v2/pipeline {:.1f} us = {:.2f} x, "
+      "D1's /query {:.1f} us = {:.2f} x\n",
+      median(plain), median(hrana), median(hrana) / median(plain), median(d1),
+      median(d1) / median(plain));
+  const Measured many = load(url, "insert", 64, 2 * seconds, {"--databases", "1000"});
+  fmt::print(
+      "durable insert into 1,000 databases in turn, 64 clients: {:.0f}/s, p50 {:.0f} us, p99 "
+      "{:.0f} us, {:.1f} us of server CPU\n",
+      many.rate, many.p50_us, many.p99_us, many.cpu_us);
+}
+
+// Reads of a copy that carry a bookmark which it has reached, beside those that carry none.
+void measure_copy(const std::string& primary, const std::string& folder, double seconds) {
+  Server copy(folder, "copy", {"--follow", primary});
+  std::vector<double> without, with, ratios;
+  for (int round = 0; round < 5; ++round) {
+    without.push_back(
+        load(copy.url(), "read", 64, seconds, {"--api", "plain", "--primary", primary}).cpu_us);
+    with.push_back(
+        load(copy.url(), "read", 64, seconds, {"--api", "plain", "--primary", primary, "--session"})
+            .cpu_us);
+    ratios.push_back(with.back() / without.back());
+  }
+  fmt::print(
+      "server CPU of a point select of a copy: {:.2f} us, with a bookmark that it has reached "
+      "{:.2f} "
+      "us = {:.3f} x\n",
+      median(without), median(with), median(ratios));
 }
 
 // From the acknowledgement of a commit until a stock connection to the replica's file sees it.
@@ -168,6 +210,8 @@ int main(int argc, char** argv) {
   {
     Server server(folder, "data");
     measure_requests(server.url(), plain, seconds);
+    measure_protocols(server.url(), seconds);
+    measure_copy(server.url(), folder, seconds);
     measure_lag(server.http(), server.url(), folder);
   }
   measure_bytes(folder, seconds);

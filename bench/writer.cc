@@ -86,6 +86,11 @@ Written write_own_file(const WriterOptions& options) {
   std::exit(1);
 }
 
+double default_mib() {
+  const char* mib = std::getenv("OFFPRINT_BENCH_MIB");
+  return mib == nullptr ? 256 : std::atof(mib);
+}
+
 void make_database(const std::string& file, double bytes) {
   auto db = open_own_file(file, "OFF");
   constexpr double kRowBytes = 200;

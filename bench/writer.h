@@ -25,6 +25,9 @@ Written write_own_file(const WriterOptions& options);
 // A connection of this process to such a file.
 sqlite::Connection open_own_file(const std::string& file, const char* synchronous);
 
+// How large a database is to be where one of some size is measured: OFFPRINT_BENCH_MIB, else 256.
+double default_mib();
+
 // A file with a table t(id, name, n) of `bytes` bytes about, whose pages neither repeat nor are
 // pure noise. WAL mode, closed.
 void make_database(const std::string& file, double bytes);
