@@ -19,6 +19,9 @@ namespace {
 using database::LogEntry;
 
 constexpr std::size_t kEntriesAtOnce = 4'096;
+// With `sync` 0 each transaction is a file, unless more than these wait: an archive that is slower
+// than its writers gets all of them rather than each.
+constexpr std::size_t kSinglyMax = 100;
 constexpr std::size_t kMergeBytesMax = 32 << 20;  // of pages, for one file of level 0
 constexpr std::size_t kCompactedAtOnce = 64;
 
@@ -196,10 +199,9 @@ Result<> DatabaseArchive::move_away(const std::string& why) {
 // --- transactions ------------------------------------------------------------------------------
 
 Result<> DatabaseArchive::put_transactions() {
-  for (;;) {
-    OFFPRINT_TRY_ASSIGN(Position ours, store_.position(name_));
-    if (ours.lineage != lineage_) return fail(Code::kConflict, "another database has got the name");
-    if (ours.txid <= reached_) return {};
+  OFFPRINT_TRY_ASSIGN(const Position ours, store_.position(name_));
+  if (ours.lineage != lineage_) return fail(Code::kConflict, "another database has got the name");
+  while (ours.txid > reached_) {
     auto entries = store_.log_after(name_, {ours.epoch, reached_, lineage_}, kEntriesAtOnce);
     if (!entries && entries.error().code() != Code::kBehind) return fail(entries.error());
     if (!entries) {
@@ -216,6 +218,7 @@ Result<> DatabaseArchive::put_transactions() {
       OFFPRINT_TRY(put_log(*entries));
     }
   }
+  return {};
 }
 
 Result<> DatabaseArchive::put_log(const std::vector<LogEntry>& entries) {
@@ -237,10 +240,11 @@ Result<> DatabaseArchive::put_log(const std::vector<LogEntry>& entries) {
     merge = PageMerge();
     return {};
   };
+  const bool is_singly = schedule_.sync.count() == 0 && entries.size() <= kSinglyMax;
   const LogEntry* last = nullptr;
   for (const LogEntry& entry : entries) {
     bool is_large = entry.location.payload_size > kMergeBytesMax;
-    bool is_apart = is_large || schedule_.sync.count() == 0 || merge.bytes() > kMergeBytesMax ||
+    bool is_apart = is_large || is_singly || merge.bytes() > kMergeBytesMax ||
                     (last != nullptr && (entry.epoch != last->epoch ||
                                          window_end(entry.timestamp_ms, schedule_.windows[0]) !=
                                              window_end(last->timestamp_ms, schedule_.windows[0])));

@@ -42,7 +42,8 @@ class DatabaseArchive {
   Bookmark reached_bookmark() const { return {Epoch{}, reached_, lineage_}; }
   // Called between pieces of large objects that keep_up() puts: it may put_transactions().
   void set_between(std::function<void()> between) { between_ = std::move(between); }
-  // Puts what the database has beyond that.
+  // Puts what the database has beyond that now; what is committed meanwhile may be left to the next
+  // call.
   Result<> put_transactions();
   // Compacts, notes the head, makes snapshots and removes what is over its time, as far as it is
   // due at `now_ms` (Unix time).
