@@ -11,6 +11,8 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "bench/archive_watch.h"
@@ -143,8 +145,9 @@ void measure_inserts(const std::string& folder, int rounds) {
 
 // --- restoring ----------------------------------------------------------------------------------
 
-// Out of the page cache, so that they are read from the disk.
+// Out of the page cache, so that they are read from the disk; nothing waits to be written, either.
 void forget(const std::string& folder) {
+  ::sync();
   const std::filesystem::recursive_directory_iterator files(folder);
   for (const auto& entry : files) {
     if (!entry.is_regular_file()) continue;
@@ -211,6 +214,7 @@ void measure_restores(const std::string& folder, const std::optional<Litestream>
     return rate;
   };
   for (int round = 0; round < rounds; ++round) {
+    forget(folder);
     writes.push_back(copy_rate("", out, bytes));
     forget(folder);
     copies.push_back(copy_rate(source, out, bytes));
@@ -231,6 +235,87 @@ void measure_restores(const std::string& folder, const std::optional<Litestream>
   }
 }
 
+// versitygw, a stock S3 service that keeps objects in a folder: VERSITYGW names its program, else
+// the one that `make test-interop` installed is taken. Nothing where there is none, which is said.
+std::optional<std::string> find_gateway() {
+  const char* named = std::getenv("VERSITYGW");
+  std::string program = named == nullptr ? "build/tools/bin/versitygw" : named;
+  if (::access(program.c_str(), X_OK) == 0) return program;
+  fmt::print(
+      "SKIPPED: NOTHING IS RESTORED FROM S3, {} CANNOT BE RUN (VERSITYGW=PROGRAM, or make "
+      "test-interop installs it)\n",
+      program);
+  return std::nullopt;
+}
+
+std::uint16_t free_port() {
+  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  const bool found = ::bind(listener, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+                     ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) == 0;
+  ::close(listener);
+  if (!found) std::exit(1);
+  return ntohs(address.sin_port);
+}
+
+// The largest of what is below a folder.
+std::string largest_file(const std::string& folder) {
+  std::string found;
+  double bytes = -1;
+  const std::filesystem::recursive_directory_iterator files(folder);
+  for (const auto& entry : files) {
+    if (!entry.is_regular_file() || static_cast<double>(entry.file_size()) <= bytes) continue;
+    bytes = static_cast<double>(entry.file_size());
+    found = entry.path();
+  }
+  return found;
+}
+
+void measure_s3(const std::string& folder, const std::string& gateway, double mib, int rounds) {
+  const std::string root = folder + "/root", source = folder + "/source.db";
+  std::filesystem::create_directories(root + "/bucket");
+  std::filesystem::create_directories(folder + "/metadata");
+  constexpr const char* kId = "archive-key";
+  constexpr const char* kSecret = "archive-secret";
+  for (auto [name, value] : {std::pair{"ROOT_ACCESS_KEY", kId},
+                             {"ROOT_SECRET_KEY", kSecret},
+                             {"AWS_ACCESS_KEY_ID", kId},
+                             {"AWS_SECRET_ACCESS_KEY", kSecret}})
+    ::setenv(name, value, 1);
+  const std::string endpoint = fmt::format("http://127.0.0.1:{}", free_port());
+  const Child service({gateway, "--port", endpoint.substr(7), "--quiet", "posix", "--sidecar",
+                       folder + "/metadata", root},
+                      folder + "/gateway.log");
+  make_database(source, mib * kMib);
+  fill_archive(folder, source, "s3://bucket/archive?endpoint=" + endpoint);
+  const double bytes = size_of(source);
+  const std::string largest = largest_file(root + "/bucket/archive/big");
+  const std::string key = largest.substr(root.size()), out = folder + "/out";
+  std::vector<double> downloads, ours;
+  for (int round = 0; round < rounds; ++round) {
+    forget(root);
+    const double download =
+        run({"/usr/bin/env", "curl", "--silent", "--fail", "--aws-sigv4", "aws:amz:us-east-1:s3",
+             "--header", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "--user",
+             fmt::format("{}:{}", kId, kSecret), "--output", out, endpoint + key},
+            folder + "/curl.log");
+    downloads.push_back(size_of(out) / 1e6 / download);
+    std::filesystem::remove(out);
+    forget(root);
+    ours.push_back(bytes / 1e6 /
+                   run({program(), "restore", "s3://bucket/archive/big?endpoint=" + endpoint, out},
+                       folder + "/restore.log"));
+    std::filesystem::remove(out);
+  }
+  fmt::print(
+      "restore from S3 (versitygw): {:.0f} MB/s of the database; curl gets its largest object "
+      "({:.0f} MB) with {:.0f} MB/s: {:.2f} x that\n",
+      median(ours), size_of(largest) / 1e6, median(downloads), median(ours) / median(downloads));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -247,5 +332,6 @@ int main(int argc, char** argv) {
   measure_lags(folder + "/fast", litestream, "0", 100 * rounds);
   measure_inserts(folder + "/inserts", rounds);
   measure_restores(folder + "/restore", litestream, mib, rounds);
+  if (const auto gateway = find_gateway()) measure_s3(folder + "/s3", *gateway, mib, rounds);
   std::filesystem::remove_all(folder);
 }
