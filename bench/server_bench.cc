@@ -200,7 +200,7 @@ void measure_idle(const std::string& folder) {
 int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   std::string folder = argc > 1 ? argv[1] : "server-bench";
-  double seconds = argc > 2 ? std::atof(argv[2]) : 3;
+  double seconds = argc > 2 ? std::atof(argv[2]) : 2;
   std::filesystem::remove_all(folder);
   std::filesystem::create_directories(folder);
   double floor = fdatasync_rate(folder, 1);
