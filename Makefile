@@ -10,6 +10,8 @@ PRESET ?= dev
 BUDGET_S ?= 600
 FUZZ_S ?= 60
 TEST_TIMEOUT_S ?= 900
+# Size of the databases that `make bench` restores and looks back in.
+MIB ?= 256
 
 # What was compiled in one checkout serves the others.
 export CCACHE_BASEDIR := $(CURDIR)
@@ -64,8 +66,8 @@ fuzz: preset-fuzz ## each fuzz target for FUZZ_S seconds, from its corpus
 
 .PHONY: bench
 bench: preset-release ## speed, beside its baselines of the same run
-	@cmake --build --preset release -j $(JOBS)
-	@tools/bench build/release
+	@cmake --build --preset release -j $(JOBS) --target benchmarks
+	@OFFPRINT_BENCH_MIB=$(MIB) tools/bench build/release
 
 .PHONY: lint
 lint: build/setup/lint.stamp preset-dev ## format, clang-tidy, the rules of the house

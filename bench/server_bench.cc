@@ -14,121 +14,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench/figures.h"
 #include "bench/floors.h"
-#include "replica/http_client.h"
+#include "bench/processes.h"
 
 namespace {
 
 using namespace offprint;
 using namespace offprint::bench;
-
-std::string program() {
-  const char* path = std::getenv("OFFPRINT_PROGRAM");
-  return path == nullptr ? "build/release/offprint" : path;
-}
-
-// A child process; ended with the object.
-class Child {
- public:
-  // Its standard output goes to `log`.
-  Child(std::vector<std::string> arguments, const std::string& log) {
-    pid_ = ::fork();
-    if (pid_ != 0) return;
-    std::freopen(log.c_str(), "w", stdout);
-    std::freopen("/dev/null", "w", stderr);
-    std::vector<char*> argv;
-    for (std::string& argument : arguments) argv.push_back(argument.data());
-    argv.push_back(nullptr);
-    ::execv(argv[0], argv.data());
-    ::_exit(127);
-  }
-  ~Child() {
-    ::kill(pid_, SIGTERM);
-    ::waitpid(pid_, nullptr, 0);
-  }
-  pid_t pid() const { return pid_; }
-
- private:
-  pid_t pid_;
-};
-
-std::string read_all(const std::string& path) {
-  std::ifstream file(path);
-  return std::string(std::istreambuf_iterator<char>(file), {});
-}
-
-std::string wait_for_url(const std::string& log) {
-  for (auto start = Clock::now(); seconds_since(start) < 30;) {
-    std::string text = read_all(log);
-    std::size_t at = text.find("http://");
-    if (at != std::string::npos && text.find(',', at) != std::string::npos)
-      return text.substr(at, text.find(',', at) - at);
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  fmt::print(stderr, "the server did not start\n");
-  std::exit(1);
-}
-
-double number_after(const std::string& text, const std::string& key) {
-  std::size_t at = text.find(key);
-  return at == std::string::npos ? 0 : std::atof(text.c_str() + at + key.size());
-}
-
-class Http {
- public:
-  explicit Http(std::string url)
-      : url_(std::move(url)), client_(replica::HttpClient::create().value()) {}
-
-  std::string post(const std::string& path, const std::string& body) {
-    replica::HttpClient::Request request;
-    request.url = url_ + path;
-    request.body = Bytes(body.begin(), body.end());
-    return ask(std::move(request));
-  }
-  double metric(const std::string& name) {
-    replica::HttpClient::Request request;
-    request.url = url_ + "/metrics";
-    return number_after(ask(std::move(request)), "\noffprint_" + name + " ");
-  }
-  void sql(const std::string& database, const std::string& sql) {
-    post("/db/" + database + "/query", fmt::format("{{\"sql\":\"{}\"}}", sql));
-  }
-
- private:
-  std::string ask(replica::HttpClient::Request request) {
-    client_->received().clear();
-    check(client_->start(std::move(request)));
-    std::string answer;
-    for (;;) {
-      auto event = client_->wait(30'000);
-      if (!event || *event == replica::HttpClient::Event::kIdle) std::exit(1);
-      answer += as_text(client_->received());
-      client_->received().clear();
-      if (*event == replica::HttpClient::Event::kEnd) return answer;
-    }
-  }
-
-  std::string url_;
-  std::unique_ptr<replica::HttpClient> client_;
-};
-
-struct Measured {
-  double rate, p50_us, p99_us, cpu_us;
-};
-
-Measured load(const std::string& url, const char* mode, int clients, double seconds) {
-  std::string command =
-      fmt::format("{} bench --json --mode {} --clients {} --seconds {} --server {}", program(),
-                  mode, clients, seconds, url);
-  std::FILE* pipe = ::popen(command.c_str(), "r");
-  std::string text;
-  std::array<char, 4096> buffer;
-  while (std::size_t got = std::fread(buffer.data(), 1, buffer.size(), pipe))
-    text.append(buffer.data(), got);
-  ::pclose(pipe);
-  return {number_after(text, "\"requests_per_s\":"), number_after(text, "\"p50_us\":"),
-          number_after(text, "\"p99_us\":"), number_after(text, "\"server_cpu_us\":")};
-}
 
 // Of the device that a folder is on, by everybody. (A process's own write_bytes count whole folios,
 // up to 2 MiB for one byte.)
@@ -169,6 +62,47 @@ void measure_requests(const std::string& url, double sqlite_floor, double second
       "us, {:.1f} us of "
       "server CPU\n",
       read.rate, read.rate / empty.rate, read.p50_us, read.p99_us, read.cpu_us);
+}
+
+// What the other protocols cost beside /query, and many databases beside one. Each figure is the
+// median of some rounds, in which all take turns.
+void measure_protocols(const std::string& url, double seconds) {
+  constexpr int kRounds = 3;
+  std::vector<double> plain, hrana, d1;
+  for (int round = 0; round < kRounds; ++round) {
+    plain.push_back(load(url, "read", 64, seconds, {"--api", "plain"}).cpu_us);
+    hrana.push_back(load(url, "read", 64, seconds, {"--api", "hrana"}).cpu_us);
+    d1.push_back(load(url, "read", 64, seconds, {"--api", "d1"}).cpu_us);
+  }
+  fmt::print(
+      "server CPU of a point select: /query {:.1f} us, Hrana's /v2/pipeline {:.1f} us = {:.2f} x, "
+      "D1's /query {:.1f} us = {:.2f} x\n",
+      median(plain), median(hrana), median(hrana) / median(plain), median(d1),
+      median(d1) / median(plain));
+  const Measured many = load(url, "insert", 64, 2 * seconds, {"--databases", "1000"});
+  fmt::print(
+      "durable insert into 1,000 databases in turn, 64 clients: {:.0f}/s, p50 {:.0f} us, p99 "
+      "{:.0f} us, {:.1f} us of server CPU\n",
+      many.rate, many.p50_us, many.p99_us, many.cpu_us);
+}
+
+// Reads of a copy that carry a bookmark which it has reached, beside those that carry none.
+void measure_copy(const std::string& primary, const std::string& folder, double seconds) {
+  Server copy(folder, "copy", {"--follow", primary});
+  std::vector<double> without, with, ratios;
+  for (int round = 0; round < 5; ++round) {
+    without.push_back(
+        load(copy.url(), "read", 64, seconds, {"--api", "plain", "--primary", primary}).cpu_us);
+    with.push_back(
+        load(copy.url(), "read", 64, seconds, {"--api", "plain", "--primary", primary, "--session"})
+            .cpu_us);
+    ratios.push_back(with.back() / without.back());
+  }
+  fmt::print(
+      "server CPU of a point select of a copy: {:.2f} us, with a bookmark that it has reached "
+      "{:.2f} "
+      "us = {:.3f} x\n",
+      median(without), median(with), median(ratios));
 }
 
 // From the acknowledgement of a commit until a stock connection to the replica's file sees it.
@@ -218,12 +152,9 @@ void measure_lag(Http& http, const std::string& url, const std::string& folder) 
 // What reaches the disk, checkpoints included, once the journal's segments are used again (each is
 // filled with zeros when it is made). Means something where nobody else uses the disk.
 void measure_bytes(const std::string& folder, double seconds) {
-  std::string log = folder + "/bytes.log";
-  Child server({program(), "serve", "--data", folder + "/bytes", "--listen", "127.0.0.1:0",
-                "--log-bytes-max", "1"},
-               log);
-  std::string url = wait_for_url(log);
-  Http http(url);
+  Server server(folder, "bytes", {"--log-bytes-max", "1"});
+  const std::string& url = server.url();
+  Http& http = server.http();
   auto start = Clock::now();
   while (http.metric("journal_bytes_total") < 300e6 && seconds_since(start) < 90)
     load(url, "batch", 16, 1);
@@ -238,9 +169,8 @@ void measure_bytes(const std::string& folder, double seconds) {
 }
 
 void measure_idle(const std::string& folder) {
-  std::string log = folder + "/idle.log";
-  Child server({program(), "serve", "--data", folder + "/idle", "--listen", "127.0.0.1:0"}, log);
-  Http http(wait_for_url(log));
+  Server server(folder, "idle");
+  Http& http = server.http();
   auto start = Clock::now();
   for (int i = 0; i < 1000; ++i) {
     http.post("/v1/databases", fmt::format("{{\"name\":\"d{}\"}}", i));
@@ -256,21 +186,13 @@ void measure_idle(const std::string& folder) {
     std::this_thread::sleep_for(std::chrono::milliseconds(500));
   }
   std::this_thread::sleep_for(std::chrono::seconds(12));  // threads that have nothing to do end
-  auto ticks = [&] {
-    std::string text = read_all(process + "/stat");
-    long user = 0, system = 0;
-    std::sscanf(text.c_str() + text.rfind(')') + 2,
-                "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld %ld", &user, &system);
-    return user + system;
-  };
-  long before = ticks();
+  double before = cpu_seconds(server.pid());
   std::this_thread::sleep_for(std::chrono::seconds(5));
   fmt::print(
       "1,000 databases made and written in {:.1f} s; idle: {:.0f} MiB, {} descriptors, {:.1f} % of "
       "a core\n",
-      made, number_after(read_all(process + "/status"), "VmRSS:") / 1024, descriptors(),
-      static_cast<double>(ticks() - before) / static_cast<double>(::sysconf(_SC_CLK_TCK)) / 5 *
-          100);
+      made, memory_mib(server.pid()), descriptors(),
+      (cpu_seconds(server.pid()) - before) / 5 * 100);
 }
 
 }  // namespace
@@ -278,7 +200,7 @@ void measure_idle(const std::string& folder) {
 int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   std::string folder = argc > 1 ? argv[1] : "server-bench";
-  double seconds = argc > 2 ? std::atof(argv[2]) : 3;
+  double seconds = argc > 2 ? std::atof(argv[2]) : 2;
   std::filesystem::remove_all(folder);
   std::filesystem::create_directories(folder);
   double floor = fdatasync_rate(folder, 1);
@@ -286,12 +208,11 @@ int main(int argc, char** argv) {
   fmt::print("baselines: fdatasync {:.0f}/s, SQLite in process, WAL and FULL {:.0f}/s\n", floor,
              plain);
   {
-    std::string log = folder + "/serve.log";
-    Child server({program(), "serve", "--data", folder + "/data", "--listen", "127.0.0.1:0"}, log);
-    std::string url = wait_for_url(log);
-    Http http(url);
-    measure_requests(url, plain, seconds);
-    measure_lag(http, url, folder);
+    Server server(folder, "data");
+    measure_requests(server.url(), plain, seconds);
+    measure_protocols(server.url(), seconds);
+    measure_copy(server.url(), folder, seconds);
+    measure_lag(server.http(), server.url(), folder);
   }
   measure_bytes(folder, seconds);
   measure_idle(folder);

@@ -82,15 +82,22 @@ function(offprint_test_folder folder)
   endforeach()
 endfunction()
 
-# bench/: every *.cc is a program of its own.
+# bench/: every *_bench.cc is a program of its own; the other *.cc are shared by all of them. Target
+# `benchmarks`: all of these programs and the one that they measure.
 function(offprint_bench_folder folder)
-  find_package(benchmark REQUIRED)
-  file(GLOB programs CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${folder}/*.cc")
+  file(GLOB programs CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${folder}/*_bench.cc")
+  file(GLOB support CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${folder}/*.cc")
+  list(FILTER support EXCLUDE REGEX "_bench\\.cc$")
+  add_library(offprint_bench_support STATIC ${support})
+  offprint_compile_options(offprint_bench_support)
+  target_link_libraries(offprint_bench_support PUBLIC offprint_server)
+  add_custom_target(benchmarks DEPENDS offprint)
   foreach(program ${programs})
     get_filename_component(name "${program}" NAME_WE)
     add_executable(${name} ${program})
     offprint_compile_options(${name})
-    target_link_libraries(${name} PRIVATE offprint_server benchmark::benchmark)
+    target_link_libraries(${name} PRIVATE offprint_bench_support)
+    add_dependencies(benchmarks ${name})
   endforeach()
 endfunction()
 

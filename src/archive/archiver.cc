@@ -17,6 +17,8 @@ constexpr std::chrono::seconds kRetryFirst{1};
 // What is known of an archive is read again rather than kept for longer than this.
 constexpr std::chrono::minutes kKeptInMemory{10};
 constexpr std::size_t kListedAtOnce = 1'000;
+// After a pause transactions of this part of an interval go together.
+constexpr int kGatheredShare = 10;
 
 // Transactions that nobody waits for any more are forgotten from so many on.
 constexpr std::size_t kUrgentKept = 1'024;
@@ -167,7 +169,14 @@ void Archiver::note(const std::string& name, journal::Lsn from) {
   Entry& entry = entries_[name];
   if (entry.waiting) return;
   entry.waiting = {SteadyClock::now(), from};
-  if (entry.failures == 0) schedule(name, entry, entry.waiting->since + options_.schedule.sync);
+  if (entry.failures == 0) schedule(name, entry, due_of(entry));
+}
+
+// What comes after a pause goes there soon, with what follows at once; what comes without a pause,
+// together with all of its interval.
+Deadline Archiver::due_of(const Entry& entry) const {
+  const auto& sync = options_.schedule.sync;
+  return std::max(entry.waiting->since + sync / kGatheredShare, entry.put_at + sync);
 }
 
 void Archiver::schedule(const std::string& name, Entry& entry, Deadline due) {
@@ -218,6 +227,7 @@ void Archiver::work(const std::string& name) {
   std::unique_lock lock(mutex_);
   Entry& entry = entries_[name];
   entry.at_work = std::exchange(entry.waiting, std::nullopt);
+  if (entry.at_work) entry.put_at = SteadyClock::now();
   lock.unlock();
   auto parsed = parse_archived_name(name);
   Result<> done = parsed ? work_on(*parsed, entry) : Result<>();
@@ -256,7 +266,7 @@ void Archiver::work(const std::string& name) {
     log::info("database '{}' is in the archive again", name);
     entry.error.clear();
   }
-  if (entry.waiting) schedule(name, entry, entry.waiting->since + options_.schedule.sync);
+  if (entry.waiting) schedule(name, entry, due_of(entry));
   if (!entry.urgent.empty()) hurry(name, entry);
   if (flushing_) entry.archive.reset();
   if (due_ms && !flushing_) {

@@ -93,6 +93,7 @@ class Archiver {
     std::unique_ptr<DatabaseArchive> archive;  // used by the thread that is at work
     std::optional<Waiting> waiting;
     std::optional<Waiting> at_work;  // those that are being put
+    SteadyClock::time_point put_at;  // when that began last
     bool is_of_the_past = false;     // from before start(): they may be there already
     std::optional<Deadline> due;     // of its work
     bool busy = false;
@@ -108,6 +109,7 @@ class Archiver {
   void note(const std::string& name, journal::Lsn from);
   std::optional<journal::Lsn> needed_from() const;
   void schedule(const std::string& name, Entry& entry, Deadline due);  // mutex_ held
+  Deadline due_of(const Entry& entry) const;                           // mutex_ held
   void run();
   void work(const std::string& name);
   Result<> work_on(const database::DatabaseName& name, Entry& entry);

@@ -83,6 +83,35 @@ TEST_F(ArchiverTest, TransactionsOfOneTimeAreOneFile) {
   EXPECT_LE(files("orders").size(), 3u);
 }
 
+// An archive that is slower than its writers, or could not be reached.
+TEST_F(ArchiverTest, OfManyThatWaitNotEachIsAFile) {
+  write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
+  for (int i = 0; i < 250; ++i) write("orders", "INSERT INTO t(b) VALUES(1)");
+  start();
+  expect_restores("orders");
+  EXPECT_LE(files("orders").size(), 5u);
+  const std::size_t before = files("orders").size();
+  for (int i = 0; i < 3; ++i) {
+    write("orders", "INSERT INTO t(b) VALUES(2)");
+    ASSERT_TRUE(is_archived("orders"));
+  }
+  EXPECT_EQ(files("orders").size(), before + 3);
+}
+
+TEST_F(ArchiverTest, WhatComesAfterAPauseGoesThereSoonAndTheRestOnceInItsInterval) {
+  archiver_options_.schedule.sync = 3s;
+  start();
+  const auto begin = SteadyClock::now();
+  write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
+  ASSERT_TRUE(archiver_->wait(name("orders"), begin + 20s));
+  const auto first = SteadyClock::now();
+  EXPECT_LT(first - begin, 2s);
+  for (int i = 0; i < 5; ++i) write("orders", "INSERT INTO t(b) VALUES(1)");
+  ASSERT_TRUE(archiver_->wait(name("orders"), first + 20s));
+  EXPECT_GT(SteadyClock::now() - first, 1s);
+  EXPECT_EQ(files("orders").size(), 2u);
+}
+
 TEST_F(ArchiverTest, AStopBringsTheRestThere) {
   archiver_options_.schedule.sync = 1h;
   start();

@@ -19,6 +19,9 @@ namespace {
 using database::LogEntry;
 
 constexpr std::size_t kEntriesAtOnce = 4'096;
+// With `sync` 0 each transaction is a file, unless more than these wait: an archive that is slower
+// than its writers gets all of them rather than each.
+constexpr std::size_t kSinglyMax = 100;
 constexpr std::size_t kMergeBytesMax = 32 << 20;  // of pages, for one file of level 0
 constexpr std::size_t kCompactedAtOnce = 64;
 
@@ -60,6 +63,7 @@ Result<std::unique_ptr<DatabaseArchive>> DatabaseArchive::load(ObjectStore& obje
   OFFPRINT_TRY(archive->read_what_is_there());
   OFFPRINT_TRY_ASSIGN(std::string why, archive->difference());
   if (!why.empty()) OFFPRINT_TRY(archive->move_away(why));
+  archive->due_ms_ = archive->find_due();
   return archive;
 }
 
@@ -195,10 +199,9 @@ Result<> DatabaseArchive::move_away(const std::string& why) {
 // --- transactions ------------------------------------------------------------------------------
 
 Result<> DatabaseArchive::put_transactions() {
-  for (;;) {
-    OFFPRINT_TRY_ASSIGN(Position ours, store_.position(name_));
-    if (ours.lineage != lineage_) return fail(Code::kConflict, "another database has got the name");
-    if (ours.txid <= reached_) return {};
+  OFFPRINT_TRY_ASSIGN(const Position ours, store_.position(name_));
+  if (ours.lineage != lineage_) return fail(Code::kConflict, "another database has got the name");
+  while (ours.txid > reached_) {
     auto entries = store_.log_after(name_, {ours.epoch, reached_, lineage_}, kEntriesAtOnce);
     if (!entries && entries.error().code() != Code::kBehind) return fail(entries.error());
     if (!entries) {
@@ -215,6 +218,7 @@ Result<> DatabaseArchive::put_transactions() {
       OFFPRINT_TRY(put_log(*entries));
     }
   }
+  return {};
 }
 
 Result<> DatabaseArchive::put_log(const std::vector<LogEntry>& entries) {
@@ -236,10 +240,11 @@ Result<> DatabaseArchive::put_log(const std::vector<LogEntry>& entries) {
     merge = PageMerge();
     return {};
   };
+  const bool is_singly = schedule_.sync.count() == 0 && entries.size() <= kSinglyMax;
   const LogEntry* last = nullptr;
   for (const LogEntry& entry : entries) {
     bool is_large = entry.location.payload_size > kMergeBytesMax;
-    bool is_apart = is_large || schedule_.sync.count() == 0 || merge.bytes() > kMergeBytesMax ||
+    bool is_apart = is_large || is_singly || merge.bytes() > kMergeBytesMax ||
                     (last != nullptr && (entry.epoch != last->epoch ||
                                          window_end(entry.timestamp_ms, schedule_.windows[0]) !=
                                              window_end(last->timestamp_ms, schedule_.windows[0])));
@@ -354,6 +359,7 @@ void DatabaseArchive::add(ArchivedFile file) {
   counters_.bytes += file.size;
   // A snapshot may be newer than what was put singly, which still has to follow.
   if (file.level != kSnapshotLevel && file.max_txid > reached_) reach(file.max_txid);
+  if (file.level == 0) note_due(file);
   files_[file.level].push_back(std::move(file));
 }
 
@@ -446,7 +452,8 @@ std::vector<ArchivedFile> DatabaseArchive::run_for(int level) const {
   return run;
 }
 
-std::optional<std::int64_t> DatabaseArchive::due_ms() const {
+// Looks at every file that is not put together yet.
+std::optional<std::int64_t> DatabaseArchive::find_due() const {
   std::optional<std::int64_t> due;
   auto at = [&](std::int64_t when) { due = due ? std::min(*due, when) : when; };
   static const std::vector<ArchivedFile> kNone;
@@ -470,14 +477,29 @@ std::optional<std::int64_t> DatabaseArchive::due_ms() const {
   return due;
 }
 
+// Transactions came: no later than when their window ends, or a snapshot's.
+void DatabaseArchive::note_due(const ArchivedFile& file) {
+  std::int64_t due = window_end(file.timestamp_ms, schedule_.windows[0]);
+  const auto& snapshots = files_[kSnapshotLevel];
+  if (!snapshots.empty() || !history_.parts.empty()) {
+    due = std::min(due, window_end(snapshots.empty() ? history_.parts.front().since_ms
+                                                     : snapshots.back().timestamp_ms,
+                                   schedule_.snapshots));
+  }
+  due_ms_ = due_ms_ ? std::min(*due_ms_, due) : due;
+}
+
 Result<> DatabaseArchive::keep_up(std::int64_t now_ms) {
+  auto is_due = [now_ms](std::optional<std::int64_t> due) { return due && *due <= now_ms; };
+  if (!is_due(due_ms_)) return {};
   for (int level = 1; level <= kCompactedLevels; ++level) OFFPRINT_TRY(compact(level, now_ms));
-  if (!head_noted_ && due_ms() && *due_ms() <= now_ms) OFFPRINT_TRY(note_head());
+  if (!head_noted_ && is_due(find_due())) OFFPRINT_TRY(note_head());
   OFFPRINT_TRY(remove_covered(now_ms));
-  if (due_ms() && *due_ms() <= now_ms) {
+  if (is_due(find_due())) {
     OFFPRINT_TRY(put_snapshot());
     OFFPRINT_TRY(retain(now_ms));
   }
+  due_ms_ = find_due();
   return {};
 }
 

@@ -42,13 +42,14 @@ class DatabaseArchive {
   Bookmark reached_bookmark() const { return {Epoch{}, reached_, lineage_}; }
   // Called between pieces of large objects that keep_up() puts: it may put_transactions().
   void set_between(std::function<void()> between) { between_ = std::move(between); }
-  // Puts what the database has beyond that.
+  // Puts what the database has beyond that now; what is committed meanwhile may be left to the next
+  // call.
   Result<> put_transactions();
   // Compacts, notes the head, makes snapshots and removes what is over its time, as far as it is
   // due at `now_ms` (Unix time).
   Result<> keep_up(std::int64_t now_ms);
-  // When keep_up() has something to do; nothing: not before transactions come.
-  std::optional<std::int64_t> due_ms() const;
+  // When keep_up() has something to do, or a little earlier; nothing: not before transactions come.
+  std::optional<std::int64_t> due_ms() const { return due_ms_; }
   // What verify_archive() found: damaged objects are put again as far as the log has their
   // transactions, else they go below `offprint/damaged/`; what is missing is put again; where
   // something stays lost, a snapshot makes the newest moment restorable. Says what it did, in
@@ -89,6 +90,8 @@ class DatabaseArchive {
   void add(ArchivedFile file);
   void reach(TxId txid);
   std::vector<ArchivedFile> run_for(int level) const;
+  std::optional<std::int64_t> find_due() const;
+  void note_due(const ArchivedFile& file);
   Result<> compact(int to_level, std::int64_t now_ms);
   Result<> remove_covered(std::int64_t now_ms);
   Result<> retain(std::int64_t now_ms);
@@ -108,6 +111,7 @@ class DatabaseArchive {
   std::map<int, std::vector<ArchivedFile>> files_;           // by level, ascending
   std::optional<std::int64_t> window_ms_[kCompactedLevels];  // begin of the open one, by level - 1
   bool head_noted_ = true;
+  std::optional<std::int64_t> due_ms_;
   Counters counters_;
   std::function<void()> between_;
 };

@@ -124,6 +124,7 @@ Result<std::vector<std::string>> DatabaseArchive::repair(
     reach(std::max(reached_, files_[kSnapshotLevel].back().max_txid));
     done.push_back(fmt::format("a snapshot of transaction {} was put", reached_.value));
   }
+  due_ms_ = find_due();
   return done;
 }
 

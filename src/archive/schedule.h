@@ -9,7 +9,7 @@ inline constexpr int kCompactedLevels = 3;  // 1 … 3: each compacted from the 
 
 // When what is made, and how long it stays. Each window begins at a multiple of its length.
 struct Schedule {
-  std::chrono::milliseconds sync{1'000};  // transactions of so long become one file; 0: at once
+  std::chrono::milliseconds sync{1'000};  // transactions of so long become one file; 0: each one
   std::array<std::chrono::milliseconds, kCompactedLevels> windows{
       std::chrono::seconds(30), std::chrono::minutes(5), std::chrono::hours(1)};
   std::chrono::milliseconds snapshots{std::chrono::hours(24)};

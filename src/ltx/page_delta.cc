@@ -1,6 +1,7 @@
 #include "ltx/page_delta.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include <lz4.h>
@@ -22,9 +23,11 @@ constexpr std::size_t kRunsMax = 700;
 
 const char* chars(const std::uint8_t* bytes) { return reinterpret_cast<const char*>(bytes); }
 
+// The first byte is the lowest.
 std::uint64_t word(const std::uint8_t* at) {
   std::uint64_t value;
   std::memcpy(&value, at, sizeof value);
+  if constexpr (std::endian::native == std::endian::big) value = __builtin_bswap64(value);
   return value;
 }
 
@@ -46,16 +49,28 @@ bool take_varint(ByteView& from, std::size_t& value) {
   return false;
 }
 
+// Most of a page is equal: that is passed in large steps.
+bool equal_step(const std::uint8_t* one, const std::uint8_t* two) {
+  return ((word(one) ^ word(two)) | (word(one + 8) ^ word(two + 8)) |
+          (word(one + 16) ^ word(two + 16)) | (word(one + 24) ^ word(two + 24))) == 0;
+}
+
 // False: there is too much of it; `to` holds a part.
 bool append_runs(ByteView base, ByteView page, Bytes& to) {
   const std::size_t begin = to.size(), size = page.size();
   for (std::size_t at = 0, done = 0;;) {
+    while (at + 32 <= size && equal_step(base.data() + at, page.data() + at)) at += 32;
     while (at + 8 <= size && word(base.data() + at) == word(page.data() + at)) at += 8;
     while (at < size && base[at] == page[at]) ++at;
     if (at == size) return true;
+    // Up to eight bytes that are equal: after the last one that is not.
     std::size_t end = at + 1;
-    while (end < size && !(end + 8 <= size && word(base.data() + end) == word(page.data() + end)))
-      ++end;
+    while (end + 8 <= size) {
+      const std::uint64_t differs = word(base.data() + end) ^ word(page.data() + end);
+      if (differs == 0) break;
+      end += (static_cast<std::size_t>(std::bit_width(differs)) + 7) / 8;
+    }
+    if (end + 8 > size) end = size;
     if (to.size() - begin + (end - at) > kRunsMax) return false;
     append_varint(to, at - done);
     append_varint(to, end - at);
