@@ -24,6 +24,7 @@ std::uint32_t cookie_of(ByteView page_one) {
 
 Result<> FileTail::send(ChangeSet& changes) {
   OFFPRINT_TRY_ASSIGN(auto transaction, changes.finish());
+  OFFPRINT_TRY(check_compared());
   if (!transaction) return {};
   std::vector<database::IncomingTransaction> transactions;
   transactions.push_back(*std::move(transaction));
@@ -32,6 +33,7 @@ Result<> FileTail::send(ChangeSet& changes) {
                [&](Result<> result) { applied.set_value(std::move(result)); });
   OFFPRINT_TRY(applied.get_future().get());
   position_ = changes.after();
+  page_count_ = changes.page_count();
   std::lock_guard lock(mutex_);
   ++status_.transactions;
   return {};
@@ -95,7 +97,7 @@ Result<std::unique_ptr<ChangeSet>> FileTail::read_changes(SourceFile& next) {
                             to.salt1 - from.salt1, written.commits, to.change - from.change));
   }
   if (written.pages.empty()) return set;
-  OFFPRINT_TRY_ASSIGN(PageNo old_count, held_->page_count());
+  const PageNo old_count = page_count_;
   if (held_->page_size() != next.page_size())
     return fail(Code::kBehind, "the pages are of another size");
   std::unique_ptr<Snapshot> copy;
@@ -146,8 +148,9 @@ Result<> FileTail::compare() {
     ++status_.comparisons;
   }
   OFFPRINT_TRY_ASSIGN(position_, store_.position(name_));
-  OFFPRINT_TRY_ASSIGN(PageNo page_count, held_->page_count());
-  if (page_count == 0) return fail(Code::kBusy, "the file has no pages yet");
+  if (held_->lets_restart()) compared_at_ = FileStamp::of(path_);
+  OFFPRINT_TRY_ASSIGN(page_count_, held_->page_count());
+  if (page_count_ == 0) return fail(Code::kBusy, "the file has no pages yet");
   if (position_.txid.value == 0) {
     OFFPRINT_TRY(send_all());
   } else if (auto copy = store_.snapshot(name_); !copy) {
@@ -170,6 +173,11 @@ Result<> FileTail::compare() {
       OFFPRINT_TRY(begin_anew(position_, false));
     }
   }
+  if (compared_at_) {
+    stamp_ = std::exchange(compared_at_, std::nullopt);
+    stamp_place_ = held_->place();
+  }
+  written_over_ = false;
   same_ = true;
   return note_source();
 }
@@ -258,8 +266,10 @@ Result<> FileTail::begin_anew(const Position& position, bool other_content) {
     OFFPRINT_TRY_ASSIGN(ByteView image, held_->page(page));
     OFFPRINT_TRY(writer->page(page, image));
   }
+  OFFPRINT_TRY(check_compared());
   OFFPRINT_TRY(writer->finish());
   position_ = target.position;
+  page_count_ = target.page_count;
   if (other_content) {
     log::info("{} is another database than before: '{}' has a new lineage", path_, name_.text());
   }

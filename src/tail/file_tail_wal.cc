@@ -99,6 +99,7 @@ Result<> FileTail::empty_wal() {
     OFFPRINT_TRY(open_spare());
     OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_PASSIVE));
     OFFPRINT_TRY(take_changes());
+    note_stamp();  // whoever sees it empty may replace the file
     OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_TRUNCATE));
   } else if (!spare_ && held_->is_slim()) {
     return {};

@@ -151,7 +151,8 @@ void SourceFile::note_place() {
   bool begun_anew = newest && !newest->same_generation(place_);
   lets_restart_ = place_.last_frame == 0 || after == place_.last_frame || begun_anew;
   page_count_.reset();
-  if (place_.page_count != 0) page_count_ = place_.page_count;
+  // Without frames it is what the file says, should that have been written over.
+  if (place_.last_frame != 0) page_count_ = place_.page_count;
   if (place_.page_size != 0) page_size_ = place_.page_size;
 }
 
