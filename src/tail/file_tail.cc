@@ -27,6 +27,9 @@ constexpr int kSameLooks = 4;                         // of that distance, then 
 constexpr int kLooksWhileWritten = 7;                 // no farther apart while frames come
 constexpr int kLooksAfterCommit = 9;  // 3 ms and longer: a checkpoint may wait for readers
 constexpr int kLooksMax = 20;
+// Between what is taken from a program that does not pause: each look takes time from it.
+constexpr std::chrono::microseconds kPaceMin{250};
+constexpr std::chrono::microseconds kPaceMax{4'000};
 constexpr int kBusyMax = 16;
 constexpr int kEmptyDoublings = 12;
 constexpr std::uint32_t kHeldRestarts = 4;
@@ -153,6 +156,7 @@ Deadline FileTail::step(bool something_changed) {
     return next_look(something_changed, status().transactions != taken);
   }
   const Error& error = advanced.error();
+  if (interrupted_) return SteadyClock::now() + kSlowLook;
   if (is_difference(error)) same_ = false;
   // While nothing can be taken the -wal does not grow for ever: it is compared later.
   bool too_long = held_ && held_->frames() > kHeldRestarts * options_.restart_frames;
@@ -232,7 +236,10 @@ Deadline FileTail::next_look(bool something_changed, bool took) {
   not_before_ = now;
   if (took || something_changed) commit_may_come_ = !took;
   if (took) {
-    changed_at_ = now;
+    bool without_pause = now < took_at_ + 2 * kPaceMax;
+    pace_ = without_pause ? std::clamp(2 * pace_, kPaceMin, kPaceMax) : pace_.zero();
+    not_before_ = now + pace_;
+    took_at_ = changed_at_ = now;
     empty_tries_ = 0;
     idle_looks_ = kLooksAfterCommit;
   } else if (something_changed) {
@@ -243,14 +250,14 @@ Deadline FileTail::next_look(bool something_changed, bool took) {
   }
   Deadline next = now + kSlowLook;
   if (!held_ || !same_) return next;
-  if (!held_->is_newest()) return now;
+  if (!held_->is_newest()) return not_before_;
   if (held_->frames() > 0 || spare_ || !held_->is_slim())
     next = std::max(quiet_from(), now + kFirstLook);
   bool in_the_way = held_->frames() > 0 && !held_->is_out_of_the_way();
   if ((commit_may_come_ || in_the_way) && idle_looks_ < kLooksMax) {
     int doubled = std::max(0, idle_looks_ - kSameLooks);
     Deadline look = now + kFirstLook * (1 << doubled);
-    next = std::min(next, look);
+    next = std::min(next, std::max(look, not_before_));
     if (something_changed && !took) not_before_ = look;
   }
   return next;

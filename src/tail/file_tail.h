@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -60,6 +61,8 @@ class FileTail {
   Deadline step(bool something_changed);
   // Whatever changes, it is not called again before this: nothing was found, a commit is under way.
   Deadline not_before() const { return not_before_; }
+  // A step that compares ends soon, as a failure; none may follow. Any thread.
+  void interrupt() { interrupted_ = true; }
   // Lets go of the file.
   void close();
 
@@ -73,6 +76,7 @@ class FileTail {
   Result<Ready> open();
   Result<> note_source();
   Result<> compare();
+  Result<ByteView> compared_page(PageNo page);
   Result<bool> is_other_content(database::Snapshot& copy);
   Result<> send_all();
   Result<> send_difference(database::Snapshot& copy);
@@ -101,6 +105,7 @@ class FileTail {
   const database::DatabaseName name_;
   const std::string path_;
   const FileTailOptions options_;
+  std::atomic<bool> interrupted_{false};
 
   // --- of step()
   std::unique_ptr<SourceFile> held_;   // reads the state that the database has …
@@ -126,6 +131,8 @@ class FileTail {
   int failures_in_a_row_ = 0;
   std::string told_;  // the last failure in the log, until it is over
   Deadline not_before_{};
+  std::chrono::microseconds pace_{0};  // between steps, while each finds something
+  Deadline took_at_{};
 
   mutable std::mutex mutex_;
   TailStatus status_;  // guarded by mutex_

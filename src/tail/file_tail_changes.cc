@@ -14,6 +14,8 @@ namespace {
 
 using database::Snapshot;
 
+constexpr PageNo kPagesBetweenLooks = 1024;
+
 std::uint32_t cookie_of(ByteView page_one) {
   return load_be<std::uint32_t>(page_one.data() + sqlite::kSchemaCookieOffset);
 }
@@ -140,6 +142,13 @@ Result<> FileTail::add_growth(ChangeSet& changes, SourceFile& next, PageNo& from
 
 // --- by comparison -----------------------------------------------------------------------------
 
+// What held_ sees of a page. Large files have many: nobody waits for all of them.
+Result<ByteView> FileTail::compared_page(PageNo page) {
+  if (interrupted_) return fail(Code::kUnavailable, "it is not followed any more");
+  if (page % kPagesBetweenLooks == 0) OFFPRINT_TRY(store_.info(name_));  // it may be dropped
+  return held_->page(page);
+}
+
 // Makes the database equal to what held_ sees.
 Result<> FileTail::compare() {
   set_state(TailState::kComparing);
@@ -194,7 +203,7 @@ Result<bool> FileTail::is_other_content(Snapshot& copy) {
     for (PageNo page = 1; page <= count; ++page) {
       if (page == ltx::lock_page(copy.page_size())) continue;
       OFFPRINT_TRY_ASSIGN(ByteView one, copy.page(page));
-      OFFPRINT_TRY_ASSIGN(ByteView other, held_->page(page));
+      OFFPRINT_TRY_ASSIGN(ByteView other, compared_page(page));
       if (!std::ranges::equal(one, other)) return true;
     }
     return false;
@@ -216,7 +225,7 @@ Result<> FileTail::send_all() {
   OFFPRINT_TRY(changes.begin(held_->page_size(), count));
   for (PageNo page = 1; page <= count; ++page) {
     if (page == ltx::lock_page(held_->page_size())) continue;
-    OFFPRINT_TRY_ASSIGN(ByteView image, held_->page(page));
+    OFFPRINT_TRY_ASSIGN(ByteView image, compared_page(page));
     OFFPRINT_TRY(changes.page(page, {}, image));
   }
   return send(changes);
@@ -233,7 +242,7 @@ Result<> FileTail::send_difference(Snapshot& copy) {
     if (page <= copy.page_count()) {
       OFFPRINT_TRY_ASSIGN(old, copy.page(page));
     }
-    OFFPRINT_TRY_ASSIGN(ByteView image, held_->page(page));
+    OFFPRINT_TRY_ASSIGN(ByteView image, compared_page(page));
     OFFPRINT_TRY(changes.page(page, old, image));
   }
   for (PageNo page = count + 1; page <= copy.page_count(); ++page) {
@@ -256,14 +265,14 @@ Result<> FileTail::begin_anew(const Position& position, bool other_content) {
   const PageNo lock = ltx::lock_page(target.page_size);
   for (PageNo page = 1; page <= target.page_count; ++page) {
     if (page == lock) continue;
-    OFFPRINT_TRY_ASSIGN(ByteView image, held_->page(page));
+    OFFPRINT_TRY_ASSIGN(ByteView image, compared_page(page));
     target.position.checksum =
         ltx::toggle(target.position.checksum, ltx::page_checksum(page, image));
   }
   OFFPRINT_TRY_ASSIGN(auto writer, store_.begin_copy(name_, target));
   for (PageNo page = 1; page <= target.page_count; ++page) {
     if (page == lock) continue;
-    OFFPRINT_TRY_ASSIGN(ByteView image, held_->page(page));
+    OFFPRINT_TRY_ASSIGN(ByteView image, compared_page(page));
     OFFPRINT_TRY(writer->page(page, image));
   }
   OFFPRINT_TRY(check_compared());

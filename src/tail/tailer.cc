@@ -26,6 +26,12 @@ using std::chrono::nanoseconds;
 // What SQLite makes beside a database file; its shared memory says nothing by its notices.
 constexpr std::string_view kSuffixes[] = {"", "-wal"};
 constexpr std::chrono::seconds kWatchAgain{2};  // folders that are not there yet
+// Each notice that wakes this process takes time from the program that caused it. So when they come
+// without a pause, they are heard now and then.
+constexpr std::chrono::milliseconds kNoPause{8};
+constexpr int kHeardAtOnce = 8;
+constexpr std::chrono::microseconds kDeafMin{100};
+constexpr std::chrono::microseconds kDeafMax{4'000};
 
 class TailerImpl final : public Tailer {
  public:
@@ -72,6 +78,8 @@ class TailerImpl final : public Tailer {
   std::unordered_map<std::string, std::size_t> by_name_;
   std::unordered_map<std::string, std::vector<std::size_t>> by_file_;  // of the noticing thread
   Deadline watch_again_at_{};                                          // the same
+  Deadline heard_at_{}, listens_at_{};                                 // the same
+  int heard_in_a_row_ = 0;                                             // the same
 
   mutable std::mutex mutex_;
   std::condition_variable rests_;
@@ -97,6 +105,7 @@ void TailerImpl::stop() {
   {
     std::unique_lock lock(mutex_);
     stopping_ = true;
+    for (auto& entry : entries_) entry->tail->interrupt();
     wake();
     rests_.wait(lock, [this] { return running_ == 0; });
   }
@@ -118,12 +127,15 @@ void TailerImpl::run() {
       std::lock_guard lock(mutex_);
       if (stopping_) return;
     }
-    nanoseconds wait =
-        std::max(nanoseconds(0), std::min(next, watch_again_at_) - SteadyClock::now());
+    Deadline now = SteadyClock::now();
+    const bool listens = now >= listens_at_;
+    next = std::min(next, watch_again_at_);
+    if (!listens) next = std::min(next, listens_at_);
+    nanoseconds wait = std::max(nanoseconds(0), next - now);
     timespec timeout{};
     timeout.tv_sec = std::chrono::duration_cast<std::chrono::seconds>(wait).count();
     timeout.tv_nsec = (wait % std::chrono::seconds(1)).count();
-    pollfd descriptors[] = {{watch_.descriptor(), POLLIN, 0}, {wake_, POLLIN, 0}};
+    pollfd descriptors[] = {{listens ? watch_.descriptor() : -1, POLLIN, 0}, {wake_, POLLIN, 0}};
     (void)::ppoll(descriptors, std::size(descriptors), &timeout, nullptr);
     std::uint64_t ignored = 0;
     if ((descriptors[1].revents & POLLIN) != 0) (void)!::read(wake_, &ignored, sizeof ignored);
@@ -167,7 +179,16 @@ void TailerImpl::watch_folders() {
 
 void TailerImpl::take_notices() {
   Deadline now = SteadyClock::now();
-  for (const FolderWatch::Notice& notice : watch_.read()) {
+  if (now < listens_at_) return;
+  std::vector<FolderWatch::Notice> notices = watch_.read();
+  if (!notices.empty()) {
+    heard_in_a_row_ = now < heard_at_ + kNoPause ? heard_in_a_row_ + 1 : 0;
+    heard_at_ = now;
+    int doubled = std::clamp(heard_in_a_row_ - kHeardAtOnce, 0, 6);
+    if (heard_in_a_row_ > kHeardAtOnce)
+      listens_at_ = now + std::min(kDeafMax, kDeafMin * (1 << doubled));
+  }
+  for (const FolderWatch::Notice& notice : notices) {
     auto found =
         by_file_.find(notice.name.empty() ? notice.folder : notice.folder + "/" + notice.name);
     if (found == by_file_.end()) continue;

@@ -178,6 +178,28 @@ TEST_F(TailerTest, AFileThatIsWrittenOverIsTaken) {
   EXPECT_EQ(status().comparisons, 3u);
 }
 
+// Comparing a large file takes its time; nobody waits for that who stops.
+TEST_F(TailerTest, AComparisonEndsWhenItIsToStop) {
+  {
+    auto writer = program();
+    run(writer,
+        "PRAGMA synchronous=OFF; CREATE TABLE t(b); WITH RECURSIVE n(i) AS (SELECT 1 UNION "
+        "ALL SELECT i + 1 FROM n WHERE i < 200) INSERT INTO t SELECT randomblob(1000000) "
+        "FROM n");
+  }
+  start_tail();
+  ASSERT_TRUE(wait_until([&] { return status().state == TailState::kComparing; }));
+  Deadline begun = SteadyClock::now();
+  tailer_->stop();
+  EXPECT_LT(SteadyClock::now() - begun, std::chrono::seconds(1));
+  EXPECT_NE(status().state, TailState::kFollowing);
+  EXPECT_EQ(position().txid.value, 0u);  // nothing of it
+  start_tail();
+  ASSERT_TRUE(wait_until([&] { return status().state == TailState::kComparing; }));
+  ASSERT_TRUE(store_->drop(name("orders")));
+  EXPECT_TRUE(wait_until([&] { return status().error.find("was dropped") != std::string::npos; }));
+}
+
 TEST_F(TailerTest, PagesOfAnotherSizeAreAnotherLineage) {
   {
     auto writer = program();
