@@ -20,6 +20,12 @@ std::uint32_t cookie_of(ByteView page_one) {
   return load_be<std::uint32_t>(page_one.data() + sqlite::kSchemaCookieOffset);
 }
 
+// It says nothing about the copy's content.
+bool passes(const Error& error) {
+  return error.code() == Code::kFull || error.code() == Code::kBusy ||
+         error.code() == Code::kTimeout || error.code() == Code::kUnavailable;
+}
+
 }  // namespace
 
 // --- one transaction ---------------------------------------------------------------------------
@@ -163,6 +169,7 @@ Result<> FileTail::compare() {
   if (position_.txid.value == 0) {
     OFFPRINT_TRY(send_all());
   } else if (auto copy = store_.snapshot(name_); !copy) {
+    if (passes(copy.error())) return fail(std::move(copy).error());
     log::warn("database '{}' cannot be read, and is made again: {}", name_.text(),
               copy.error().message());
     OFFPRINT_TRY(begin_anew(position_, false));
@@ -177,7 +184,7 @@ Result<> FileTail::compare() {
       OFFPRINT_TRY(begin_anew(position_, true));
     } else if (auto sent = send_difference(**copy); !sent) {
       auto info = store_.info(name_);
-      if (!info || info->stopped.empty()) return sent;
+      if (!info || info->stopped.empty() || passes(sent.error())) return sent;
       copy->reset();  // the copy's file was damaged
       OFFPRINT_TRY(begin_anew(position_, false));
     }

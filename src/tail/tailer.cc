@@ -25,6 +25,7 @@ using std::chrono::nanoseconds;
 
 // What SQLite makes beside a database file; its shared memory says nothing by its notices.
 constexpr std::string_view kSuffixes[] = {"", "-wal"};
+constexpr int kLinksMax = 16;
 constexpr std::chrono::seconds kWatchAgain{2};  // folders that are not there yet
 // Each notice that wakes this process takes time from the program that caused it. So when they come
 // without a pause, they are heard now and then.
@@ -32,6 +33,16 @@ constexpr std::chrono::milliseconds kNoPause{8};
 constexpr int kHeardAtOnce = 8;
 constexpr std::chrono::microseconds kDeafMin{100};
 constexpr std::chrono::microseconds kDeafMax{4'000};
+
+// Where links lead, also when there is no file yet. Empty: its folder does not exist.
+std::string real_path(const std::string& path) {
+  std::error_code error;
+  std::filesystem::path at = path;
+  for (int i = 0; i < kLinksMax && std::filesystem::is_symlink(at, error); ++i)
+    at = at.parent_path() / std::filesystem::read_symlink(at, error);
+  std::filesystem::path folder = std::filesystem::canonical(at.parent_path(), error);
+  return error ? std::string() : (folder / at.filename()).string();
+}
 
 class TailerImpl final : public Tailer {
  public:
@@ -63,11 +74,13 @@ class TailerImpl final : public Tailer {
     Deadline look_at{};
     // --- of the noticing thread
     bool watched = false;
+    bool is_link = false;  // its path, or a folder of it
   };
 
   void run();
   void watch_folders();
   void take_notices();
+  void look_soon(std::size_t index);
   Deadline begin_what_is_due();
   void work(std::size_t index);
   void wake();
@@ -150,10 +163,10 @@ void TailerImpl::watch_folders() {
     Entry& entry = *entries_[i];
     if (entry.watched) continue;
     const std::string& path = entry.tail->path();
-    std::error_code ignored;
-    std::string real = std::filesystem::canonical(path, ignored).string();
+    std::string real = real_path(path);
+    entry.is_link = !real.empty() && real != path;
     Result<> added = watch_.add(path);
-    if (added && !real.empty() && real != path) added = watch_.add(real);
+    if (added && entry.is_link) added = watch_.add(real);
     if (!added) {  // without a notice it is looked at now and then
       watch_again_at_ = SteadyClock::now() + kWatchAgain;
       if (added.error().code() != Code::kNotFound)
@@ -173,7 +186,7 @@ void TailerImpl::watch_folders() {
       }
     }
     std::lock_guard lock(mutex_);
-    entry.changed = true;  // it may have changed before it was watched
+    look_soon(i);  // it may have changed before it was watched
   }
 }
 
@@ -189,25 +202,33 @@ void TailerImpl::take_notices() {
       listens_at_ = now + std::min(kDeafMax, kDeafMin * (1 << doubled));
   }
   for (const FolderWatch::Notice& notice : notices) {
-    auto found =
-        by_file_.find(notice.name.empty() ? notice.folder : notice.folder + "/" + notice.name);
+    const std::string path =
+        notice.name.empty() ? notice.folder : notice.folder + "/" + notice.name;
+    auto found = by_file_.find(path);
     if (found == by_file_.end()) continue;
     std::lock_guard lock(mutex_);
     for (std::size_t index : found->second) {
       Entry& entry = *entries_[index];
-      if (notice.name.empty()) {  // the folder may be another one now
+      // The folder may be another one now, or the link lead elsewhere.
+      if (notice.name.empty() || (entry.is_link && path == entry.tail->path())) {
         entry.watched = false;
         watch_again_at_ = now;
       }
-      entry.changed = true;
-      if (entry.running) continue;
-      Deadline at = std::max(now, entry.tail->not_before());
-      if (at >= entry.look_at) continue;
-      due_.erase({entry.look_at, index});
-      entry.look_at = at;
-      due_.insert({at, index});
+      look_soon(index);
     }
   }
+}
+
+// Something happened to it. With mutex_.
+void TailerImpl::look_soon(std::size_t index) {
+  Entry& entry = *entries_[index];
+  entry.changed = true;
+  if (entry.running) return;
+  Deadline at = std::max(SteadyClock::now(), entry.tail->not_before());
+  if (at >= entry.look_at) return;
+  due_.erase({entry.look_at, index});
+  entry.look_at = at;
+  due_.insert({at, index});
 }
 
 // When the next one is due.
