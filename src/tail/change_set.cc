@@ -79,6 +79,7 @@ ChangeSet::~ChangeSet() = default;
 Result<> ChangeSet::begin(std::uint32_t page_size, std::uint32_t page_count) {
   after_.txid = before_.txid.next();
   lock_page_ = ltx::lock_page(page_size);
+  page_count_ = page_count;
   ltx::Header header;
   header.page_size = page_size;
   header.page_count = page_count;

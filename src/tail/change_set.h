@@ -35,6 +35,7 @@ class ChangeSet {
   Result<std::optional<database::IncomingTransaction>> finish();
   // Where the database stands after it.
   const Position& after() const { return after_; }
+  PageNo page_count() const { return page_count_; }
 
  private:
   class Output;
@@ -44,6 +45,7 @@ class ChangeSet {
   ltx::Encoder encoder_;
   bool changed_ = false;
   PageNo lock_page_ = 0;
+  PageNo page_count_ = 0;
 };
 
 }  // namespace offprint::tail

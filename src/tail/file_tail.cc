@@ -19,11 +19,17 @@ using std::chrono::milliseconds;
 constexpr milliseconds kSlowLook{10'000};  // should a notice get lost
 constexpr milliseconds kRetryMin{250};
 constexpr milliseconds kRetryMax{10'000};
+constexpr milliseconds kSettles{100};      // without a write, then it may be whole
+constexpr milliseconds kSoonRetryMin{25};  // whatever happens to the file
+constexpr milliseconds kSoonRetryMax{1'000};
 constexpr std::chrono::microseconds kFirstLook{100};  // a commit follows on its frames
 constexpr int kSameLooks = 4;                         // of that distance, then each twice as far
 constexpr int kLooksWhileWritten = 7;                 // no farther apart while frames come
 constexpr int kLooksAfterCommit = 9;  // 3 ms and longer: a checkpoint may wait for readers
 constexpr int kLooksMax = 20;
+// Between what is taken from a program that does not pause: each look takes time from it.
+constexpr std::chrono::microseconds kPaceMin{250};
+constexpr std::chrono::microseconds kPaceMax{4'000};
 constexpr int kBusyMax = 16;
 constexpr int kEmptyDoublings = 12;
 constexpr std::uint32_t kHeldRestarts = 4;
@@ -31,7 +37,8 @@ constexpr std::uint32_t kHeldRestarts = 4;
 // The copy is not what the file's transactions follow on.
 bool is_difference(const Error& error) {
   return error.code() == Code::kBehind || error.code() == Code::kConflict ||
-         error.code() == Code::kCorrupt || error.code() == Code::kNotFound;
+         error.code() == Code::kCorrupt || error.code() == Code::kNotFound ||
+         error.code() == Code::kInvalid;
 }
 
 Error explained(const Error& error) {
@@ -52,6 +59,13 @@ FileIdentity FileIdentity::of(const std::string& path) {
                        std::int64_t{status.stx_btime.tv_nsec};
   }
   return identity;
+}
+
+std::optional<FileStamp> FileStamp::of(const std::string& path) {
+  struct statx status{};
+  if (::statx(AT_FDCWD, path.c_str(), 0, STATX_SIZE | STATX_MTIME, &status) != 0) return {};
+  return FileStamp{status.stx_size, std::int64_t{status.stx_mtime.tv_sec} * 1'000'000'000 +
+                                        std::int64_t{status.stx_mtime.tv_nsec}};
 }
 
 std::string FileIdentity::text() const { return fmt::format("{} {}\n", inode, born_ns); }
@@ -111,7 +125,9 @@ void FileTail::set_state(TailState state, const std::string& error) {
       status_.behind_since_ms = unix_time_ms();
   }
   if (!news || state == TailState::kComparing) return;
+  if (state == TailState::kFollowing || state == TailState::kWaiting) told_.clear();
   if (state == TailState::kFailed) {
+    if (std::exchange(told_, error) == error) return;
     log::warn("database '{}' cannot follow {}: {}; trying again", name_.text(), path_, error);
   } else if (state == TailState::kWaiting) {
     log::info("database '{}' waits for {}: {}", name_.text(), path_, error);
@@ -140,10 +156,14 @@ Deadline FileTail::step(bool something_changed) {
     return next_look(something_changed, status().transactions != taken);
   }
   const Error& error = advanced.error();
+  if (interrupted_) return SteadyClock::now() + kSlowLook;
   if (is_difference(error)) same_ = false;
   // While nothing can be taken the -wal does not grow for ever: it is compared later.
   bool too_long = held_ && held_->frames() > kHeldRestarts * options_.restart_frames;
-  if (held_ && (!held_->is_reading() || too_long)) let_go(false);
+  // What a file's -wal and -shm say may not be about it any more: closed, they may go.
+  bool not_its = error.code() == Code::kCorrupt;
+  if (held_ && (!held_->is_reading() || too_long || not_its || written_over_)) let_go(false);
+  compared_at_.reset();
   bool passes = error.code() == Code::kBusy && failures_in_a_row_ < kBusyMax;
   if (!passes) {
     {
@@ -152,10 +172,11 @@ Deadline FileTail::step(bool something_changed) {
     }
     set_state(TailState::kFailed, error.message());
   }
-  auto wait = std::min<milliseconds>(kRetryMax, kRetryMin * (1 << std::min(failures_in_a_row_, 8)));
+  const int doubled = 1 << std::min(failures_in_a_row_, 8);
   ++failures_in_a_row_;
-  not_before_ = SteadyClock::now() + kRetryMin / 10;
-  return passes ? not_before_ : SteadyClock::now() + wait;
+  Deadline now = SteadyClock::now();
+  not_before_ = now + (passes ? kSoonRetryMin : std::min(kSoonRetryMax, kSoonRetryMin * doubled));
+  return passes ? not_before_ : now + std::min(kRetryMax, kRetryMin * doubled);
 }
 
 Result<> FileTail::advance() {
@@ -163,6 +184,12 @@ Result<> FileTail::advance() {
   if (dropped_) return {};
   FileIdentity now = FileIdentity::of(path_);
   if (held_ && now != open_file_) let_go(true);
+  if (held_ && is_written_over()) {
+    log::warn("{} was written to, and not by SQLite as it seems: database '{}' is compared with it",
+              path_, name_.text());
+    written_over_ = true;
+    let_go(false);  // with it goes what its -wal and -shm said of the file before
+  }
   if (!held_) {
     OFFPRINT_TRY_ASSIGN(Ready ready, open());
     if (ready == Ready::kNo) return {};
@@ -170,7 +197,37 @@ Result<> FileTail::advance() {
   if (!same_) OFFPRINT_TRY(compare());
   if (!held_->is_newest()) OFFPRINT_TRY(take_changes());
   set_state(TailState::kFollowing);
-  return look_after_wal();
+  note_stamp();
+  OFFPRINT_TRY(look_after_wal());
+  note_stamp();
+  return {};
+}
+
+// Only checkpoints write to the file, and not any more when they have brought all into it.
+bool FileTail::is_written_over() {
+  if (!stamp_ || FileStamp::of(path_) == stamp_) return false;
+  if (held_->is_newest() || (held_->backfilled() == 0 && !held_->is_checkpointed())) return true;
+  stamp_.reset();
+  return false;
+}
+
+void FileTail::note_stamp() {
+  const WalPlace& place = held_->place();
+  // A -wal that was begun anew without a commit since.
+  bool emptied = place.last_frame == 0 && place.change == stamp_place_.change &&
+                 place.salt1 == stamp_place_.salt1 + 1;
+  if (!emptied && place != stamp_place_) stamp_.reset();
+  stamp_place_ = place;
+  if (stamp_ || held_->backfilled() != place.last_frame) return;
+  stamp_ = FileStamp::of(path_);
+  if (!held_->is_newest()) stamp_.reset();  // what came may have been brought in, too
+}
+
+// A comparison that read from the file alone met no checkpoint: what wrote to it is not SQLite.
+Result<> FileTail::check_compared() const {
+  if (compared_at_ && FileStamp::of(path_) != compared_at_)
+    return fail(Code::kBusy, "it is being written over");
+  return {};
 }
 
 // Soon when a commit may be on its way, then ever later; when all is quiet there is nothing to do.
@@ -179,7 +236,10 @@ Deadline FileTail::next_look(bool something_changed, bool took) {
   not_before_ = now;
   if (took || something_changed) commit_may_come_ = !took;
   if (took) {
-    changed_at_ = now;
+    bool without_pause = now < took_at_ + 2 * kPaceMax;
+    pace_ = without_pause ? std::clamp(2 * pace_, kPaceMin, kPaceMax) : pace_.zero();
+    not_before_ = now + pace_;
+    took_at_ = changed_at_ = now;
     empty_tries_ = 0;
     idle_looks_ = kLooksAfterCommit;
   } else if (something_changed) {
@@ -190,14 +250,14 @@ Deadline FileTail::next_look(bool something_changed, bool took) {
   }
   Deadline next = now + kSlowLook;
   if (!held_ || !same_) return next;
-  if (!held_->is_newest()) return now;
+  if (!held_->is_newest()) return not_before_;
   if (held_->frames() > 0 || spare_ || !held_->is_slim())
     next = std::max(quiet_from(), now + kFirstLook);
   bool in_the_way = held_->frames() > 0 && !held_->is_out_of_the_way();
   if ((commit_may_come_ || in_the_way) && idle_looks_ < kLooksMax) {
     int doubled = std::max(0, idle_looks_ - kSameLooks);
     Deadline look = now + kFirstLook * (1 << doubled);
-    next = std::min(next, look);
+    next = std::min(next, std::max(look, not_before_));
     if (something_changed && !took) not_before_ = look;
   }
   return next;
@@ -219,6 +279,7 @@ void FileTail::let_go(bool other_file) {
   held_.reset();
   same_ = false;
   open_file_ = {};
+  stamp_.reset();
   checkpointed_at_ = restart_tried_at_ = 0;
   empty_tries_ = 0;
 }
@@ -259,6 +320,11 @@ Result<FileTail::Ready> FileTail::open() {
     bool no_folder = !std::filesystem::exists(folder.empty() ? "." : folder, unknown);
     set_state(TailState::kWaiting, no_folder ? "its folder does not exist" : "it does not exist");
     return Ready::kNo;
+  }
+  if (written_over_) {  // by pieces
+    auto stamp = FileStamp::of(path_);
+    if (stamp && unix_time_ms() - stamp->written_ns / 1'000'000 < kSettles.count())
+      return fail(Code::kBusy, "it is being written over");
   }
   OFFPRINT_TRY_ASSIGN(auto source, SourceFile::open(path_));
   if (source->kind() == FileKind::kEmpty) {

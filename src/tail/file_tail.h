@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -35,6 +36,14 @@ struct FileIdentity {
   static FileIdentity parse(std::string_view text);
 };
 
+// What a file that is written to shows of it.
+struct FileStamp {
+  std::uint64_t size = 0;
+  std::int64_t written_ns = 0;
+  bool operator==(const FileStamp&) const = default;
+  static std::optional<FileStamp> of(const std::string& path);
+};
+
 // Keeps one hosted database equal to a program's own file: a whole transaction at a time, each a
 // state that the program committed. Between two steps it holds a read transaction at the state that
 // the database has. What it can prove nothing about it compares, page by page. docs/tailing.md.
@@ -52,6 +61,8 @@ class FileTail {
   Deadline step(bool something_changed);
   // Whatever changes, it is not called again before this: nothing was found, a commit is under way.
   Deadline not_before() const { return not_before_; }
+  // A step that compares ends soon, as a failure; none may follow. Any thread.
+  void interrupt() { interrupted_ = true; }
   // Lets go of the file.
   void close();
 
@@ -65,6 +76,7 @@ class FileTail {
   Result<Ready> open();
   Result<> note_source();
   Result<> compare();
+  Result<ByteView> compared_page(PageNo page);
   Result<bool> is_other_content(database::Snapshot& copy);
   Result<> send_all();
   Result<> send_difference(database::Snapshot& copy);
@@ -74,6 +86,9 @@ class FileTail {
   Result<std::unique_ptr<ChangeSet>> read_changes(SourceFile& next);
   Result<> add_growth(ChangeSet& changes, SourceFile& next, PageNo& from, PageNo before);
   Result<> send(ChangeSet& changes);
+  bool is_written_over();
+  void note_stamp();
+  Result<> check_compared() const;
   Result<> look_after_wal();
   Result<> restart_wal();
   Result<> empty_wal();
@@ -90,12 +105,18 @@ class FileTail {
   const database::DatabaseName name_;
   const std::string path_;
   const FileTailOptions options_;
+  std::atomic<bool> interrupted_{false};
 
   // --- of step()
   std::unique_ptr<SourceFile> held_;   // reads the state that the database has …
   std::unique_ptr<SourceFile> spare_;  // … and reads the next one, for a moment
-  bool same_ = false;                  // the database has what held_ sees, and stands here:
+  std::optional<FileStamp> stamp_;     // of the file when all of the -wal was in it, up to
+  WalPlace stamp_place_;
+  bool written_over_ = false;             // by something that is not SQLite, and not compared yet
+  std::optional<FileStamp> compared_at_;  // while pages are compared: nobody may write to the file
+  bool same_ = false;                     // the database has what held_ sees, and stands here:
   Position position_;
+  PageNo page_count_ = 0;
   FileIdentity open_file_;
   FileIdentity remembered_;             // the file whose history the database has
   bool made_ = false;                   // the database is there
@@ -108,7 +129,10 @@ class FileTail {
   bool commit_may_come_ = false;        // something was written that is not visible yet
   int idle_looks_ = 0;                  // since something changed, that found nothing
   int failures_in_a_row_ = 0;
+  std::string told_;  // the last failure in the log, until it is over
   Deadline not_before_{};
+  std::chrono::microseconds pace_{0};  // between steps, while each finds something
+  Deadline took_at_{};
 
   mutable std::mutex mutex_;
   TailStatus status_;  // guarded by mutex_

@@ -14,8 +14,16 @@ namespace {
 
 using database::Snapshot;
 
+constexpr PageNo kPagesBetweenLooks = 1024;
+
 std::uint32_t cookie_of(ByteView page_one) {
   return load_be<std::uint32_t>(page_one.data() + sqlite::kSchemaCookieOffset);
+}
+
+// It says nothing about the copy's content.
+bool passes(const Error& error) {
+  return error.code() == Code::kFull || error.code() == Code::kBusy ||
+         error.code() == Code::kTimeout || error.code() == Code::kUnavailable;
 }
 
 }  // namespace
@@ -24,6 +32,7 @@ std::uint32_t cookie_of(ByteView page_one) {
 
 Result<> FileTail::send(ChangeSet& changes) {
   OFFPRINT_TRY_ASSIGN(auto transaction, changes.finish());
+  OFFPRINT_TRY(check_compared());
   if (!transaction) return {};
   std::vector<database::IncomingTransaction> transactions;
   transactions.push_back(*std::move(transaction));
@@ -32,6 +41,7 @@ Result<> FileTail::send(ChangeSet& changes) {
                [&](Result<> result) { applied.set_value(std::move(result)); });
   OFFPRINT_TRY(applied.get_future().get());
   position_ = changes.after();
+  page_count_ = changes.page_count();
   std::lock_guard lock(mutex_);
   ++status_.transactions;
   return {};
@@ -95,7 +105,7 @@ Result<std::unique_ptr<ChangeSet>> FileTail::read_changes(SourceFile& next) {
                             to.salt1 - from.salt1, written.commits, to.change - from.change));
   }
   if (written.pages.empty()) return set;
-  OFFPRINT_TRY_ASSIGN(PageNo old_count, held_->page_count());
+  const PageNo old_count = page_count_;
   if (held_->page_size() != next.page_size())
     return fail(Code::kBehind, "the pages are of another size");
   std::unique_ptr<Snapshot> copy;
@@ -138,6 +148,13 @@ Result<> FileTail::add_growth(ChangeSet& changes, SourceFile& next, PageNo& from
 
 // --- by comparison -----------------------------------------------------------------------------
 
+// What held_ sees of a page. Large files have many: nobody waits for all of them.
+Result<ByteView> FileTail::compared_page(PageNo page) {
+  if (interrupted_) return fail(Code::kUnavailable, "it is not followed any more");
+  if (page % kPagesBetweenLooks == 0) OFFPRINT_TRY(store_.info(name_));  // it may be dropped
+  return held_->page(page);
+}
+
 // Makes the database equal to what held_ sees.
 Result<> FileTail::compare() {
   set_state(TailState::kComparing);
@@ -146,11 +163,13 @@ Result<> FileTail::compare() {
     ++status_.comparisons;
   }
   OFFPRINT_TRY_ASSIGN(position_, store_.position(name_));
-  OFFPRINT_TRY_ASSIGN(PageNo page_count, held_->page_count());
-  if (page_count == 0) return fail(Code::kBusy, "the file has no pages yet");
+  if (held_->lets_restart()) compared_at_ = FileStamp::of(path_);
+  OFFPRINT_TRY_ASSIGN(page_count_, held_->page_count());
+  if (page_count_ == 0) return fail(Code::kBusy, "the file has no pages yet");
   if (position_.txid.value == 0) {
     OFFPRINT_TRY(send_all());
   } else if (auto copy = store_.snapshot(name_); !copy) {
+    if (passes(copy.error())) return fail(std::move(copy).error());
     log::warn("database '{}' cannot be read, and is made again: {}", name_.text(),
               copy.error().message());
     OFFPRINT_TRY(begin_anew(position_, false));
@@ -165,11 +184,16 @@ Result<> FileTail::compare() {
       OFFPRINT_TRY(begin_anew(position_, true));
     } else if (auto sent = send_difference(**copy); !sent) {
       auto info = store_.info(name_);
-      if (!info || info->stopped.empty()) return sent;
+      if (!info || info->stopped.empty() || passes(sent.error())) return sent;
       copy->reset();  // the copy's file was damaged
       OFFPRINT_TRY(begin_anew(position_, false));
     }
   }
+  if (compared_at_) {
+    stamp_ = std::exchange(compared_at_, std::nullopt);
+    stamp_place_ = held_->place();
+  }
+  written_over_ = false;
   same_ = true;
   return note_source();
 }
@@ -186,7 +210,7 @@ Result<bool> FileTail::is_other_content(Snapshot& copy) {
     for (PageNo page = 1; page <= count; ++page) {
       if (page == ltx::lock_page(copy.page_size())) continue;
       OFFPRINT_TRY_ASSIGN(ByteView one, copy.page(page));
-      OFFPRINT_TRY_ASSIGN(ByteView other, held_->page(page));
+      OFFPRINT_TRY_ASSIGN(ByteView other, compared_page(page));
       if (!std::ranges::equal(one, other)) return true;
     }
     return false;
@@ -208,7 +232,7 @@ Result<> FileTail::send_all() {
   OFFPRINT_TRY(changes.begin(held_->page_size(), count));
   for (PageNo page = 1; page <= count; ++page) {
     if (page == ltx::lock_page(held_->page_size())) continue;
-    OFFPRINT_TRY_ASSIGN(ByteView image, held_->page(page));
+    OFFPRINT_TRY_ASSIGN(ByteView image, compared_page(page));
     OFFPRINT_TRY(changes.page(page, {}, image));
   }
   return send(changes);
@@ -225,7 +249,7 @@ Result<> FileTail::send_difference(Snapshot& copy) {
     if (page <= copy.page_count()) {
       OFFPRINT_TRY_ASSIGN(old, copy.page(page));
     }
-    OFFPRINT_TRY_ASSIGN(ByteView image, held_->page(page));
+    OFFPRINT_TRY_ASSIGN(ByteView image, compared_page(page));
     OFFPRINT_TRY(changes.page(page, old, image));
   }
   for (PageNo page = count + 1; page <= copy.page_count(); ++page) {
@@ -248,18 +272,20 @@ Result<> FileTail::begin_anew(const Position& position, bool other_content) {
   const PageNo lock = ltx::lock_page(target.page_size);
   for (PageNo page = 1; page <= target.page_count; ++page) {
     if (page == lock) continue;
-    OFFPRINT_TRY_ASSIGN(ByteView image, held_->page(page));
+    OFFPRINT_TRY_ASSIGN(ByteView image, compared_page(page));
     target.position.checksum =
         ltx::toggle(target.position.checksum, ltx::page_checksum(page, image));
   }
   OFFPRINT_TRY_ASSIGN(auto writer, store_.begin_copy(name_, target));
   for (PageNo page = 1; page <= target.page_count; ++page) {
     if (page == lock) continue;
-    OFFPRINT_TRY_ASSIGN(ByteView image, held_->page(page));
+    OFFPRINT_TRY_ASSIGN(ByteView image, compared_page(page));
     OFFPRINT_TRY(writer->page(page, image));
   }
+  OFFPRINT_TRY(check_compared());
   OFFPRINT_TRY(writer->finish());
   position_ = target.position;
+  page_count_ = target.page_count;
   if (other_content) {
     log::info("{} is another database than before: '{}' has a new lineage", path_, name_.text());
   }

@@ -10,7 +10,7 @@
 namespace offprint::tail {
 namespace {
 
-constexpr std::uint32_t kGrowthBetweenRestarts = 2;  // a part of restart_frames
+constexpr std::uint32_t kGrowthBetweenRestarts = 8;  // a part of restart_frames
 constexpr std::chrono::milliseconds kWaitsFrom{2};   // a commit would have come
 constexpr int kWaitsAfter = 2;                       // looks that find a checkpoint
 constexpr std::chrono::milliseconds kGivesWay{300};  // programs look again each 100 ms
@@ -67,7 +67,10 @@ Result<> FileTail::give_way() {
 Result<> FileTail::restart_wal() {
   restart_tried_at_ = held_->frames();
   OFFPRINT_TRY(open_spare());
-  OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_PASSIVE));  // most of it, beside the writer
+  const std::uint32_t left = held_->frames() - std::min(held_->frames(), held_->backfilled());
+  const bool too_long = held_->frames() > options_.restart_frames / 4 * 5;
+  if (left > options_.restart_frames / 4 && !too_long)  // most of it, beside the writer
+    OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_PASSIVE));
   if (!held_->is_newest()) OFFPRINT_TRY(take_changes());
   auto alone = spare_->begin_alone();
   if (!alone) return alone.error().code() == Code::kBusy ? Result<>() : std::move(alone);
@@ -99,6 +102,7 @@ Result<> FileTail::empty_wal() {
     OFFPRINT_TRY(open_spare());
     OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_PASSIVE));
     OFFPRINT_TRY(take_changes());
+    note_stamp();  // whoever sees it empty may replace the file
     OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_TRUNCATE));
   } else if (!spare_ && held_->is_slim()) {
     return {};

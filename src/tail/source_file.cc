@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <thread>
 
 #include <fmt/format.h>
 
+#include "base/clock.h"
 #include "sqlite/capture_wal.h"
 #include "sqlite/read_snapshot.h"
 
@@ -18,6 +20,7 @@ constexpr std::size_t kHeadSize = 100;
 constexpr std::size_t kPageSizeOffset = 16;
 constexpr std::size_t kReadVersionOffset = 19;
 constexpr int kBusyTimeoutMs = 100;
+constexpr std::chrono::microseconds kLockLook{20};
 constexpr int kCheckpointLock = 1;  // of the wal-index's locks, walformat.html
 // In the wal-index, behind both copies of its header: nBackfill of walformat.html.
 constexpr std::size_t kBackfillOffset = 2 * sqlite::kWalIndexHeaderSize;
@@ -128,7 +131,17 @@ Result<> SourceFile::begin() {
 }
 
 Result<> SourceFile::begin_alone() {
-  OFFPRINT_TRY(connection_.execute("BEGIN IMMEDIATE"));
+  // SQLite's own waiting sleeps for milliseconds, and a program that writes without a pause leaves
+  // the lock alone for microseconds.
+  sqlite3_busy_timeout(connection_.handle(), 0);
+  const Deadline until = SteadyClock::now() + std::chrono::milliseconds(kBusyTimeoutMs);
+  Result<> begun = connection_.execute("BEGIN IMMEDIATE");
+  while (!begun && begun.error().code() == Code::kBusy && SteadyClock::now() < until) {
+    std::this_thread::sleep_for(kLockLook);
+    begun = connection_.execute("BEGIN IMMEDIATE");
+  }
+  sqlite3_busy_timeout(connection_.handle(), kBusyTimeoutMs);
+  OFFPRINT_TRY(std::move(begun));
   reading_ = true;
   wal_index_ = sqlite::map_wal_index(connection_);
   auto newest = WalPlace::read(wal_index_);  // nobody changes it now
@@ -151,7 +164,8 @@ void SourceFile::note_place() {
   bool begun_anew = newest && !newest->same_generation(place_);
   lets_restart_ = place_.last_frame == 0 || after == place_.last_frame || begun_anew;
   page_count_.reset();
-  if (place_.page_count != 0) page_count_ = place_.page_count;
+  // Without frames it is what the file says, should that have been written over.
+  if (place_.last_frame != 0) page_count_ = place_.page_count;
   if (place_.page_size != 0) page_size_ = place_.page_size;
 }
 

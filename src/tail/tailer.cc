@@ -25,7 +25,24 @@ using std::chrono::nanoseconds;
 
 // What SQLite makes beside a database file; its shared memory says nothing by its notices.
 constexpr std::string_view kSuffixes[] = {"", "-wal"};
+constexpr int kLinksMax = 16;
 constexpr std::chrono::seconds kWatchAgain{2};  // folders that are not there yet
+// Each notice that wakes this process takes time from the program that caused it. So when they come
+// without a pause, they are heard now and then.
+constexpr std::chrono::milliseconds kNoPause{8};
+constexpr int kHeardAtOnce = 8;
+constexpr std::chrono::microseconds kDeafMin{100};
+constexpr std::chrono::microseconds kDeafMax{4'000};
+
+// Where links lead, also when there is no file yet. Empty: its folder does not exist.
+std::string real_path(const std::string& path) {
+  std::error_code error;
+  std::filesystem::path at = path;
+  for (int i = 0; i < kLinksMax && std::filesystem::is_symlink(at, error); ++i)
+    at = at.parent_path() / std::filesystem::read_symlink(at, error);
+  std::filesystem::path folder = std::filesystem::canonical(at.parent_path(), error);
+  return error ? std::string() : (folder / at.filename()).string();
+}
 
 class TailerImpl final : public Tailer {
  public:
@@ -57,11 +74,13 @@ class TailerImpl final : public Tailer {
     Deadline look_at{};
     // --- of the noticing thread
     bool watched = false;
+    bool is_link = false;  // its path, or a folder of it
   };
 
   void run();
   void watch_folders();
   void take_notices();
+  void look_soon(std::size_t index);
   Deadline begin_what_is_due();
   void work(std::size_t index);
   void wake();
@@ -72,6 +91,8 @@ class TailerImpl final : public Tailer {
   std::unordered_map<std::string, std::size_t> by_name_;
   std::unordered_map<std::string, std::vector<std::size_t>> by_file_;  // of the noticing thread
   Deadline watch_again_at_{};                                          // the same
+  Deadline heard_at_{}, listens_at_{};                                 // the same
+  int heard_in_a_row_ = 0;                                             // the same
 
   mutable std::mutex mutex_;
   std::condition_variable rests_;
@@ -97,6 +118,7 @@ void TailerImpl::stop() {
   {
     std::unique_lock lock(mutex_);
     stopping_ = true;
+    for (auto& entry : entries_) entry->tail->interrupt();
     wake();
     rests_.wait(lock, [this] { return running_ == 0; });
   }
@@ -118,12 +140,15 @@ void TailerImpl::run() {
       std::lock_guard lock(mutex_);
       if (stopping_) return;
     }
-    nanoseconds wait =
-        std::max(nanoseconds(0), std::min(next, watch_again_at_) - SteadyClock::now());
+    Deadline now = SteadyClock::now();
+    const bool listens = now >= listens_at_;
+    next = std::min(next, watch_again_at_);
+    if (!listens) next = std::min(next, listens_at_);
+    nanoseconds wait = std::max(nanoseconds(0), next - now);
     timespec timeout{};
     timeout.tv_sec = std::chrono::duration_cast<std::chrono::seconds>(wait).count();
     timeout.tv_nsec = (wait % std::chrono::seconds(1)).count();
-    pollfd descriptors[] = {{watch_.descriptor(), POLLIN, 0}, {wake_, POLLIN, 0}};
+    pollfd descriptors[] = {{listens ? watch_.descriptor() : -1, POLLIN, 0}, {wake_, POLLIN, 0}};
     (void)::ppoll(descriptors, std::size(descriptors), &timeout, nullptr);
     std::uint64_t ignored = 0;
     if ((descriptors[1].revents & POLLIN) != 0) (void)!::read(wake_, &ignored, sizeof ignored);
@@ -138,10 +163,10 @@ void TailerImpl::watch_folders() {
     Entry& entry = *entries_[i];
     if (entry.watched) continue;
     const std::string& path = entry.tail->path();
-    std::error_code ignored;
-    std::string real = std::filesystem::canonical(path, ignored).string();
+    std::string real = real_path(path);
+    entry.is_link = !real.empty() && real != path;
     Result<> added = watch_.add(path);
-    if (added && !real.empty() && real != path) added = watch_.add(real);
+    if (added && entry.is_link) added = watch_.add(real);
     if (!added) {  // without a notice it is looked at now and then
       watch_again_at_ = SteadyClock::now() + kWatchAgain;
       if (added.error().code() != Code::kNotFound)
@@ -161,32 +186,49 @@ void TailerImpl::watch_folders() {
       }
     }
     std::lock_guard lock(mutex_);
-    entry.changed = true;  // it may have changed before it was watched
+    look_soon(i);  // it may have changed before it was watched
   }
 }
 
 void TailerImpl::take_notices() {
   Deadline now = SteadyClock::now();
-  for (const FolderWatch::Notice& notice : watch_.read()) {
-    auto found =
-        by_file_.find(notice.name.empty() ? notice.folder : notice.folder + "/" + notice.name);
+  if (now < listens_at_) return;
+  std::vector<FolderWatch::Notice> notices = watch_.read();
+  if (!notices.empty()) {
+    heard_in_a_row_ = now < heard_at_ + kNoPause ? heard_in_a_row_ + 1 : 0;
+    heard_at_ = now;
+    int doubled = std::clamp(heard_in_a_row_ - kHeardAtOnce, 0, 6);
+    if (heard_in_a_row_ > kHeardAtOnce)
+      listens_at_ = now + std::min(kDeafMax, kDeafMin * (1 << doubled));
+  }
+  for (const FolderWatch::Notice& notice : notices) {
+    const std::string path =
+        notice.name.empty() ? notice.folder : notice.folder + "/" + notice.name;
+    auto found = by_file_.find(path);
     if (found == by_file_.end()) continue;
     std::lock_guard lock(mutex_);
     for (std::size_t index : found->second) {
       Entry& entry = *entries_[index];
-      if (notice.name.empty()) {  // the folder may be another one now
+      // The folder may be another one now, or the link lead elsewhere.
+      if (notice.name.empty() || (entry.is_link && path == entry.tail->path())) {
         entry.watched = false;
         watch_again_at_ = now;
       }
-      entry.changed = true;
-      if (entry.running) continue;
-      Deadline at = std::max(now, entry.tail->not_before());
-      if (at >= entry.look_at) continue;
-      due_.erase({entry.look_at, index});
-      entry.look_at = at;
-      due_.insert({at, index});
+      look_soon(index);
     }
   }
+}
+
+// Something happened to it. With mutex_.
+void TailerImpl::look_soon(std::size_t index) {
+  Entry& entry = *entries_[index];
+  entry.changed = true;
+  if (entry.running) return;
+  Deadline at = std::max(SteadyClock::now(), entry.tail->not_before());
+  if (at >= entry.look_at) return;
+  due_.erase({entry.look_at, index});
+  entry.look_at = at;
+  due_.insert({at, index});
 }
 
 // When the next one is due.

@@ -143,6 +143,63 @@ TEST_F(TailerTest, AFileThatIsGoneStaysReadableAndComesBack) {
   EXPECT_NE(lineage(), before);
 }
 
+// `cp backup.db program.db` when all is quiet, as people restore backups.
+TEST_F(TailerTest, AFileThatIsWrittenOverIsTaken) {
+  const std::string first = path_;
+  for (const char* text : {"backup", "first"}) {
+    path_ = text == std::string("first") ? first : folder_.path() + "/app/backup.db";
+    auto writer = program();
+    run(writer, fmt::format("{}; INSERT INTO t VALUES(1, '{}{}')", kTable, text,
+                            std::string(text == std::string("first") ? 10 : 100'000, 'x')));
+  }
+  start_tail();
+  expect_equal_soon();
+  auto is_at_rest = [&] {  // times of files have steps of some milliseconds
+    auto age = std::filesystem::file_time_type::clock::now() -
+               std::max(std::filesystem::last_write_time(path_),
+                        std::filesystem::last_write_time(path_ + "-wal"));
+    return std::filesystem::file_size(path_ + "-wal") == 0 && age > std::chrono::milliseconds(50);
+  };
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_TRUE(wait_until(is_at_rest));
+    std::filesystem::copy_file(folder_.path() + "/app/backup.db", path_,
+                               std::filesystem::copy_options::overwrite_existing);
+    EXPECT_TRUE(wait_until([&] {
+      return query("orders", "SELECT group_concat(id || substr(text, 1, 6)) FROM t") == "1backup";
+    })) << status().error;
+    expect_equal_soon();
+    {
+      auto writer = program();  // which reads all of it, and goes on
+      EXPECT_EQ(*writer.query_text("PRAGMA integrity_check"), "ok");
+      run(writer, "INSERT INTO t(text) VALUES('more')");
+      expect_equal_soon();
+    }
+  }
+  EXPECT_EQ(status().comparisons, 3u);
+}
+
+// Comparing a large file takes its time; nobody waits for that who stops.
+TEST_F(TailerTest, AComparisonEndsWhenItIsToStop) {
+  {
+    auto writer = program();
+    run(writer,
+        "PRAGMA synchronous=OFF; CREATE TABLE t(b); WITH RECURSIVE n(i) AS (SELECT 1 UNION "
+        "ALL SELECT i + 1 FROM n WHERE i < 200) INSERT INTO t SELECT randomblob(1000000) "
+        "FROM n");
+  }
+  start_tail();
+  ASSERT_TRUE(wait_until([&] { return status().state == TailState::kComparing; }));
+  Deadline begun = SteadyClock::now();
+  tailer_->stop();
+  EXPECT_LT(SteadyClock::now() - begun, std::chrono::seconds(1));
+  EXPECT_NE(status().state, TailState::kFollowing);
+  EXPECT_EQ(position().txid.value, 0u);  // nothing of it
+  start_tail();
+  ASSERT_TRUE(wait_until([&] { return status().state == TailState::kComparing; }));
+  ASSERT_TRUE(store_->drop(name("orders")));
+  EXPECT_TRUE(wait_until([&] { return status().error.find("was dropped") != std::string::npos; }));
+}
+
 TEST_F(TailerTest, PagesOfAnotherSizeAreAnotherLineage) {
   {
     auto writer = program();

@@ -110,6 +110,7 @@ Result<WalChanges> read_wal(const ReadWal& wal, const WalPlace& from, const WalP
       header = FrameHeader::decode(bytes.data());
       if (header.salt1 != to.salt1 || header.salt2 != to.salt2)
         return lost(fmt::format("frame {} is of another generation", frame + i + 1));
+      if (header.page == 0) return lost(fmt::format("frame {} is of no page", frame + i + 1));
       sum.add(bytes.first(kSummedOfFrameHeader));
       sum.add(bytes.subspan(kFrameHeaderSize));
       if (!sum.is(header.checksum1, header.checksum2))

@@ -5,7 +5,9 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <random>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -228,6 +230,160 @@ TEST_F(SqlitesWalTest, PagesAreThoseThatSqliteReads) {
       EXPECT_TRUE(std::ranges::equal(*there, image)) << number;
     }
   }
+}
+
+// A database's file and its -wal as bytes, and the states that were committed in its generation.
+struct Recorded {
+  struct State {
+    WalPlace place;
+    std::map<PageNo, Bytes> pages;
+  };
+  Bytes file, wal;
+  std::vector<State> states;
+};
+
+class DamagedWalTest : public TailTest {
+ protected:
+  static Bytes bytes_of(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  static void write(const std::string& path, const Bytes& bytes) {
+    std::ofstream(path, std::ios::binary) << as_text(bytes);
+  }
+  static std::map<PageNo, Bytes> pages_of(SourceFile& source) {
+    std::map<PageNo, Bytes> pages;
+    for (PageNo page = 1; page <= source.page_count().value_or(0); ++page) {
+      auto image = source.page(page);
+      if (!image) {
+        ADD_FAILURE() << image.error().message();
+        break;
+      }
+      pages[page] = {image->begin(), image->end()};
+    }
+    return pages;
+  }
+  std::string statement() {
+    switch (random_() % 8) {
+      case 0:
+        return "DELETE FROM t WHERE id % 3 = 0; VACUUM";
+      case 1:
+        return "BEGIN; INSERT INTO t(b) VALUES(randomblob(20000)); ROLLBACK";
+      case 2:
+        return "PRAGMA wal_checkpoint(PASSIVE)";
+      case 3:
+        return random_() % 4 == 0 ? "PRAGMA wal_checkpoint(RESTART)" : "UPDATE t SET b = b";
+      default:
+        return fmt::format("INSERT INTO t(b) VALUES(randomblob({}))", random_() % 3000);
+    }
+  }
+  // What SQLite wrote in some transactions, in a -wal that was begun anew now and then.
+  Recorded record() {
+    for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
+    auto writer = program("DELETE");
+    run(writer, fmt::format("PRAGMA page_size={}; VACUUM", 512u << (random_() % 4)));
+    run(writer,
+        "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=2; "
+        "PRAGMA synchronous=OFF; CREATE TABLE t(id INTEGER PRIMARY KEY, b BLOB)");
+    Recorded recorded;
+    for (auto left = 5 + random_() % 20; left > 0; --left) {
+      run(writer, statement());
+      auto source = SourceFile::open(path_);
+      EXPECT_TRUE(source && (*source)->begin());
+      const WalPlace& place = (*source)->place();
+      if (!recorded.states.empty() && !recorded.states[0].place.same_generation(place))
+        recorded.states.clear();
+      if (place.last_frame > 0) recorded.states.push_back({place, pages_of(**source)});
+    }
+    recorded.file = bytes_of(path_);
+    recorded.wal = bytes_of(path_ + "-wal");
+    return recorded;
+  }
+  // Torn, flipped, zeroed, a part of it at another place.
+  void damage(Bytes& wal) {
+    if (wal.empty()) return;
+    auto at = [&](std::size_t below) { return static_cast<std::ptrdiff_t>(random_() % below); };
+    const std::ptrdiff_t from = at(wal.size());
+    const auto count = std::min<std::ptrdiff_t>(at(5000), std::ssize(wal) - from);
+    switch (random_() % 5) {
+      case 0:
+        wal.resize(static_cast<std::size_t>(from));
+        break;
+      case 1:
+        wal[static_cast<std::size_t>(from)] ^= static_cast<std::uint8_t>(1u << (random_() % 8));
+        break;
+      case 2:
+        std::fill_n(wal.begin() + from, count, std::uint8_t{0});
+        break;
+      case 3: {
+        Bytes part(wal.begin() + from, wal.begin() + from + count);
+        auto to = std::min<std::ptrdiff_t>(at(wal.size()), std::ssize(wal) - count);
+        std::copy(part.begin(), part.end(), wal.begin() + to);
+        break;
+      }
+      default:
+        break;  // as it is
+    }
+  }
+
+  const std::uint32_t seed_ = std::random_device{}();
+  std::mt19937 random_{seed_};
+};
+
+// Whatever became of a -wal's bytes: up to where SQLite reads it we read the same pages, and what
+// we take as one of the states that were committed is that state.
+TEST_F(DamagedWalTest, GivesWhatSqliteReadsAndCommittedStatesAlone) {
+  SCOPED_TRACE(seed_);
+  int with_frames = 0, refused = 0, taken = 0;
+  for (int round = 0; round < 100 && !HasFailure(); ++round) {
+    Recorded recorded = record();
+    Bytes wal = recorded.wal;
+    damage(wal);
+    ReadWal reader = [&](std::uint64_t offset, std::span<std::uint8_t> to) -> Result<std::size_t> {
+      if (offset >= wal.size()) return std::size_t{0};
+      std::size_t size = std::min<std::size_t>(to.size(), wal.size() - offset);
+      std::copy_n(wal.begin() + static_cast<std::ptrdiff_t>(offset), size, to.begin());
+      return size;
+    };
+    const std::string copy = folder_.path() + "/app/copy.db";
+    for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(copy + suffix);
+    write(copy, recorded.file);
+    write(copy + "-wal", wal);
+    auto source = SourceFile::open(copy);
+    ASSERT_TRUE(source);
+    // SQLite may refuse it: a file from which pages are missing that its -wal had.
+    const WalPlace place = (*source)->begin() ? (*source)->place() : WalPlace();
+    if (place.last_frame > 0) {
+      ++with_frames;
+      auto read = read_wal(reader, {}, place);
+      ASSERT_TRUE(read) << read.error().message();
+      std::map<PageNo, Bytes> pages;
+      for (PageNo page = 1; page <= place.page_count; ++page) {
+        auto at = std::size_t{page - 1} * place.page_size;
+        if (at + place.page_size > recorded.file.size()) break;
+        auto begin = recorded.file.begin() + static_cast<std::ptrdiff_t>(at);
+        pages[page] = {begin, begin + place.page_size};
+      }
+      for (const WalPage& page : read->pages) {
+        pages[page.page].resize(place.page_size);
+        ASSERT_TRUE(read_frame(reader, place, page, pages[page.page]));
+      }
+      EXPECT_TRUE(pages == pages_of(**source));
+    }
+    for (const Recorded::State& state : recorded.states) {
+      auto read = read_wal(reader, {}, state.place);
+      ++(read ? taken : refused);
+      if (!read) continue;
+      Bytes image(state.place.page_size);
+      for (const WalPage& page : read->pages) {
+        ASSERT_TRUE(read_frame(reader, state.place, page, image));
+        EXPECT_TRUE(image == state.pages.at(page.page)) << page.page;
+      }
+    }
+  }
+  EXPECT_GT(with_frames, 20);
+  EXPECT_GT(refused, 30);
+  EXPECT_GT(taken, 30);
 }
 
 }  // namespace
