@@ -16,6 +16,7 @@ class App;
   COMMAND(verify)                  \
   COMMAND(db)                      \
   COMMAND(sql)                     \
+  COMMAND(contract)                \
   COMMAND(bench)                   \
   COMMAND(token)
 
