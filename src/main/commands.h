@@ -17,6 +17,7 @@ class App;
   COMMAND(db)                      \
   COMMAND(sql)                     \
   COMMAND(publish)                 \
+  COMMAND(contract)                \
   COMMAND(bench)                   \
   COMMAND(token)
 

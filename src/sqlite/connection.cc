@@ -32,6 +32,15 @@ Code code_of(int sqlite_code) {
   }
 }
 
+std::string immutable_uri(const std::string& path) {
+  std::string uri = "file:";
+  for (char c : path) {
+    const bool is_special = c == '%' || c == '?' || c == '#';
+    uri += is_special ? fmt::format("%{:02X}", static_cast<unsigned char>(c)) : std::string(1, c);
+  }
+  return uri + "?immutable=1";
+}
+
 }  // namespace
 
 Error sqlite_error(int code, sqlite3* db) {
@@ -118,8 +127,10 @@ Result<Connection> Connection::open(const std::string& path, const Options& opti
   int flags = SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_NOMUTEX;
   flags |= options.read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
   if (options.create) flags |= SQLITE_OPEN_CREATE;
+  if (options.immutable) flags |= SQLITE_OPEN_URI;
+  const std::string name = options.immutable ? immutable_uri(path) : path;
   sqlite3* handle = nullptr;
-  int code = sqlite3_open_v2(path.c_str(), &handle, flags, options.vfs);
+  int code = sqlite3_open_v2(name.c_str(), &handle, flags, options.vfs);
   Connection connection(handle);  // first of all: a failed open returns a handle too
   if (code != SQLITE_OK) return fail(sqlite_error(code, handle).with_context("open " + path));
   sqlite3_busy_timeout(handle, options.busy_timeout_ms);

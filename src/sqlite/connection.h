@@ -70,6 +70,8 @@ class Connection {
   struct Options {
     bool read_only = false;
     bool create = false;
+    // Nobody writes to the file meanwhile: no locks, nothing is made beside it.
+    bool immutable = false;
     const char* vfs = nullptr;  // nullptr: the default VFS
     int busy_timeout_ms = 0;
   };
