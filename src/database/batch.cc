@@ -39,6 +39,7 @@ SessionBase::Lost BatchRunner::run_one(Request& request, WriterSession& session)
   writer.clear_timed_out();
   writer.set_deadline(request.deadline);
   session.set_rights(request.rights.get());
+  session.set_may_break(request.may_break);
   request.run(session);
   writer.set_deadline(Deadline::max());
   bool timed_out = writer.timed_out();
@@ -58,7 +59,7 @@ std::size_t BatchRunner::run_shared(Requests requests) {
     return requests.size();
   }
   for (std::size_t i = 0; i < requests.size(); ++i) {
-    WriterSession session(files_.writer(), WriterSession::Mode::kShared, recorder);
+    WriterSession session(files_.writer(), WriterSession::Mode::kShared, recorder, schema_check_);
     auto lost = run_one(*requests[i], session);
     if (lost == SessionBase::Lost::kNo) continue;
     files_.rollback();
@@ -85,8 +86,8 @@ std::size_t BatchRunner::run_shared(Requests requests) {
 bool BatchRunner::run_alone(std::unique_ptr<Request>& request) {
   TransactionRecorder& recorder = files_.recorder();
   TxId before = recorder.state().position.txid;
-  auto session =
-      std::make_unique<WriterSession>(files_.writer(), WriterSession::Mode::kAlone, recorder);
+  auto session = std::make_unique<WriterSession>(files_.writer(), WriterSession::Mode::kAlone,
+                                                 recorder, schema_check_);
   run_one(*request, *session);
   stop_if_journal_failed();
   if (recorder.broken_error()) host_.files_broken();

@@ -45,8 +45,11 @@ class BatchRunner {
     // A request's transaction stays open: its session is handed over.
     std::function<std::shared_ptr<HeldTransaction>(std::unique_ptr<WriterSession>)> hold;
   };
-  BatchRunner(Environment& environment, OpenFiles& files, Host host)
-      : environment_(environment), files_(files), host_(std::move(host)) {}
+  BatchRunner(Environment& environment, OpenFiles& files, std::uint64_t database_id, Host host)
+      : environment_(environment),
+        files_(files),
+        schema_check_(environment, database_id),
+        host_(std::move(host)) {}
 
   // Answers every request, unless one of them left its transaction open: then those behind it come
   // back, untouched. After an I/O error of the files it stops too; see OpenFiles::recorder()
@@ -68,6 +71,7 @@ class BatchRunner {
 
   Environment& environment_;
   OpenFiles& files_;
+  const SchemaCheck schema_check_;
   Host host_;
   bool timed_out_ = false;  // the offender's own deadline passed
 };

@@ -57,9 +57,11 @@ constexpr const char* kSteps[] = {
     " txid INTEGER NOT NULL, PRIMARY KEY(database_id, epoch)) STRICT, WITHOUT ROWID;"
     "ALTER TABLE databases ADD COLUMN durability INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE databases ADD COLUMN retention_days INTEGER NOT NULL DEFAULT 0",
-    // 8: what databases publish: the text of each version
+    // 8: what databases publish: the text of each version, what it means there, its state (0 draft,
+    // 1 published, 2 deprecated, 3 retired)
     "CREATE TABLE publications(database_id INTEGER NOT NULL, name TEXT NOT NULL,"
     " version INTEGER NOT NULL, definition TEXT NOT NULL, created_at_ms INTEGER NOT NULL,"
+    " hash TEXT NOT NULL, state INTEGER NOT NULL, sunset_ms INTEGER NOT NULL,"
     " PRIMARY KEY(database_id, name, version)) STRICT, WITHOUT ROWID",
 };
 constexpr std::int64_t kFormatVersion = std::size(kSteps);
@@ -279,29 +281,44 @@ Result<> Catalog::remove(std::uint64_t id, const std::string& name, Epoch epoch)
   });
 }
 
-Result<std::vector<StoredPublication>> Catalog::publications(std::uint64_t id) {
-  std::vector<StoredPublication> found;
+Result<std::vector<std::pair<std::uint64_t, StoredPublication>>> Catalog::all_publications() {
+  std::vector<std::pair<std::uint64_t, StoredPublication>> found;
   OFFPRINT_TRY(run([&](Session& session) -> Result<> {
     found.clear();
-    auto read = execute(session,
-                        "SELECT name, version, definition, created_at_ms FROM publications WHERE "
-                        "database_id = ? ORDER BY name, version",
-                        {static_cast<std::int64_t>(id)}, [&](const sqlite::Statement& row) {
-                          found.push_back({std::string(row.column_text(0)),
-                                           static_cast<std::uint32_t>(row.column_int(1)),
-                                           std::string(row.column_text(2)), row.column_int(3)});
-                        });
+    auto read = execute(
+        session,
+        "SELECT database_id, name, version, definition, created_at_ms, hash, state,"
+        " sunset_ms FROM publications ORDER BY database_id, name, version",
+        {}, [&](const sqlite::Statement& row) {
+          StoredPublication each{std::string(row.column_text(1)),
+                                 static_cast<std::uint32_t>(row.column_int(2)),
+                                 std::string(row.column_text(3)), row.column_int(4)};
+          each.hash = row.column_text(5);
+          each.state = static_cast<StoredPublication::State>(row.column_int(6));
+          each.sunset_ms = row.column_int(7);
+          found.emplace_back(static_cast<std::uint64_t>(row.column_int(0)), std::move(each));
+        });
     return read ? Result<>() : fail(std::move(read).error());
   }));
+  return found;
+}
+
+Result<std::vector<StoredPublication>> Catalog::publications(std::uint64_t id) {
+  OFFPRINT_TRY_ASSIGN(auto all, all_publications());
+  std::vector<StoredPublication> found;
+  for (auto& [database, publication] : all) {
+    if (database == id) found.push_back(std::move(publication));
+  }
   return found;
 }
 
 Result<> Catalog::add_publication(std::uint64_t id, const StoredPublication& publication) {
   auto added = run([&](Session& session) -> Result<> {
     OFFPRINT_TRY(
-        execute(session, "INSERT INTO publications VALUES(?, ?, ?, ?, ?)",
+        execute(session, "INSERT INTO publications VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
                 {static_cast<std::int64_t>(id), publication.name, std::int64_t{publication.version},
-                 publication.definition, publication.created_at_ms}));
+                 publication.definition, publication.created_at_ms, publication.hash,
+                 static_cast<std::int64_t>(publication.state), publication.sunset_ms}));
     return {};
   });
   if (!added && added.error().sqlite_code() == SQLITE_CONSTRAINT_PRIMARYKEY) {
@@ -309,6 +326,19 @@ Result<> Catalog::add_publication(std::uint64_t id, const StoredPublication& pub
                                              publication.version));
   }
   return added;
+}
+
+Result<> Catalog::update_publication(std::uint64_t id, const StoredPublication& publication) {
+  return run([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(execute(
+        session,
+        "UPDATE publications SET definition=?, hash=?, state=?, sunset_ms=?"
+        " WHERE database_id=? AND name=? AND version=?",
+        {publication.definition, publication.hash, static_cast<std::int64_t>(publication.state),
+         publication.sunset_ms, static_cast<std::int64_t>(id), publication.name,
+         std::int64_t{publication.version}}));
+    return {};
+  });
 }
 
 Result<> Catalog::remove_publication(std::uint64_t id, const std::string& name,

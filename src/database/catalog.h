@@ -59,6 +59,8 @@ class Catalog {
   // By name and version.
   Result<std::vector<StoredPublication>> publications(std::uint64_t id);
   // kConflict: there is such a version.
+  Result<std::vector<std::pair<std::uint64_t, StoredPublication>>> all_publications();
+  Result<> update_publication(std::uint64_t id, const StoredPublication& publication);
   Result<> add_publication(std::uint64_t id, const StoredPublication& publication);
   Result<> remove_publication(std::uint64_t id, const std::string& name, std::uint32_t version);
 

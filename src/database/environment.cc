@@ -51,6 +51,16 @@ void Environment::post_piece(std::chrono::nanoseconds rest, std::function<void()
   timers.at(now + rest, [this, work = std::move(work)] { helpers.post(work); });
 }
 
+std::shared_ptr<SchemaGuard> Environment::schema_guard() const {
+  std::lock_guard lock(schema_guard_mutex);
+  return guard;
+}
+
+void Environment::set_schema_guard(std::shared_ptr<SchemaGuard> next) {
+  std::lock_guard lock(schema_guard_mutex);
+  guard = std::move(next);
+}
+
 std::shared_ptr<StatementMeter> Environment::meter_of(std::uint64_t database_id,
                                                       const std::string& name) {
   return std::make_shared<StatementMeter>(name, insights.of(database_id),

@@ -40,6 +40,9 @@ struct Environment {
   void fatal(const Error& error);
   // What the counters say.
   StoreMetrics metrics() const;
+  // Store::set_schema_guard. Null: none.
+  std::shared_ptr<SchemaGuard> schema_guard() const;
+  void set_schema_guard(std::shared_ptr<SchemaGuard> guard);
   // Store::post_piece.
   void post_piece(std::chrono::nanoseconds rest, std::function<void()> work);
   // For statements of that database.
@@ -51,6 +54,8 @@ struct Environment {
   Counters counters;
   std::atomic<std::uint64_t> transactions_seen{0};              // by post_piece()
   std::atomic<SteadyClock::time_point> transactions_seen_at{};  // that those became more
+  mutable std::mutex schema_guard_mutex;
+  std::shared_ptr<SchemaGuard> guard;  // guarded by schema_guard_mutex
   InsightsOfAll insights;
   UsageOfAll usage;
   StatementTotals statement_totals;

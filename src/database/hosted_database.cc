@@ -380,7 +380,7 @@ void HostedDatabase::run_batch(std::vector<std::unique_ptr<Request>> requests) {
     return hold(*files, std::move(session), nullptr, nullptr);
   };
   apply_limits((*files)->writer());
-  BatchRunner runner(environment_, **files, std::move(host));
+  BatchRunner runner(environment_, **files, identity_.id, std::move(host));
   auto left = runner.run(std::move(requests));
   TransactionRecorder& recorder = (*files)->recorder();
   {

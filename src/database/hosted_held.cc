@@ -129,6 +129,7 @@ void HostedDatabase::run_held(std::shared_ptr<HeldTransaction> held,
   writer.clear_timed_out();
   writer.set_deadline(request->deadline);
   held->writer->set_rights(request->rights.get());
+  held->writer->set_may_break(request->may_break);
   request->run(*held->writer);
   writer.set_deadline(Deadline::max());
   writer.clear_timed_out();

@@ -128,6 +128,8 @@ class Request {
   std::shared_ptr<const SqlRights> rights;
   // It reads an earlier state. No other wish counts then, and what would write is refused.
   std::optional<Moment> as_of;
+  // It may change the schema though a SchemaGuard refuses that.
+  bool may_break = false;
   // A copy must not answer: kNotPrimary there.
   bool needs_primary = false;
 };

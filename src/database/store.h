@@ -172,12 +172,31 @@ struct TransactionDetails {
   std::vector<std::string> tables;  // it wrote to these or their indexes, by name
 };
 
-// What a database publishes, as its owner wrote it (publication/definition.h). Never changed.
+// What a database publishes (publication/definition.h). What it says never changes once it is
+// published.
 struct StoredPublication {
+  enum class State : std::uint8_t { kDraft, kPublished, kDeprecated, kRetired };
   std::string name;
   std::uint32_t version = 0;
   std::string definition;
   std::int64_t created_at_ms = 0;
+  std::string hash = {};  // of what it means in the database: publication/plan.h
+  State state = State::kPublished;
+  std::int64_t sunset_ms = 0;  // of a deprecated one: until when it is kept; 0: not said
+
+  // Readers rely on it.
+  bool is_live() const { return state == State::kPublished || state == State::kDeprecated; }
+};
+
+// Asked before a transaction commits that changed the schema of a database. Thread: any.
+class SchemaGuard {
+ public:
+  virtual ~SchemaGuard() = default;
+  // Quick: whether to ask for that database at all.
+  virtual bool guards(std::uint64_t database_id) const = 0;
+  // An error refuses the transaction. The connection has the changed schema. Must not wait for
+  // anything of the store.
+  virtual Result<> check(std::uint64_t database_id, sqlite::Connection& changed) = 0;
 };
 
 // Ends when destroyed; after that the callback is not running and will not be called.
@@ -349,10 +368,17 @@ class Store {
   // Blocks.
   virtual Result<std::shared_ptr<SqlSnapshot>> sql_snapshot(const DatabaseName& name) = 0;
 
+  // Null: none any more.
+  virtual void set_schema_guard(std::shared_ptr<SchemaGuard> guard) = 0;
   // Kept with the list of databases. Block. add_publication: kConflict, that version is there.
+  // update_publication: its state, and of a draft what it says.
   virtual Result<std::vector<StoredPublication>> publications(const DatabaseName& name) = 0;
   virtual Result<> add_publication(const DatabaseName& name,
                                    const StoredPublication& publication) = 0;
+  virtual Result<> update_publication(const DatabaseName& name,
+                                      const StoredPublication& publication) = 0;
+  // Of all databases, with their numbers.
+  virtual Result<std::vector<std::pair<std::uint64_t, StoredPublication>>> all_publications() = 0;
   virtual Result<> remove_publication(const DatabaseName& name, const std::string& publication,
                                       std::uint32_t version) = 0;
 

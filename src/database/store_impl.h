@@ -93,6 +93,12 @@ class StoreImpl final : public Store {
   Result<std::vector<TagInfo>> tags(const DatabaseName& name) override;
   Result<std::vector<StoredPublication>> publications(const DatabaseName& name) override;
   Result<> add_publication(const DatabaseName& name, const StoredPublication& publication) override;
+  Result<> update_publication(const DatabaseName& name,
+                              const StoredPublication& publication) override;
+  Result<std::vector<std::pair<std::uint64_t, StoredPublication>>> all_publications() override {
+    return catalog_->all_publications();
+  }
+  void set_schema_guard(std::shared_ptr<SchemaGuard> guard) override;
   Result<> remove_publication(const DatabaseName& name, const std::string& publication,
                               std::uint32_t version) override;
   Result<Bookmark> rewrite(const DatabaseName& name, Snapshot& to) override;

@@ -231,6 +231,17 @@ Result<> StoreImpl::add_publication(const DatabaseName& name,
   return catalog_->add_publication(database->identity().id, publication);
 }
 
+Result<> StoreImpl::update_publication(const DatabaseName& name,
+                                       const StoredPublication& publication) {
+  OFFPRINT_TRY(check_is_primary());
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return catalog_->update_publication(database->identity().id, publication);
+}
+
+void StoreImpl::set_schema_guard(std::shared_ptr<SchemaGuard> guard) {
+  environment_->set_schema_guard(std::move(guard));
+}
+
 Result<> StoreImpl::remove_publication(const DatabaseName& name, const std::string& publication,
                                        std::uint32_t version) {
   OFFPRINT_TRY(check_is_primary());

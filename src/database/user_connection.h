@@ -87,6 +87,14 @@ class UserConnection final : private Watchdog::Watched {
   // A statement of ours, outside the policy.
   Result<> run_internal(const char* sql);
   Result<sqlite::Statement> prepare_internal(const char* sql);
+  // Statements of ours.
+  template <class Work>
+  Result<> internally(Work work) {
+    policy_.set_internal(true);
+    auto result = work(connection_);
+    policy_.set_internal(false);
+    return result;
+  }
 
   // Statements are interrupted after this; the error is kTimeout. max(): never.
   void set_deadline(Deadline deadline);

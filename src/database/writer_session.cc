@@ -23,8 +23,9 @@ std::unexpected<Error> foreign_key_failed() {
 
 }  // namespace
 
-WriterSession::WriterSession(UserConnection& connection, Mode mode, TransactionRecorder& recorder)
-    : SessionBase(connection), mode_(mode), recorder_(recorder) {
+WriterSession::WriterSession(UserConnection& connection, Mode mode, TransactionRecorder& recorder,
+                             const SchemaCheck& schema_check)
+    : SessionBase(connection), mode_(mode), recorder_(recorder), schema_check_(schema_check) {
   connection.forget_changes();
 }
 
@@ -42,6 +43,7 @@ Result<StatementResult> WriterSession::run(UserConnection::Lease& lease, RowSink
   if (connection_.limits().writes_blocked && !prepared.read_only && !is_control)
     return fail(blocked_error(connection_.limits().block_reason, "only read"));
   if (mode_ == Mode::kAlone) return run_alone(prepared, sink);
+  if (is_guarded_change(prepared)) return lose(Lost::kMustRunAlone);
   if (prepared.sets_foreign_keys && !in_transaction_ &&
       *prepared.sets_foreign_keys != connection_.foreign_keys()) {
     return lose(Lost::kMustRunAlone);
@@ -86,15 +88,54 @@ Result<StatementResult> WriterSession::run_alone(PreparedStatement& prepared, Ro
     return nested_transaction();
   if (prepared.sets_foreign_keys && connection_.autocommit())
     connection_.set_foreign_keys(*prepared.sets_foreign_keys);
+  const bool is_guarded = is_guarded_change(prepared);
+  if (is_guarded && connection_.autocommit()) return run_schema_change(prepared, sink);
+  schema_changed_ = schema_changed_ || is_guarded;
+  if (schema_changed_ && !may_break_ && ends_transaction(prepared))
+    OFFPRINT_TRY(schema_check_.run(connection_));
+  if (prepared.kind == StatementKind::kSavepoint && connection_.autocommit())
+    began_as_ = prepared.savepoint;
   txid_before_ = recorder_.state().position.txid;
   connection_.policy().set_vacuuming(prepared.kind == StatementKind::kVacuum);
   auto result = drive(prepared, sink);
   connection_.policy().set_vacuuming(false);
+  if (connection_.autocommit()) {
+    schema_changed_ = false;
+    began_as_.reset();
+  }
   if (prepared.sets_defer_foreign_keys) defers_foreign_keys_ = true;
   if (!result && result.error().sqlite_code() == SQLITE_IOERR_FSYNC) {
     if (auto why = recorder_.take_error()) return fail(*std::move(why));
   }
   return result;
+}
+
+bool WriterSession::is_guarded_change(const PreparedStatement& prepared) const {
+  return prepared.kind == StatementKind::kPlain && prepared.needs.has_any(kSchemaWrites) &&
+         schema_check_.is_on();
+}
+
+bool WriterSession::ends_transaction(const PreparedStatement& prepared) const {
+  if (prepared.kind == StatementKind::kCommit) return true;
+  return prepared.kind == StatementKind::kRelease && began_as_ &&
+         sqlite3_stricmp(began_as_->c_str(), prepared.savepoint.c_str()) == 0;
+}
+
+Result<StatementResult> WriterSession::run_schema_change(PreparedStatement& prepared,
+                                                         RowSink& sink) {
+  txid_before_ = recorder_.state().position.txid;
+  OFFPRINT_TRY(run_internal("BEGIN IMMEDIATE"));
+  auto changed = [&]() -> Result<StatementResult> {
+    OFFPRINT_TRY_ASSIGN(auto result, drive(prepared, sink));
+    if (!may_break_) OFFPRINT_TRY(schema_check_.run(connection_));
+    if (auto committed = run_internal("COMMIT"); !committed) {
+      if (auto why = recorder_.take_error()) return fail(*std::move(why));
+      return fail(std::move(committed).error());
+    }
+    return result;
+  }();
+  if (!connection_.autocommit()) (void)connection_.run_internal("ROLLBACK");
+  return changed;
 }
 
 // Its transaction is durable, and only the -wal could not be completed: the files are recovered

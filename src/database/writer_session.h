@@ -1,6 +1,10 @@
 #pragma once
 
+#include <optional>
+#include <string>
+
 #include "database/recorder.h"
+#include "database/schema_check.h"
 #include "database/session_base.h"
 
 namespace offprint::database {
@@ -12,11 +16,14 @@ class WriterSession final : public SessionBase {
  public:
   enum class Mode { kShared, kAlone };
   // `recorder` decides the connection's commits.
-  WriterSession(UserConnection& connection, Mode mode, TransactionRecorder& recorder);
+  WriterSession(UserConnection& connection, Mode mode, TransactionRecorder& recorder,
+                const SchemaCheck& schema_check);
 
   bool autocommit() const override;
   // A further request of the same open transaction.
   void resume() { lost_ = Lost::kNo; }
+  // Whether the request may change the schema whatever relies on it.
+  void set_may_break(bool may_break) { may_break_ = may_break; }
   // Ends the request: an open transaction is rolled back, unless it is to stay (then, when shared,
   // the request is lost: it must run alone), connection state that would leak is reset.
   void finish(bool keep_transaction);
@@ -28,6 +35,10 @@ class WriterSession final : public SessionBase {
  private:
   Result<StatementResult> run_plain(PreparedStatement& prepared, RowSink& sink);
   Result<StatementResult> run_alone(PreparedStatement& prepared, RowSink& sink);
+  // A statement that changes the schema, and is a transaction of its own.
+  Result<StatementResult> run_schema_change(PreparedStatement& prepared, RowSink& sink);
+  bool is_guarded_change(const PreparedStatement& prepared) const;
+  bool ends_transaction(const PreparedStatement& prepared) const;
   Result<StatementResult> run_with_savepoint(PreparedStatement& prepared, RowSink& sink);
   Result<StatementResult> control(const PreparedStatement& prepared);
   Result<> begin(bool by_savepoint);
@@ -48,6 +59,10 @@ class WriterSession final : public SessionBase {
   bool opened_by_savepoint_ = false;
   SavepointStack savepoints_;
   bool defers_foreign_keys_ = false;
+  const SchemaCheck schema_check_;
+  bool may_break_ = false;
+  bool schema_changed_ = false;          // in the open transaction, when alone
+  std::optional<std::string> began_as_;  // the savepoint that opened it, when alone
 };
 
 }  // namespace offprint::database

@@ -19,8 +19,8 @@ constexpr std::uint64_t kDefinitionBytesMax = 1 << 20;
 
 struct PublishOptions {
   RemoteOptions remote;
-  std::string database, publication, file;
-  bool json = false;
+  std::string database, publication, file, sunset;
+  bool json = false, draft = false;
 };
 
 Result<std::string> api_url(const PublishOptions& options) {
@@ -49,8 +49,11 @@ Result<std::string> read_definition(const std::string& file) {
 
 Result<> send_definition(const PublishOptions& options, bool only_check) {
   OFFPRINT_TRY_ASSIGN(std::string body, read_definition(options.file));
-  OFFPRINT_TRY_ASSIGN(auto answer,
-                      ask(options, "POST", only_check ? "?check=1" : "", std::move(body)));
+  OFFPRINT_TRY_ASSIGN(auto answer, ask(options, "POST",
+                                       only_check      ? "?check=1"
+                                       : options.draft ? "?draft=1"
+                                                       : "",
+                                       std::move(body)));
   if (options.json) {
     std::fputs(answer.body.c_str(), stdout);
     return {};
@@ -75,10 +78,11 @@ Result<> list_publications(const PublishOptions& options) {
   if (root["publications"].get(list) != simdjson::SUCCESS)
     return fail(Code::kInvalid, "the server does not answer as an Offprint server");
   ResultSet table;
-  table.columns = {"publication", "created", "address"};
+  table.columns = {"publication", "state", "created", "address"};
   for (simdjson::dom::element each : list) {
     table.rows.push_back({json_text(each, "name") + "@v" + json_text(each, "version"),
-                          json_text(each, "created_at").substr(0, 19), json_text(each, "address")});
+                          json_text(each, "state"), json_text(each, "created_at").substr(0, 19),
+                          json_text(each, "address")});
   }
   const auto format = is_terminal(stdout) ? ResultFormat::kTable : ResultFormat::kPlain;
   std::fputs(format_result(table, format).c_str(), stdout);
@@ -100,6 +104,23 @@ Result<> show_publication(const PublishOptions& options) {
 Result<> drop_publication(const PublishOptions& options) {
   OFFPRINT_TRY(ask(options, "DELETE", "/" + url_encoded(options.publication)));
   std::printf("dropped %s\n", options.publication.c_str());
+  return {};
+}
+
+Result<> set_state(const PublishOptions& options, const char* state) {
+  std::string body = fmt::format("{{\"state\":\"{}\"", state);
+  if (!options.sunset.empty()) {
+    body += ",\"sunset\":";
+    const bool is_date = options.sunset.size() == std::string_view("2030-01-01").size();
+    server::append_json_string(body, options.sunset + (is_date ? "T00:00:00Z" : ""));
+  }
+  OFFPRINT_TRY_ASSIGN(auto answer,
+                      ask(options, "PATCH", "/" + url_encoded(options.publication), body + "}"));
+  if (options.json) {
+    std::fputs(answer.body.c_str(), stdout);
+  } else {
+    std::printf("%s is %s\n", options.publication.c_str(), state);
+  }
   return {};
 }
 
@@ -126,6 +147,12 @@ constexpr Action kActions[] = {
      [](const PublishOptions& options) { return send_definition(options, true); }},
     {"list", "what the database publishes", list_publications},
     {"show", "the text of a publication", show_publication},
+    {"release", "publish a draft: it never changes any more",
+     [](const PublishOptions& options) { return set_state(options, "published"); }},
+    {"deprecate", "tell that a version will be retired",
+     [](const PublishOptions& options) { return set_state(options, "deprecated"); }},
+    {"retire", "keep a version no more; its number is not given again",
+     [](const PublishOptions& options) { return set_state(options, "retired"); }},
     {"drop", "end a publication, or one version: its copies are gone for those who follow them",
      drop_publication},
     {"rebuild", "compare what is kept with what is published, and mend it", rebuild_instances},
@@ -147,8 +174,14 @@ void add_publish(CLI::App& app, int& exit_code) {
     const std::string_view name = action.name;
     if (name == "create" || name == "check")
       sub->add_option("FILE", options->file, "text: CREATE PUBLICATION …")->required();
-    if (name == "show" || name == "drop")
+    const bool names_one = name == "show" || name == "drop" || name == "release" ||
+                           name == "deprecate" || name == "retire";
+    if (names_one)
       sub->add_option("PUBLICATION", options->publication, "such as shop or shop@v2")->required();
+    if (name == "create")
+      sub->add_flag("--draft", options->draft, "it may still change; nobody gets it unasked");
+    if (name == "deprecate")
+      sub->add_option("--sunset", options->sunset, "until when it is kept, such as 2030-01-31");
     sub->callback([options, &exit_code, run = action.run] {
       auto done = run(*options);
       exit_code = done ? kExitDone : report(done.error());

@@ -150,6 +150,7 @@ Result<> Remote::start(const HttpCall& call) {
   if (call.method != "GET" && call.method != "POST") request.method = call.method;
   if (!token_.empty()) request.headers.push_back("Authorization: Bearer " + token_);
   if (!at_.empty()) request.headers.push_back("Offprint-At: " + at_);
+  if (may_break_) request.headers.emplace_back("Offprint-Break: yes");
   if (call.body_file != nullptr) {
     request.headers.emplace_back("Content-Type: application/octet-stream");
     request.body_file = call.body_file;

@@ -23,8 +23,9 @@ namespace offprint {
 struct RemoteOptions {
   std::string server = "http://127.0.0.1:8080";
   std::string token;
-  std::string at;       // a moment: requests ask for the state of then
-  std::string ca_file;  // PEM; empty: the system's certificates
+  std::string at;          // a moment: requests ask for the state of then
+  bool may_break = false;  // publications
+  std::string ca_file;     // PEM; empty: the system's certificates
 };
 
 // --server or OFFPRINT_SERVER; --token or OFFPRINT_TOKEN and --ca or OFFPRINT_CA. `options` must
@@ -65,7 +66,10 @@ struct HttpAnswer {
 class Remote {
  public:
   explicit Remote(const RemoteOptions& options)
-      : token_(options.token), at_(options.at), ca_file_(options.ca_file) {}
+      : token_(options.token),
+        at_(options.at),
+        may_break_(options.may_break),
+        ca_file_(options.ca_file) {}
   // One request that must succeed. kUnavailable: not reachable, or the connection broke; else what
   // the server's status means, with the server's own message.
   Result<HttpAnswer> request(const HttpCall& call);
@@ -76,6 +80,7 @@ class Remote {
 
   const std::string token_;
   const std::string at_;
+  const bool may_break_;
   const std::string ca_file_;
   std::unique_ptr<replica::HttpClient> http_;
 };

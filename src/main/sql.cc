@@ -211,6 +211,8 @@ void add_sql(CLI::App& app, int& exit_code) {
   command->add_option("--at", options->remote.at,
                       "reads an earlier state: a bookmark, a time such as 2026-01-02T03:04:05Z, or "
                       "tag:NAME");
+  command->add_flag("--break", options->remote.may_break,
+                    "changes the schema even where it breaks a publication");
   CLI::Option* csv = command->add_flag("--csv", options->csv, "names and rows as CSV");
   command->add_flag("--json", options->json, "a JSON object for each row, one a line")
       ->excludes(csv);

@@ -5,7 +5,7 @@
 #include <fmt/ranges.h>
 
 #include "publication/contract_context.h"
-#include "publication/schema_tokens.h"
+#include "publication/sql_tokens.h"
 
 namespace offprint::publication {
 namespace {

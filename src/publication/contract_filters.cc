@@ -6,7 +6,7 @@
 
 #include "publication/contract_context.h"
 #include "publication/schema_predicate.h"
-#include "publication/schema_tokens.h"
+#include "publication/sql_tokens.h"
 
 namespace offprint::publication {
 namespace {

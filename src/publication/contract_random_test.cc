@@ -10,7 +10,7 @@
 #include <fmt/ranges.h>
 
 #include "publication/contract_check.h"
-#include "publication/schema_tokens.h"
+#include "publication/sql_tokens.h"
 #include "sqlite/connection.h"
 
 namespace offprint::publication::testing {

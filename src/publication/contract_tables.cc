@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 
 #include "publication/contract_context.h"
-#include "publication/schema_tokens.h"
+#include "publication/sql_tokens.h"
 
 namespace offprint::publication {
 namespace {

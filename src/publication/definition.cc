@@ -5,6 +5,7 @@
 #include <span>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "publication/sql_tokens.h"
 
@@ -21,7 +22,7 @@ bool is_publication_name(std::string_view name) {
 
 class DefinitionParser {
  public:
-  DefinitionParser(std::string_view text, std::span<const SqlToken> tokens)
+  DefinitionParser(std::string_view text, std::span<const Token> tokens)
       : text_(text), tokens_(tokens) {}
 
   Result<Definition> run() {
@@ -42,9 +43,11 @@ class DefinitionParser {
   }
 
  private:
-  bool next_is(char sign) const { return at_ < tokens_.size() && tokens_[at_].is_sign(sign); }
+  bool next_is(char sign) const {
+    return at_ < tokens_.size() && tokens_[at_].is_operator({&sign, 1});
+  }
   bool next_is(std::string_view word) const {
-    return at_ < tokens_.size() && tokens_[at_].is(word);
+    return at_ < tokens_.size() && tokens_[at_].is_word(word);
   }
   bool take(std::string_view word) {
     if (!next_is(word)) return false;
@@ -52,7 +55,7 @@ class DefinitionParser {
     return true;
   }
   std::unexpected<Error> wrong(std::string_view expected) const {
-    const std::size_t place = at_ < tokens_.size() ? tokens_[at_].at : text_.size();
+    const std::size_t place = at_ < tokens_.size() ? tokens_[at_].offset : text_.size();
     const auto line = std::ranges::count(text_.substr(0, place), '\n') + 1;
     std::string found = at_ < tokens_.size() ? fmt::format("'{}'", tokens_[at_].text) : "the end";
     return fail(Code::kInvalid,
@@ -66,9 +69,9 @@ class DefinitionParser {
     return {};
   }
   Result<std::string> take_name() {
-    using Kind = SqlToken::Kind;
+    using Kind = Token::Kind;
     if (at_ >= tokens_.size() ||
-        (tokens_[at_].kind != Kind::kWord && tokens_[at_].kind != Kind::kQuoted))
+        (tokens_[at_].kind != Kind::kWord && tokens_[at_].kind != Kind::kQuotedName))
       return wrong("a name");
     return tokens_[at_++].name();
   }
@@ -77,7 +80,8 @@ class DefinitionParser {
     const std::size_t begin = at_;
     std::string name;
     while (at_ < tokens_.size() && !next_is('(') && !next_is("AS") &&
-           (name.empty() || tokens_[at_].at == tokens_[at_ - 1].at + tokens_[at_ - 1].text.size()))
+           (name.empty() ||
+            tokens_[at_].offset == tokens_[at_ - 1].offset + tokens_[at_ - 1].text.size()))
       name += tokens_[at_++].name();
     if (is_publication_name(name)) return name;
     at_ = begin;
@@ -98,9 +102,9 @@ class DefinitionParser {
     return text_between(begin, at_);
   }
   std::string text_between(std::size_t begin, std::size_t end) const {
-    const SqlToken& last = tokens_[end - 1];
-    const std::size_t from = tokens_[begin].at;
-    return std::string(text_.substr(from, last.at + last.text.size() - from));
+    const Token& last = tokens_[end - 1];
+    const std::size_t from = tokens_[begin].offset;
+    return std::string(text_.substr(from, last.offset + last.text.size() - from));
   }
 
   Result<> parse_parameters() {
@@ -131,8 +135,8 @@ class DefinitionParser {
     return wrong("TABLE, VIEW or INDEX");
   }
 
-  static bool ends_item(const SqlToken& token) {
-    return token.is_sign(',') || token.is_sign(';') || token.is("REFRESH");
+  static bool ends_item(const Token& token) {
+    return token.is_operator(",") || token.is_operator(";") || token.is_word("REFRESH");
   }
   Result<bool> take_refresh() {
     if (!take("REFRESH")) return false;
@@ -146,6 +150,7 @@ class DefinitionParser {
     item.name = item.source;
     OFFPRINT_TRY(expect_sign('('));
     if (next_is('*')) {
+      item.star = tokens_[at_].offset;
       ++at_;
       item.all_columns = true;
     } else {
@@ -168,8 +173,8 @@ class DefinitionParser {
     for (;;) {
       PublishedColumn column;
       const std::size_t begin = at_;
-      OFFPRINT_TRY_ASSIGN(column.expression, take_text("a column", [](const SqlToken& token) {
-                            return token.is_sign(',') || token.is("AS");
+      OFFPRINT_TRY_ASSIGN(column.expression, take_text("a column", [](const Token& token) {
+                            return token.is_operator(",") || token.is_word("AS");
                           }));
       if (take("AS")) {
         OFFPRINT_TRY_ASSIGN(column.name, take_name());
@@ -206,9 +211,9 @@ class DefinitionParser {
     OFFPRINT_TRY(expect("AS"));
     if (!next_is("SELECT") && !next_is("WITH")) return wrong("SELECT");
     // Its commas are its own: the next item begins with a comma and one of three words.
-    OFFPRINT_TRY_ASSIGN(item.select, take_text("SELECT", [this](const SqlToken& token) {
-                          if (token.is_sign(';') || token.is("REFRESH")) return true;
-                          if (!token.is_sign(',') || at_ + 2 >= tokens_.size()) return false;
+    OFFPRINT_TRY_ASSIGN(item.select, take_text("SELECT", [this](const Token& token) {
+                          if (token.is_operator(";") || token.is_word("REFRESH")) return true;
+                          if (!token.is_operator(",") || at_ + 2 >= tokens_.size()) return false;
                           return begins_item(at_ + 1);
                         }));
     OFFPRINT_TRY_ASSIGN(item.refresh_full, take_refresh());
@@ -216,9 +221,10 @@ class DefinitionParser {
     return {};
   }
   bool begins_item(std::size_t at) const {
-    const SqlToken& word = tokens_[at];
-    const bool has_parenthesis = at + 2 < tokens_.size() && tokens_[at + 2].is_sign('(');
-    return has_parenthesis && (word.is("TABLE") || word.is("VIEW") || word.is("INDEX"));
+    const Token& word = tokens_[at];
+    const bool has_parenthesis = at + 2 < tokens_.size() && tokens_[at + 2].is_operator("(");
+    return has_parenthesis &&
+           (word.is_word("TABLE") || word.is_word("VIEW") || word.is_word("INDEX"));
   }
 
   Result<> parse_index() {
@@ -226,8 +232,8 @@ class DefinitionParser {
     OFFPRINT_TRY_ASSIGN(item.table, take_name());
     OFFPRINT_TRY(expect_sign('('));
     for (;;) {
-      OFFPRINT_TRY_ASSIGN(std::string column, take_text("a column", [](const SqlToken& token) {
-                            return token.is_sign(',');
+      OFFPRINT_TRY_ASSIGN(std::string column, take_text("a column", [](const Token& token) {
+                            return token.is_operator(",");
                           }));
       item.columns.push_back(std::move(column));
       if (!next_is(',')) break;
@@ -239,17 +245,11 @@ class DefinitionParser {
 
   Result<> check_names() const {
     std::set<std::string> seen;
-    auto lower = [](std::string name) {
-      std::ranges::transform(name, name.begin(), [](char c) {
-        return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-      });
-      return name;
-    };
     auto add = [&](const std::string& name) -> Result<> {
-      if (lower(name).starts_with("sqlite_") || lower(name) == "_offprint")
+      if (folded(name).starts_with("sqlite_") || folded(name) == "_offprint")
         return fail(Code::kInvalid,
                     fmt::format("'{}' cannot be the name of what is published", name));
-      if (seen.insert(lower(name)).second) return {};
+      if (seen.insert(folded(name)).second) return {};
       return fail(Code::kInvalid,
                   fmt::format("'{}' is published twice: give one AS another name", name));
     };
@@ -257,7 +257,7 @@ class DefinitionParser {
     for (const ViewItem& item : definition_.views) OFFPRINT_TRY(add(item.name));
     if (seen.empty()) return fail(Code::kInvalid, "a publication has a table or a view at least");
     for (const IndexItem& item : definition_.indexes) {
-      if (!seen.contains(lower(item.table)))
+      if (!seen.contains(folded(item.table)))
         return fail(Code::kInvalid,
                     fmt::format("INDEX {}: nothing of that name is published", item.table));
     }
@@ -276,15 +276,26 @@ class DefinitionParser {
   }
 
   const std::string_view text_;
-  const std::span<const SqlToken> tokens_;
+  const std::span<const Token> tokens_;
   std::size_t at_ = 0;
   Definition definition_;
 };
 
 }  // namespace
 
+std::string with_columns(std::string_view text, const Definition& definition,
+                         const std::vector<std::vector<std::string>>& columns_of_tables) {
+  std::string result(text);
+  for (std::size_t i = definition.tables.size(); i-- > 0;) {
+    const TableItem& item = definition.tables[i];
+    if (item.all_columns)
+      result.replace(item.star, 1, fmt::format("{}", fmt::join(columns_of_tables[i], ", ")));
+  }
+  return result;
+}
+
 Result<Definition> parse_definition(std::string_view text) {
-  OFFPRINT_TRY_ASSIGN(auto tokens, tokenize_sql(text));
+  OFFPRINT_TRY_ASSIGN(auto tokens, tokenize_whole(text));
   return DefinitionParser(text, tokens).run();
 }
 

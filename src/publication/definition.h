@@ -26,6 +26,7 @@ struct TableItem {
   std::string source;                    // the table
   std::string name;                      // of the published one
   bool all_columns = false;              // "*"
+  std::size_t star = 0;                  // where that stands in the text
   std::vector<PublishedColumn> columns;  // else these
   std::string filter;                    // the text behind WHERE; empty: every row
   bool refresh_full = false;
@@ -51,6 +52,10 @@ struct Definition {
   std::vector<ViewItem> views;
   std::vector<IndexItem> indexes;
 };
+
+// The text with the columns that "*" stood for when it was published.
+std::string with_columns(std::string_view text, const Definition& definition,
+                         const std::vector<std::vector<std::string>>& columns_of_tables);
 
 // kInvalid with the line and what was expected there.
 Result<Definition> parse_definition(std::string_view text);

@@ -89,6 +89,11 @@ std::string key_text(const Row& key) {
 
 }  // namespace
 
+std::string not_a_key(const ItemPlan& item) {
+  return fmt::format("PUBLICATION_KEY: two rows of {} have the same KEY({})", item.name,
+                     fmt::join(key_names(item), ","));
+}
+
 Result<> Instance::run(const std::function<Result<>(Session&)>& work) {
   std::promise<Result<Bookmark>> promise;
   auto future = promise.get_future();
@@ -144,10 +149,11 @@ Result<bool> Instance::refresh(Session& session, const ItemPlan& item, SourceSta
                        [&](const auto& row) { there = row.column_int(0); }));
   OFFPRINT_TRY(source.rows(item.select_all, {}, arguments_, [&](Row row) -> Result<> {
     const Row key = key_of(item, row);
+    if (!kept.insert(digest(key_text(key)).substr(0, 32)).second)
+      return fail(Code::kInvalid, not_a_key(item));
     if (there > 0) {
       std::optional<Row> old;
       OFFPRINT_TRY(execute(session, select, key, [&](const auto& each) { old = row_of(each); }));
-      kept.insert(digest(key_text(key)).substr(0, 32));
       if (old && is_same(*old, row)) return {};
     }
     differed = true;

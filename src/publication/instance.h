@@ -25,6 +25,9 @@ struct RowChange {
   std::optional<Row> before, after;
 };
 
+// "PUBLICATION_KEY: …": two rows of an item have one key.
+std::string not_a_key(const ItemPlan& item);
+
 // A publication with its parameters given, kept in a database of its own. Its content is always
 // what the definition says of one state of the source; which one stands in it. Thread: one at a
 // time. Blocks.

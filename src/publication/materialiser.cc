@@ -8,22 +8,15 @@
 
 #include "base/log.h"
 #include "publication/digest.h"
+#include "publication/sql_tokens.h"
 #include "sqlite/btree_page.h"
 
 namespace offprint::publication {
 namespace {
 
 // Beyond these it is quicker to compare tables as a whole, and their rows need not fit the memory.
-constexpr std::size_t kPagesMax = 20'000, kTransactionsMax = 10'000;
+constexpr std::size_t kPagesMax = 20'000, kTransactionsMax = 10'000, kKeysMax = 200'000;
 constexpr std::size_t kSchemaCookieOffset = 40;
-
-std::string lower(std::string_view text) {
-  std::string result(text);
-  std::ranges::transform(result, result.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  return result;
-}
 
 // The same text for all values that SQLite may find equal, whatever the affinity and collation of
 // the column: more instances than needed may be asked, never fewer.
@@ -46,7 +39,7 @@ std::string route_text(const sqlite::Value& value) {
   std::string_view rest(end);
   rest = rest.substr(std::min(rest.find_first_not_of(" \t\r\n\f\v"), rest.size()));
   if (!text->empty() && end != text->c_str() && rest.empty()) return number_text(number);
-  std::string plain = lower(*text);
+  std::string plain = folded(*text);
   plain.erase(plain.find_last_not_of(' ') + 1);
   return "t" + plain;
 }
@@ -144,6 +137,11 @@ Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request
     if (!plan) {
       if (is_new) published_.erase(place);
       return fail(std::move(plan).error());
+    }
+    if (plan->hash != publication.hash) {
+      return fail(Code::kConflict, fmt::format("PUBLICATION_BROKEN: the database has not what "
+                                               "{}@v{} was published with",
+                                               publication.name, publication.version));
     }
     published.plan = *std::move(plan);
     published.error.clear();
@@ -316,7 +314,7 @@ Result<> Materialiser::watch_tables(SourceState& state) {
       state.rows("SELECT name, rootpage FROM main.sqlite_schema WHERE type='table' AND "
                  "rootpage > 0",
                  {}, {}, [&](Row row) -> Result<> {
-                   roots[lower(std::get<std::string>(row[0]))] =
+                   roots[folded(std::get<std::string>(row[0]))] =
                        static_cast<PageNo>(std::get<std::int64_t>(row[1]));
                    return {};
                  }));
@@ -347,6 +345,8 @@ Result<> Materialiser::refill(SourceState& state) {
       return {};
     }));
     published.error.clear();
+    if (plan && plan->hash != published.plan.hash)
+      plan = fail(Code::kConflict, "the source has not what it was published with");
     if (!plan) {  // it stays what it was
       published.error = plan.error().message();
       log::warn("publication {}@v{} of '{}' stands still: {}", key.first, key.second,
@@ -383,7 +383,7 @@ Result<> Materialiser::step(Step& step) {
   for (auto& [key, published] : published_) {
     if (!published.error.empty()) continue;
     for (const ItemPlan& item : published.plan.items) {
-      if (!item.source.empty()) {
+      if (item.is_by_row()) {
         OFFPRINT_TRY(find_rows(step, published, item));
       } else if (is_touched(step, item)) {
         for (const auto& instance : published.instances)
@@ -394,40 +394,82 @@ Result<> Materialiser::step(Step& step) {
   return {};
 }
 
-Result<> Materialiser::find_rows(Step& step, Published& published, const ItemPlan& item) {
-  const TouchedRows& touched = step.touched[lower(item.source)];
+// Rows of a table by which changed ones are told apart: rowids, or the key's columns.
+Result<std::set<Row>> Materialiser::changed_ids(const Step& step, const RowLink& link) {
+  const TouchedRows& touched = step.touched.at(link.table);
   std::set<Row> ids;  // an old and a new record may have the same key
   for (std::int64_t rowid : touched.rowids) ids.insert({sqlite::Value(rowid)});
   for (const Bytes& record : touched.records) {
-    OFFPRINT_TRY_ASSIGN(Row id, record_columns(record, item.key_size));
+    OFFPRINT_TRY_ASSIGN(Row id, record_columns(record, link.key_size));
     ids.insert(std::move(id));
   }
-  for (const Row& id : ids) OFFPRINT_TRY(find_row(step, published, item, id));
+  return ids;
+}
+
+Result<> Materialiser::find_rows(Step& step, Published& published, const ItemPlan& item) {
+  std::set<Row> keys;
+  for (const RowLink& link : item.links) {
+    OFFPRINT_TRY_ASSIGN(auto ids, changed_ids(step, link));
+    if (link.select.empty()) {
+      keys.merge(ids);
+      continue;
+    }
+    for (const Row& id : ids) {
+      for (SourceState* state : {&step.before, &step.after}) {
+        OFFPRINT_TRY(state->rows(link.select, id, {}, [&](Row key) -> Result<> {
+          keys.insert(std::move(key));
+          return {};
+        }));
+      }
+    }
+    if (keys.size() > kKeysMax) return fail(Code::kBehind, "many rows depend on what changed");
+  }
+  for (const Row& key : keys) OFFPRINT_TRY(find_row(step, published, item, key));
   return {};
 }
 
-// What became of one row of the source, in each instance that has it or is to have it.
-Result<> Materialiser::find_row(Step& step, Published& published, const ItemPlan& item,
-                                const Row& id) {
-  std::vector<Instance*> asked;
-  if (item.routes.empty()) {
-    for (const auto& instance : published.instances) asked.push_back(instance.get());
-  } else {
-    for (SourceState* state : {&step.before, &step.after}) {
-      OFFPRINT_TRY_ASSIGN(auto values, state->row(item.select_routes, id, {}));
-      if (!values) continue;
-      auto [begin, end] = published.by_route.equal_range(route_text(*values));
-      for (auto each = begin; each != end; ++each) {
-        if (std::ranges::find(asked, each->second) == asked.end()) asked.push_back(each->second);
-      }
-    }
+// The instances that have a published row, or are to have it.
+Result<std::vector<Instance*>> Materialiser::instances_of(Step& step, Published& published,
+                                                          const ItemPlan& item, const Row& key) {
+  std::vector<Instance*> found;
+  if (item.select_routes.empty()) {
+    for (const auto& instance : published.instances) found.push_back(instance.get());
+    return found;
   }
-  for (Instance* instance : asked) {
+  for (SourceState* state : {&step.before, &step.after}) {
+    OFFPRINT_TRY(state->rows(item.select_routes, key, {}, [&](Row values) -> Result<> {
+      auto [begin, end] = published.by_route.equal_range(route_text(values));
+      for (auto each = begin; each != end; ++each) {
+        if (std::ranges::find(found, each->second) == found.end()) found.push_back(each->second);
+      }
+      return {};
+    }));
+  }
+  return found;
+}
+
+// The row that a key identifies in a state. kInvalid: there are two.
+Result<std::optional<Row>> Materialiser::row_of(SourceState& state, const ItemPlan& item,
+                                                const Row& key, const Instance& instance) {
+  std::optional<Row> found;
+  OFFPRINT_TRY(state.rows(item.select_row, key, instance.arguments(), [&](Row row) -> Result<> {
+    if (found) return fail(Code::kInvalid, not_a_key(item));
+    found = std::move(row);
+    return {};
+  }));
+  return found;
+}
+
+// What became of one row, in each instance.
+Result<> Materialiser::find_row(Step& step, Published& published, const ItemPlan& item,
+                                const Row& key) {
+  OFFPRINT_TRY_ASSIGN(auto instances, instances_of(step, published, item, key));
+  for (Instance* instance : instances) {
     if (instance->is_stale()) continue;
     RowChange change;
     change.item = &item;
-    OFFPRINT_TRY_ASSIGN(change.before, step.before.row(item.select_row, id, instance->arguments()));
-    OFFPRINT_TRY_ASSIGN(change.after, step.after.row(item.select_row, id, instance->arguments()));
+    OFFPRINT_TRY_ASSIGN(change.before, row_of(step.before, item, key, *instance));
+    OFFPRINT_TRY_ASSIGN(change.after, row_of(step.after, item, key, *instance));
     const bool is_unchanged = change.before.has_value() == change.after.has_value() &&
                               (!change.before || is_same(*change.before, *change.after));
     if (is_unchanged) continue;

@@ -3,6 +3,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -81,7 +83,12 @@ class Materialiser {
   Result<> refill(SourceState& state);
   Result<> step(Step& step);
   Result<> find_rows(Step& step, Published& published, const ItemPlan& item);
-  Result<> find_row(Step& step, Published& published, const ItemPlan& item, const Row& id);
+  Result<> find_row(Step& step, Published& published, const ItemPlan& item, const Row& key);
+  static Result<std::set<Row>> changed_ids(const Step& step, const RowLink& link);
+  static Result<std::vector<Instance*>> instances_of(Step& step, Published& published,
+                                                     const ItemPlan& item, const Row& key);
+  static Result<std::optional<Row>> row_of(SourceState& state, const ItemPlan& item, const Row& key,
+                                           const Instance& instance);
   bool is_touched(const Step& step, const ItemPlan& item) const;
   void give(Step& step);
   void fill_stale(SourceState& state);

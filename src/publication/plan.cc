@@ -1,78 +1,24 @@
 #include "publication/plan.h"
 
 #include <algorithm>
-#include <functional>
+#include <map>
 #include <ranges>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "publication/digest.h"
+#include "publication/source_table.h"
 #include "publication/sql_tokens.h"
 
 namespace offprint::publication {
 namespace {
 
-std::string lower(std::string_view text) {
-  std::string result(text);
-  std::ranges::transform(result, result.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  return result;
-}
-
-bool equal(std::string_view a, std::string_view b) { return lower(a) == lower(b); }
+bool equal(std::string_view a, std::string_view b) { return folded(a) == folded(b); }
 
 std::unexpected<Error> refuse(std::string_view item, std::string_view why) {
   return fail(Code::kInvalid, fmt::format("PUBLICATION_REFUSED: {}: {}", item, why));
 }
-
-Result<> each_row(sqlite::Connection& connection, std::string_view sql,
-                  const std::function<void(const sqlite::Statement&)>& visit) {
-  OFFPRINT_TRY_ASSIGN(auto select, connection.prepare(sql));
-  for (;;) {
-    OFFPRINT_TRY_ASSIGN(bool found, select.step());
-    if (!found) return {};
-    visit(select);
-  }
-}
-
-std::string quoted_text(std::string_view text) {
-  std::string quoted = "'";
-  for (char c : text) {
-    quoted += c;
-    if (c == '\'') quoted += c;
-  }
-  return quoted + '\'';
-}
-
-struct SourceColumn {
-  std::string name, type, collation;
-  bool not_null = false;
-  int key = 0;  // its place in the primary key, from 1
-};
-
-struct SourceTable {
-  std::string name;  // as it was created
-  PageNo root = 0;
-  bool has_rowid = true, is_strict = false;
-  bool is_rowid_alias = false;  // the key is an INTEGER PRIMARY KEY
-  std::vector<SourceColumn> columns;
-
-  const SourceColumn* find(std::string_view column) const {
-    auto found = std::ranges::find_if(
-        columns, [&](const SourceColumn& each) { return equal(each.name, column); });
-    return found == columns.end() ? nullptr : &*found;
-  }
-  std::vector<const SourceColumn*> key() const {
-    std::vector<const SourceColumn*> key;
-    for (const SourceColumn& column : columns) {
-      if (column.key > 0) key.push_back(&column);
-    }
-    std::ranges::sort(key, {}, &SourceColumn::key);
-    return key;
-  }
-};
 
 // What a statement reads and calls, as SQLite's compiler tells it.
 struct Uses {
@@ -82,16 +28,16 @@ struct Uses {
   static int authorize(void* uses, int action, const char* first, const char* second, const char*,
                        const char*) {
     auto* self = static_cast<Uses*>(uses);
-    if (action == SQLITE_READ) self->reads.emplace(lower(first), lower(second));
-    if (action == SQLITE_FUNCTION) self->functions.insert(lower(second));
+    if (action == SQLITE_READ) self->reads.emplace(folded(first), folded(second));
+    if (action == SQLITE_FUNCTION) self->functions.insert(folded(second));
     return SQLITE_OK;
   }
 };
 
 class Planner {
  public:
-  Planner(sqlite::Connection& source, const Definition& definition)
-      : source_(source), definition_(definition) {}
+  Planner(sqlite::Connection& source, const Definition& definition, Unkeyed unkeyed)
+      : source_(source), definition_(definition), unkeyed_(unkeyed) {}
 
   Result<Plan> run() {
     OFFPRINT_TRY(copy_schema());
@@ -106,10 +52,14 @@ class Planner {
  private:
   // The source's tables without their rows, to try things on.
   Result<> copy_schema();
-  Result<SourceTable> read_table(const std::string& name);
   Result<> plan_table(const TableItem& item);
   Result<> plan_view(const ViewItem& item);
-  Result<> plan_rows(const TableItem& item, const SourceTable& table, ItemPlan& plan);
+  Result<> plan_rows(const SourceTable& table, ItemPlan& plan);
+  Result<> plan_view_rows(const ViewItem& item, ItemPlan& plan);
+  Result<> unless_whole(const std::string& what, Result<> planned, ItemPlan& plan);
+  Result<> check_links(const SelectShape& shape, const ItemPlan& plan);
+  HasColumn has_column();
+  std::vector<std::string> parameter_names() const;
   Result<std::vector<PublishedColumn>> columns_of(const TableItem& item, const SourceTable& table);
   Result<std::string> column_definition(const TableItem& item, const SourceTable& table,
                                         const PublishedColumn& column);
@@ -118,13 +68,14 @@ class Planner {
   Result<> check_row_local(const TableItem& item, const SourceTable& table,
                            const std::vector<PublishedColumn>& columns);
   Result<> check_instance();
-  std::vector<std::string> routes_of(const TableItem& item, const SourceTable& table);
   std::string without_parameters(std::string_view text) const;
   std::string hash() const;
 
   sqlite::Connection& source_;
   const Definition& definition_;
+  const Unkeyed unkeyed_;
   std::optional<sqlite::Connection> copy_;
+  std::map<std::string, SourceTable> tables_;  // in lower case
   Plan plan_;
 };
 
@@ -143,55 +94,6 @@ Result<> Planner::copy_schema() {
   return {};
 }
 
-Result<SourceTable> Planner::read_table(const std::string& name) {
-  SourceTable table;
-  std::string type;
-  OFFPRINT_TRY(each_row(
-      *copy_,
-      fmt::format("SELECT name, type, wr, strict FROM pragma_table_list WHERE schema='main' AND "
-                  "name={} COLLATE NOCASE",
-                  quoted_text(name)),
-      [&](const sqlite::Statement& row) {
-        table.name = row.column_text(0);
-        type = row.column_text(1);
-        table.has_rowid = row.column_int(2) == 0;
-        table.is_strict = row.column_int(3) != 0;
-      }));
-  if (type.empty()) return refuse("TABLE " + name, "there is no such table");
-  if (type != "table")
-    return refuse("TABLE " + name, fmt::format("it is a {}: publish a VIEW", type));
-  OFFPRINT_TRY(each_row(
-      *copy_,
-      fmt::format("SELECT name, type, \"notnull\", pk FROM pragma_table_xinfo({})",
-                  quoted_text(table.name)),
-      [&](const sqlite::Statement& row) {
-        table.columns.push_back({std::string(row.column_text(0)), std::string(row.column_text(1)),
-                                 "", row.column_int(2) != 0, static_cast<int>(row.column_int(3))});
-      }));
-  for (SourceColumn& column : table.columns) {
-    const char* collation = nullptr;
-    if (sqlite3_table_column_metadata(copy_->handle(), "main", table.name.c_str(),
-                                      column.name.c_str(), nullptr, &collation, nullptr, nullptr,
-                                      nullptr) == SQLITE_OK &&
-        collation != nullptr)
-      column.collation = collation;
-  }
-  int indexes_of_key = 0;
-  OFFPRINT_TRY(each_row(
-      *copy_,
-      fmt::format("SELECT count(*) FROM pragma_index_list({}) WHERE origin='pk'",
-                  quoted_text(table.name)),
-      [&](const sqlite::Statement& row) { indexes_of_key = static_cast<int>(row.column_int(0)); }));
-  table.is_rowid_alias = table.has_rowid && table.key().size() == 1 && indexes_of_key == 0;
-  OFFPRINT_TRY(each_row(
-      source_,
-      fmt::format("SELECT rootpage FROM main.sqlite_schema WHERE type='table' "
-                  "AND name={}",
-                  quoted_text(table.name)),
-      [&](const sqlite::Statement& row) { table.root = static_cast<PageNo>(row.column_int(0)); }));
-  return table;
-}
-
 Result<std::vector<PublishedColumn>> Planner::columns_of(const TableItem& item,
                                                          const SourceTable& table) {
   std::vector<PublishedColumn> columns = item.columns;
@@ -201,7 +103,7 @@ Result<std::vector<PublishedColumn>> Planner::columns_of(const TableItem& item,
   }
   std::set<std::string> names;
   for (const PublishedColumn& column : columns) {
-    if (!names.insert(lower(column.name)).second)
+    if (!names.insert(folded(column.name)).second)
       return refuse("TABLE " + item.name, fmt::format("column '{}' is there twice", column.name));
   }
   return columns;
@@ -209,11 +111,11 @@ Result<std::vector<PublishedColumn>> Planner::columns_of(const TableItem& item,
 
 // The column of the table that a published column is, unchanged.
 const SourceColumn* plain_column(const SourceTable& table, const PublishedColumn& column) {
-  auto tokens = tokenize_sql(column.expression);
+  auto tokens = tokenize_whole(column.expression);
   if (!tokens || tokens->size() != 1) return nullptr;
-  using Kind = SqlToken::Kind;
+  using Kind = Token::Kind;
   const Kind kind = tokens->front().kind;
-  if (kind != Kind::kWord && kind != Kind::kQuoted) return nullptr;
+  if (kind != Kind::kWord && kind != Kind::kQuotedName) return nullptr;
   return table.find(tokens->front().name());
 }
 
@@ -270,15 +172,15 @@ Result<Uses> Planner::uses_of(const std::string& item, const std::string& sql) {
 Result<> Planner::check_text(const std::string& item, std::string_view text) {
   constexpr std::array<std::string_view, 7> kDates = {
       "DATE", "TIME", "DATETIME", "JULIANDAY", "UNIXEPOCH", "STRFTIME", "TIMEDIFF"};
-  OFFPRINT_TRY_ASSIGN(auto tokens, tokenize_sql(text));
+  OFFPRINT_TRY_ASSIGN(auto tokens, tokenize_whole(text));
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    const SqlToken& token = tokens[i];
-    const bool is_now = token.kind == SqlToken::Kind::kString && equal(token.text, "'now'");
-    const bool is_current =
-        token.is("CURRENT_TIME") || token.is("CURRENT_DATE") || token.is("CURRENT_TIMESTAMP");
+    const Token& token = tokens[i];
+    const bool is_now = token.kind == Token::Kind::kString && equal(token.text, "'now'");
+    const bool is_current = token.is_word("CURRENT_TIME") || token.is_word("CURRENT_DATE") ||
+                            token.is_word("CURRENT_TIMESTAMP");
     const bool is_empty_date =
-        i + 2 < tokens.size() && tokens[i + 1].is_sign('(') && tokens[i + 2].is_sign(')') &&
-        std::ranges::any_of(kDates, [&](std::string_view date) { return token.is(date); });
+        i + 2 < tokens.size() && tokens[i + 1].is_operator("(") && tokens[i + 2].is_operator(")") &&
+        std::ranges::any_of(kDates, [&](std::string_view date) { return token.is_word(date); });
     if (is_now || is_current || is_empty_date)
       return refuse(item, fmt::format("{} depends on the moment: rows would change while nothing "
                                       "is written",
@@ -289,10 +191,10 @@ Result<> Planner::check_text(const std::string& item, std::string_view text) {
 
 std::string Planner::without_parameters(std::string_view text) const {
   std::string result(text);
-  auto tokens = tokenize_sql(text);
+  auto tokens = tokenize_whole(text);
   if (!tokens) return result;
-  for (const SqlToken& token : *tokens | std::views::reverse) {
-    if (token.kind == SqlToken::Kind::kParameter) result.replace(token.at, token.text.size(), "1");
+  for (const Token& token : *tokens | std::views::reverse) {
+    if (token.kind == Token::Kind::kParameter) result.replace(token.offset, token.text.size(), "1");
   }
   return result;
 }
@@ -315,49 +217,20 @@ Result<> Planner::check_row_local(const TableItem& item, const SourceTable& tabl
       return refuse("TABLE " + item.name, done.error().message());
     return {};
   };
-  if (!item.filter.empty()) OFFPRINT_TRY(check(item.filter));
+  // What reads other tables is told from their rows.
+  const bool has_select = folded(item.filter).contains("select");
+  if (!item.filter.empty() && !has_select) OFFPRINT_TRY(check(item.filter));
   for (const PublishedColumn& column : columns) {
     if (plain_column(table, column) == nullptr) OFFPRINT_TRY(check(column.expression));
   }
   return {};
 }
 
-// Of the conditions that are joined by AND those of the form `column = :parameter`.
-std::vector<std::string> Planner::routes_of(const TableItem& item, const SourceTable& table) {
-  std::vector<std::string> routes;
-  auto tokens = tokenize_sql(item.filter);
-  if (!tokens) return routes;
-  const bool is_split = std::ranges::any_of(*tokens, [](const SqlToken& token) {
-    return token.depth == 0 && (token.is("OR") || token.is("BETWEEN") || token.is("CASE"));
-  });
-  if (is_split) return routes;
-  for (const Parameter& parameter : definition_.parameters) {
-    std::string route;
-    for (std::size_t begin = 0; begin < tokens->size();) {
-      std::size_t end = begin;
-      while (end < tokens->size() && !((*tokens)[end].is("AND") && (*tokens)[end].depth == 0))
-        ++end;
-      auto at = [&](std::size_t i) -> const SqlToken& { return (*tokens)[begin + i]; };
-      if (end - begin == 3 && at(1).is_sign('=')) {
-        for (std::size_t side : {0U, 2U}) {
-          const SqlToken& name = at(side);
-          const bool is_name =
-              name.kind == SqlToken::Kind::kWord || name.kind == SqlToken::Kind::kQuoted;
-          if (at(2 - side).text == ":" + parameter.name && is_name && table.find(name.name()))
-            route = quoted_name(table.find(name.name())->name);
-        }
-      }
-      begin = end + 1;
-    }
-    if (route.empty()) return {};
-    routes.push_back(std::move(route));
-  }
-  return routes;
-}
-
 Result<> Planner::plan_table(const TableItem& item) {
   const std::string what = "TABLE " + item.name;
-  OFFPRINT_TRY_ASSIGN(SourceTable table, read_table(item.source));
+  auto found = read_source_table(*copy_, item.source);
+  if (!found) return refuse(what, found.error().message());
+  const SourceTable table = *std::move(found);
   OFFPRINT_TRY_ASSIGN(auto columns, columns_of(item, table));
   const auto key = table.key();
   if (key.empty()) return refuse(what, "it has no PRIMARY KEY that tells its rows apart for good");
@@ -394,52 +267,109 @@ Result<> Planner::plan_table(const TableItem& item) {
                   item.filter.empty() ? "" : " WHERE (" + item.filter + ")");
   OFFPRINT_TRY_ASSIGN(Uses uses, uses_of(what, plan.select_all));
   for (const auto& [read, column] : uses.reads) plan.reads.insert(read);
-  const bool is_alone = plan.reads == std::set{lower(table.name)};
-  if (!is_alone && !item.refresh_full)
-    return refuse(what, "its condition reads other tables: add REFRESH FULL");
   if (!item.refresh_full) {
     OFFPRINT_TRY(check_row_local(item, table, columns));
-    // Records of tables without rowids are read as they are stored.
-    OFFPRINT_TRY_ASSIGN(auto encoding, source_.query_text("PRAGMA encoding"));
-    if (table.has_rowid || encoding == "UTF-8") OFFPRINT_TRY(plan_rows(item, table, plan));
+    auto planned = plan_rows(table, plan);
+    OFFPRINT_TRY(unless_whole(what, std::move(planned), plan));
   }
   plan_.items.push_back(std::move(plan));
   return {};
 }
 
-Result<> Planner::plan_rows(const TableItem& item, const SourceTable& table, ItemPlan& plan) {
-  plan.source = table.name;
-  plan.root = table.root;
-  plan.has_rowid = table.has_rowid;
-  std::vector<std::string> conditions;
-  if (table.has_rowid) {
-    std::string rowid;
-    for (const char* name : {"rowid", "_rowid_", "oid"}) {
-      if (table.find(name) == nullptr) rowid = name;
+// What cannot be kept row by row is refused, or read as a whole.
+Result<> Planner::unless_whole(const std::string& what, Result<> planned, ItemPlan& plan) {
+  if (planned) return {};
+  plan.links.clear();
+  plan.select_row.clear();
+  if (unkeyed_ == Unkeyed::kReadWhole) return {};
+  return refuse(what,
+                fmt::format("it cannot be kept row by row: {}. Mend that, or add REFRESH FULL",
+                            planned.error().message()));
+}
+
+HasColumn Planner::has_column() {
+  return [this](const std::string& name, const std::string& column) {
+    auto [place, is_new] = tables_.try_emplace(folded(name));
+    if (is_new) {
+      if (auto table = read_source_table(*copy_, name)) place->second = *std::move(table);
     }
-    if (table.is_rowid_alias) rowid = quoted_name(table.key()[0]->name);
-    if (rowid.empty()) return refuse("TABLE " + item.name, "columns hide its rowid");
-    conditions.push_back(rowid + " = ?1");
-  } else {
-    for (const SourceColumn* column : table.key())
-      conditions.push_back(
-          fmt::format("{} IS ?{}", quoted_name(column->name), conditions.size() + 1));
-    plan.key_size = conditions.size();
+    const std::string plain = folded(column);
+    const bool is_rowid = plain == "rowid" || plain == "_rowid_" || plain == "oid";
+    return place->second.find(plain) != nullptr || (is_rowid && place->second.has_rowid);
+  };
+}
+
+// Of tables that are all that it reads, whose records can be told apart.
+Result<> Planner::check_links(const SelectShape& shape, const ItemPlan& plan) {
+  std::set<std::string> known;
+  for (const SelectScope& scope : shape.scopes) {
+    for (const SelectScope::Source& source : scope.sources) known.insert(folded(source.table));
   }
-  const std::string from = fmt::format(" FROM main.{} WHERE {}", quoted_name(table.name),
-                                       fmt::join(conditions, " AND "));
-  const std::string select = plan.select_all.substr(0, plan.select_all.find(" FROM main."));
-  plan.select_row = select + from + (item.filter.empty() ? "" : " AND (" + item.filter + ")");
-  plan.routes = routes_of(item, table);
-  if (!plan.routes.empty())
-    plan.select_routes = fmt::format("SELECT {}{}", fmt::join(plan.routes, ","), from);
+  for (const std::string& table : plan.reads) {
+    if (!known.contains(table))
+      return fail(Code::kInvalid, fmt::format("it reads {} through something else", table));
+  }
+  // Records of tables without rowids are read as they are stored.
+  OFFPRINT_TRY_ASSIGN(auto encoding, source_.query_text("PRAGMA encoding"));
+  const bool has_records =
+      std::ranges::any_of(plan.links, [](const RowLink& link) { return !link.has_rowid; });
+  if (has_records && encoding != "UTF-8")
+    return fail(Code::kInvalid, "a table WITHOUT ROWID in " + encoding);
   return {};
+}
+
+std::vector<std::string> Planner::parameter_names() const {
+  std::vector<std::string> names;
+  for (const Parameter& parameter : definition_.parameters) names.push_back(parameter.name);
+  return names;
+}
+
+Result<> Planner::plan_rows(const SourceTable& table, ItemPlan& plan) {
+  OFFPRINT_TRY_ASSIGN(SelectShape shape, parse_select(plan.select_all, has_column()));
+  const auto identity = table.identity(quoted_name(table.name));
+  if (identity.empty()) return fail(Code::kInvalid, "columns hide its rowid");
+  plan.select_row = shape.restricted_to(is_key(identity));
+  OFFPRINT_TRY(check_is_searched(*copy_, plan.select_row));
+  LinkPlanner planner(*copy_, shape, identity);
+  OFFPRINT_TRY_ASSIGN(plan.links, planner.links(1));
+  plan.links.insert(plan.links.begin(), {folded(table.name), table.has_rowid,
+                                         table.has_rowid ? 0 : identity.size(), ""});
+  plan.select_routes = planner.routes(parameter_names());
+  return check_links(shape, plan);
+}
+
+Result<> Planner::plan_view_rows(const ViewItem& item, ItemPlan& plan) {
+  OFFPRINT_TRY_ASSIGN(SelectShape shape, parse_select(item.select, has_column()));
+  if (shape.results.size() != item.columns.size())
+    return fail(Code::kInvalid, "its columns cannot be told apart");
+  std::vector<std::string> keys;
+  for (std::size_t each : plan.key) keys.push_back(shape.results[each]);
+  const std::set<std::string> distinct(keys.begin(), keys.end());
+  if (shape.is_grouped && distinct != std::set(shape.groups.begin(), shape.groups.end()))
+    return fail(Code::kInvalid, "its KEY is not what it groups by");
+  // Of nothing there is no row, unless all of it is one group.
+  bool is_one_group = false;
+  OFFPRINT_TRY(each_row(*copy_, item.select, [&](const auto&) { is_one_group = true; }));
+  if (is_one_group) return fail(Code::kInvalid, "it is one group: name its KEY in GROUP BY");
+  const SelectScope& outermost = shape.scopes[0];
+  if (outermost.has_outer_join) {
+    const std::string alone =
+        fmt::format("SELECT {} FROM main.{} AS {}", fmt::join(keys, ","),
+                    quoted_name(outermost.sources[0].table), outermost.sources[0].alias);
+    if (!copy_->prepare(alone))
+      return fail(Code::kInvalid, "with LEFT JOIN its KEY must be of the first table");
+  }
+  plan.select_row = shape.restricted_to(is_key(keys));
+  if (auto searched = check_is_searched(*copy_, plan.select_row); !searched)
+    return fail(Code::kInvalid, "to its rows by KEY: " + searched.error().message());
+  LinkPlanner planner(*copy_, shape, keys);
+  OFFPRINT_TRY_ASSIGN(plan.links, planner.links(0));
+  plan.select_routes = planner.routes(parameter_names());
+  return check_links(shape, plan);
 }
 
 Result<> Planner::plan_view(const ViewItem& item) {
   const std::string what = "VIEW " + item.name;
-  if (!item.refresh_full)
-    return refuse(what, "it is read as a whole when its tables change: add REFRESH FULL");
   OFFPRINT_TRY(check_text(what, item.select));
   ItemPlan plan;
   plan.name = item.name;
@@ -471,6 +401,10 @@ Result<> Planner::plan_view(const ViewItem& item) {
   plan.create =
       fmt::format("CREATE TABLE {}({})", quoted_name(item.name), fmt::join(definitions, ","));
   plan.select_all = item.select;
+  if (!item.refresh_full) {
+    auto planned = plan_view_rows(item, plan);
+    OFFPRINT_TRY(unless_whole(what, std::move(planned), plan));
+  }
   plan_.items.push_back(std::move(plan));
   return {};
 }
@@ -504,8 +438,8 @@ std::string Planner::hash() const {
 
 }  // namespace
 
-Result<Plan> make_plan(sqlite::Connection& source, const Definition& definition) {
-  return Planner(source, definition).run();
+Result<Plan> make_plan(sqlite::Connection& source, const Definition& definition, Unkeyed unkeyed) {
+  return Planner(source, definition, unkeyed).run();
 }
 
 }  // namespace offprint::publication

@@ -10,13 +10,14 @@
 #include "base/result.h"
 #include "ltx/types.h"
 #include "publication/definition.h"
+#include "publication/row_links.h"
 #include "sqlite/connection.h"
 
 // What a definition means in a database as it is now, checked by SQLite itself.
 namespace offprint::publication {
 
 // One published table. Statements take the publication's parameters by their names, and what
-// identifies a row as ?1 and the following.
+// identifies a row as @1 and the following.
 struct ItemPlan {
   std::string name;
   std::vector<std::string> columns;  // quoted
@@ -25,17 +26,15 @@ struct ItemPlan {
   std::string select_all;            // its columns, on the source
   std::set<std::string> reads;       // tables of the source, in lower case
 
-  // Of those that are kept row by row; else `source` is empty, and all of it is read again when one
-  // of those tables changed.
-  std::string source;
-  PageNo root = 0;
-  bool has_rowid = true;     // ?1 is the rowid; else ?1… are the primary key's columns, which
-  std::size_t key_size = 0;  // … are as many, and the first ones of the table's records
-  std::string select_row;    // its columns, if the row is published
-  // For each parameter the column of the source that must equal it; nothing: not known, any
-  // instance may have the row.
-  std::vector<std::string> routes;
-  std::string select_routes;  // those of a row
+  // Of those that are kept row by row; else all of it is read again when one of those tables
+  // changed. Places where tables are read: without a SELECT it is the row itself that identifies
+  // the published one.
+  std::vector<RowLink> links;
+  std::string select_row;  // the published row that @1… identify
+  // What of such a row must equal the parameters; empty: not known, any instance may have it.
+  std::string select_routes;
+
+  bool is_by_row() const { return !select_row.empty(); }
 };
 
 struct Plan {
@@ -46,7 +45,11 @@ struct Plan {
   std::string hash;  // of what an instance's schema and content follow from, as 32 hex digits
 };
 
+// What becomes of what cannot be kept row by row though it does not say REFRESH FULL.
+enum class Unkeyed { kRefuse, kReadWhole };
+
 // `source` reads the state of a database. kInvalid "PUBLICATION_…: why it cannot be published so".
-Result<Plan> make_plan(sqlite::Connection& source, const Definition& definition);
+Result<Plan> make_plan(sqlite::Connection& source, const Definition& definition,
+                       Unkeyed unkeyed = Unkeyed::kReadWhole);
 
 }  // namespace offprint::publication

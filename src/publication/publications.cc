@@ -75,9 +75,19 @@ Result<PublicationName> PublicationName::parse(std::string_view text) {
   return name;
 }
 
+std::string PublicationInfo::address() const {
+  return fmt::format("{}@v{}", stored.name, stored.version);
+}
+
 Publications::Publications(database::Store& store, const Options& options)
     : store_(store), options_(options), pool_(options.threads) {
   remove_orphans();
+  if (auto all = store_.all_publications()) {
+    std::map<std::uint64_t, std::vector<StoredPublication>> by_source;
+    for (auto& [id, publication] : *all) by_source[id].push_back(std::move(publication));
+    for (auto& [id, publications] : by_source) guard_->set(id, std::move(publications));
+  }
+  store_.set_schema_guard(guard_);
   commits_ =
       store_.subscribe_commits([this](const std::string& name, journal::Lsn) { note(name); });
   plan_sweep();
@@ -85,6 +95,7 @@ Publications::Publications(database::Store& store, const Options& options)
 
 void Publications::stop() {
   commits_ = nullptr;
+  store_.set_schema_guard(nullptr);
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -199,26 +210,77 @@ Result<PublicationInfo> Publications::check(const DatabaseName& source, const st
   OFFPRINT_TRY_ASSIGN(auto info, info_of(std::move(stored)));
   OFFPRINT_TRY_ASSIGN(auto state, SourceState::newest(store_, source));
   OFFPRINT_TRY(state->with([&](sqlite::Connection& connection) -> Result<> {
-    OFFPRINT_TRY_ASSIGN(Plan plan, make_plan(connection, info.definition));
-    info.hash = plan.hash;
+    OFFPRINT_TRY_ASSIGN(Plan plan, make_plan(connection, info.definition, Unkeyed::kRefuse));
+    std::vector<std::vector<std::string>> columns;
+    for (const ItemPlan& item : plan.items) columns.push_back(item.columns);
+    info.stored.definition = with_columns(text, info.definition, columns);
+    info.stored.hash = plan.hash;
     return {};
   }));
+  OFFPRINT_TRY_ASSIGN(info.definition, parse_definition(info.stored.definition));
   info.stored.name = info.definition.name;
   info.stored.version = 1;
   for (const StoredPublication& each : known) {
     if (each.name != info.stored.name) continue;
-    info.stored.version = each.version + 1;
-    if (each.definition == text && &each == &known.back())
+    const bool is_draft = each.state == State::kDraft;
+    info.stored.version = is_draft ? each.version : each.version + 1;
+    if (each.definition == info.stored.definition && &each == &known.back() && !is_draft)
       return fail(Code::kConflict, fmt::format("{}@v{} says just that", each.name, each.version));
   }
   return info;
 }
 
-Result<PublicationInfo> Publications::create(const DatabaseName& source, const std::string& text) {
+Result<PublicationInfo> Publications::create(const DatabaseName& source, const std::string& text,
+                                             State state) {
   OFFPRINT_TRY_ASSIGN(auto info, check(source, text));
-  OFFPRINT_TRY(store_.add_publication(source, info.stored));
+  info.stored.state = state;
+  auto draft = find(source, {info.stored.name, info.stored.version});
+  if (draft) {  // it takes its place
+    OFFPRINT_TRY(store_.update_publication(source, info.stored));
+    OFFPRINT_TRY(end_instances(source, info.stored.name, info.stored.version));
+  } else {
+    OFFPRINT_TRY(store_.add_publication(source, info.stored));
+  }
   forget_open(source);
+  OFFPRINT_TRY(guard(source));
   return info;
+}
+
+Result<PublicationInfo> Publications::set_state(const DatabaseName& source,
+                                                const PublicationName& name, State state,
+                                                std::int64_t sunset_ms) {
+  OFFPRINT_TRY_ASSIGN(auto info, find(source, name));
+  const State before = info.stored.state;
+  const bool is_allowed = before != State::kRetired && state != State::kDraft &&
+                          (before != State::kDraft || state != State::kDeprecated);
+  if (!is_allowed) {
+    return fail(Code::kConflict,
+                fmt::format("{}@v{} cannot become that: drafts are published, published ones "
+                            "deprecated, and a retired one remains so",
+                            info.stored.name, info.stored.version));
+  }
+  info.stored.state = state;
+  info.stored.sunset_ms = state == State::kDeprecated ? sunset_ms : 0;
+  OFFPRINT_TRY(store_.update_publication(source, info.stored));
+  if (state == State::kRetired)
+    OFFPRINT_TRY(end_instances(source, info.stored.name, info.stored.version));
+  forget_open(source);
+  OFFPRINT_TRY(guard(source));
+  return info;
+}
+
+// From now on changes of the source's schema are checked against what it publishes now.
+Result<> Publications::guard(const DatabaseName& source) {
+  OFFPRINT_TRY_ASSIGN(auto info, store_.info(source));
+  OFFPRINT_TRY_ASSIGN(auto stored, store_.publications(source));
+  guard_->set(info.id, std::move(stored));
+  return {};
+}
+
+Result<> Publications::end_instances(const DatabaseName& source, const std::string& name,
+                                     std::uint32_t version) {
+  OFFPRINT_TRY_ASSIGN(auto materialiser, materialiser_of(source));
+  return materialiser->drop(name, version);
 }
 
 Result<std::vector<PublicationInfo>> Publications::list(const DatabaseName& source) {
@@ -236,8 +298,8 @@ Result<PublicationInfo> Publications::find(const DatabaseName& source,
   OFFPRINT_TRY_ASSIGN(auto stored, store_.publications(source));
   std::optional<StoredPublication> found;
   for (StoredPublication& each : stored) {
-    if (each.name == name.name && (!name.version || each.version == *name.version))
-      found = std::move(each);
+    const bool is_meant = name.version ? each.version == *name.version : each.is_live();
+    if (each.name == name.name && is_meant) found = std::move(each);
   }
   if (!found) {
     return fail(Code::kNotFound,
@@ -248,16 +310,17 @@ Result<PublicationInfo> Publications::find(const DatabaseName& source,
 }
 
 Result<> Publications::drop(const DatabaseName& source, const PublicationName& name) {
-  OFFPRINT_TRY(find(source, name));
   OFFPRINT_TRY_ASSIGN(auto stored, store_.publications(source));
-  OFFPRINT_TRY_ASSIGN(auto materialiser, materialiser_of(source));
+  std::erase_if(stored, [&](const StoredPublication& each) {
+    return each.name != name.name || (name.version && each.version != *name.version);
+  });
+  if (stored.empty()) return fail(find(source, name).error());
   for (const StoredPublication& each : stored) {
-    if (each.name != name.name || (name.version && each.version != *name.version)) continue;
     OFFPRINT_TRY(store_.remove_publication(source, each.name, each.version));
-    OFFPRINT_TRY(materialiser->drop(each.name, each.version));
+    OFFPRINT_TRY(end_instances(source, each.name, each.version));
     forget_open(source);
   }
-  return {};
+  return guard(source);
 }
 
 Result<> Publications::rebuild(const DatabaseName& source) {
@@ -300,6 +363,9 @@ Result<DatabaseName> Publications::open(
     const DatabaseName& source, const PublicationName& name,
     const std::vector<std::pair<std::string, std::string>>& parameters) {
   OFFPRINT_TRY_ASSIGN(auto info, find(source, name));
+  if (info.stored.state == State::kRetired)
+    return fail(Code::kNotFound,
+                fmt::format("PUBLICATION_RETIRED: {} is kept no more", info.address()));
   InstanceRequest request;
   for (const Parameter& parameter : info.definition.parameters) {
     auto given =

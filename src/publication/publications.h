@@ -12,6 +12,7 @@
 #include "database/executor.h"
 #include "database/store.h"
 #include "publication/materialiser.h"
+#include "publication/publication_guard.h"
 
 namespace offprint::publication {
 
@@ -26,7 +27,8 @@ struct PublicationName {
 struct PublicationInfo {
   database::StoredPublication stored;
   Definition definition;
-  std::string hash;
+
+  std::string address() const;  // "shop@v2"
 };
 
 // All that the databases of a node publish: makes, keeps and ends it. Instances are made when they
@@ -46,12 +48,20 @@ class Publications {
   // Before the store goes. Nothing follows its source any more.
   void stop();
 
-  // Adds a publication, or the next version of one: what a version says never changes. kInvalid:
-  // why it cannot be; kConflict: the newest version says the same.
-  Result<PublicationInfo> create(const database::DatabaseName& source, const std::string& text);
+  using State = database::StoredPublication::State;
+  // Adds a publication, or the next version of one: what a version says never changes, unless it is
+  // a draft, which the next one takes the place of. kInvalid: why it cannot be; kConflict: the
+  // newest version says the same.
+  Result<PublicationInfo> create(const database::DatabaseName& source, const std::string& text,
+                                 State state = State::kPublished);
+  // Drafts are published, published ones deprecated or retired; a retired one has no instances, and
+  // remains so. `sunset_ms`: until when a deprecated one is kept, 0: not said. kConflict.
+  Result<PublicationInfo> set_state(const database::DatabaseName& source,
+                                    const PublicationName& name, State state,
+                                    std::int64_t sunset_ms = 0);
   // What create() would say, without doing it.
   Result<PublicationInfo> check(const database::DatabaseName& source, const std::string& text);
-  // By name and version.
+  // By name and version. find() without a version: the newest that is published.
   Result<std::vector<PublicationInfo>> list(const database::DatabaseName& source);
   Result<PublicationInfo> find(const database::DatabaseName& source, const PublicationName& name);
   // Without a version: all of them. Their instances are dropped.
@@ -85,10 +95,14 @@ class Publications {
   void work(const std::string& name);
   void plan_rest(const std::string& name);
   void forget_open(const database::DatabaseName& source);
+  Result<> guard(const database::DatabaseName& source);
+  Result<> end_instances(const database::DatabaseName& source, const std::string& name,
+                         std::uint32_t version);
   void plan_sweep();
   void remove_orphans();
 
   database::Store& store_;
+  const std::shared_ptr<PublicationGuard> guard_ = std::make_shared<PublicationGuard>();
   const Options options_;
   std::mutex mutex_;
   std::map<std::string, Source> sources_;  // guarded by mutex_

@@ -7,7 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "publication/schema_table_text.h"
-#include "publication/schema_tokens.h"
+#include "publication/sql_tokens.h"
 
 namespace offprint::publication {
 namespace {

@@ -3,7 +3,7 @@
 #include <utility>
 #include <vector>
 
-#include "publication/schema_tokens.h"
+#include "publication/sql_tokens.h"
 
 namespace offprint::publication {
 namespace {

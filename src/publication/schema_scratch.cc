@@ -7,7 +7,7 @@
 #include <fmt/format.h>
 
 #include "publication/schema_stand_in.h"
-#include "publication/schema_tokens.h"
+#include "publication/sql_tokens.h"
 
 namespace offprint::publication {
 namespace {

@@ -11,7 +11,7 @@
 #include <fmt/format.h>
 
 #include "database/script_reader.h"
-#include "publication/schema_tokens.h"
+#include "publication/sql_tokens.h"
 
 namespace offprint::publication {
 namespace {

@@ -2,6 +2,8 @@
 
 #include <bit>
 
+#include <fmt/format.h>
+
 namespace offprint::publication {
 namespace {
 
@@ -13,6 +15,13 @@ bool is_same(const sqlite::Value& a, const sqlite::Value& b) {
   if (number != nullptr && other != nullptr)
     return std::bit_cast<std::uint64_t>(*number) == std::bit_cast<std::uint64_t>(*other);
   return a == b;
+}
+
+// Of a parameter that the statement may not have.
+Result<> bind_named(sqlite::Statement& statement, const std::string& name,
+                    const sqlite::Value& value) {
+  const int index = sqlite3_bind_parameter_index(statement.handle(), name.c_str());
+  return index > 0 ? statement.bind_value(index, value) : Result<>();
 }
 
 }  // namespace
@@ -83,17 +92,14 @@ Result<ByteView> SourceState::page(PageNo page) {
   return ByteView(page_);
 }
 
-Result<> SourceState::rows(const std::string& sql, std::span<const sqlite::Value> numbered,
+Result<> SourceState::rows(const std::string& sql, std::span<const sqlite::Value> key,
                            std::span<const Argument> arguments, const Visit& visit) {
   return with([&](sqlite::Connection& connection) -> Result<> {
     OFFPRINT_TRY_ASSIGN(auto* select, statement(connection, sql));
-    for (std::size_t i = 0; i < numbered.size(); ++i)
-      OFFPRINT_TRY(select->bind_value(static_cast<int>(i + 1), numbered[i]));
-    for (const Argument& argument : arguments) {
-      const int index =
-          sqlite3_bind_parameter_index(select->handle(), (":" + argument.name).c_str());
-      if (index > 0) OFFPRINT_TRY(select->bind_value(index, argument.value));
-    }
+    for (std::size_t i = 0; i < key.size(); ++i)
+      OFFPRINT_TRY(bind_named(*select, fmt::format("@{}", i + 1), key[i]));
+    for (const Argument& argument : arguments)
+      OFFPRINT_TRY(bind_named(*select, ":" + argument.name, argument.value));
     for (;;) {
       OFFPRINT_TRY_ASSIGN(bool found, select->step());
       if (!found) break;
@@ -108,17 +114,6 @@ Result<> SourceState::rows(const std::string& sql, std::span<const sqlite::Value
     select->reset();
     return {};
   });
-}
-
-Result<std::optional<Row>> SourceState::row(const std::string& sql,
-                                            std::span<const sqlite::Value> numbered,
-                                            std::span<const Argument> arguments) {
-  std::optional<Row> first;
-  OFFPRINT_TRY(rows(sql, numbered, arguments, [&](Row row) -> Result<> {
-    if (!first) first = std::move(row);
-    return {};
-  }));
-  return first;
 }
 
 }  // namespace offprint::publication

@@ -41,14 +41,11 @@ class SourceState {
   Result<> renew() { return snapshot_->renew(); }
   // Valid until the next call.
   Result<ByteView> page(PageNo page);
-  // The rows of a statement, which is kept compiled. `numbered` are ?1 and so on; arguments that
+  // The rows of a statement, which is kept compiled. `key` are @1 and so on; arguments that
   // the statement does not have are left out.
   using Visit = std::function<Result<>(Row)>;
-  Result<> rows(const std::string& sql, std::span<const sqlite::Value> numbered,
+  Result<> rows(const std::string& sql, std::span<const sqlite::Value> key,
                 std::span<const Argument> arguments, const Visit& visit);
-  // The first of them; nothing: none.
-  Result<std::optional<Row>> row(const std::string& sql, std::span<const sqlite::Value> numbered,
-                                 std::span<const Argument> arguments);
   Result<> with(const std::function<Result<>(sqlite::Connection&)>& work) {
     return snapshot_->with(work);
   }

@@ -3,126 +3,163 @@
 #include <algorithm>
 #include <cctype>
 
-#include <fmt/format.h>
-
 namespace offprint::publication {
 namespace {
 
-bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f'; }
+bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_word(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit(c) || c == '_' || c == '$' ||
+bool is_word_start(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
          static_cast<unsigned char>(c) >= 0x80;
 }
+bool is_word_part(char c) { return is_word_start(c) || is_digit(c) || c == '$'; }
+
+char upper(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; }
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
 
 class Scanner {
  public:
   explicit Scanner(std::string_view sql) : sql_(sql) {}
 
-  Result<std::vector<SqlToken>> run() {
-    for (;;) {
-      OFFPRINT_TRY(skip());
-      if (at_ >= sql_.size()) break;
-      OFFPRINT_TRY(take());
-    }
-    if (depth_ != 0) return fail(Code::kInvalid, "a parenthesis is not closed");
-    return std::move(tokens_);
+  bool next(Token& token) {
+    while (at_ < sql_.size() && is_blank(sql_[at_])) ++at_;
+    if (at_ >= sql_.size()) return false;
+    const std::size_t begin = at_;
+    token.kind = take();
+    token.text = sql_.substr(begin, at_ - begin);
+    token.offset = begin;
+    if (token.text == ")") --depth_;
+    token.depth = depth_;
+    if (token.text == "(") ++depth_;
+    return true;
   }
+  // Of the last token: its end was there.
+  bool is_ended() const { return is_ended_; }
+  int depth() const { return depth_; }
 
  private:
-  Result<> skip() {
-    while (at_ < sql_.size()) {
-      std::string_view rest = sql_.substr(at_);
-      if (is_blank(rest[0])) {
-        ++at_;
-      } else if (rest.starts_with("--")) {
-        at_ += std::min(rest.find('\n'), rest.size());
-      } else if (rest.starts_with("/*")) {
-        const std::size_t end = rest.find("*/", 2);
-        if (end == std::string_view::npos) return fail(Code::kInvalid, "a comment never ends");
-        at_ += end + 2;
-      } else {
-        break;
-      }
-    }
-    return {};
+  char peek(std::size_t ahead) const {
+    return at_ + ahead < sql_.size() ? sql_[at_ + ahead] : '\0';
   }
-
-  Result<> take() {
-    const char c = sql_[at_];
-    const char next = at_ + 1 < sql_.size() ? sql_[at_ + 1] : '\0';
-    if ((c == 'x' || c == 'X') && next == '\'')
-      return take_quoted(1, '\'', SqlToken::Kind::kString);
-    if (c == '\'') return take_quoted(0, c, SqlToken::Kind::kString);
-    if (c == '"' || c == '`') return take_quoted(0, c, SqlToken::Kind::kQuoted);
-    if (c == '[') return take_quoted(0, ']', SqlToken::Kind::kQuoted);
-    if (is_digit(c) || (c == '.' && is_digit(next))) {
-      add(SqlToken::Kind::kNumber, size_while([](char d) { return is_word(d) || d == '.'; }));
-    } else if (is_word(c)) {
-      add(SqlToken::Kind::kWord, size_while(is_word));
-    } else if ((c == ':' || c == '@' || c == '?') && (is_word(next) || c == '?')) {
+  void take_until(std::string_view end, std::size_t from) {
+    const std::size_t found = sql_.find(end, std::min(from, sql_.size()));
+    is_ended_ = found != std::string_view::npos || end == "\n";
+    at_ = found == std::string_view::npos ? sql_.size() : found + end.size();
+  }
+  void take_quoted(char end) {
+    for (++at_; at_ < sql_.size(); ++at_) {
+      if (sql_[at_] != end) continue;
+      if (end == ']' || peek(1) != end) break;
       ++at_;
-      const std::size_t size = size_while(is_word) + 1;
-      --at_;
-      add(SqlToken::Kind::kParameter, size);
-    } else {
-      if (c == ')' && --depth_ < 0) return fail(Code::kInvalid, "a parenthesis is not opened");
-      add(SqlToken::Kind::kSign, 1);
-      if (c == '(') ++depth_;
     }
-    return {};
+    is_ended_ = at_ < sql_.size();
+    at_ = std::min(at_ + 1, sql_.size());
   }
 
-  // A doubled quote stands for itself.
-  Result<> take_quoted(std::size_t before, char quote, SqlToken::Kind kind) {
-    for (std::size_t from = at_ + before + 1;;) {
-      const std::size_t end = sql_.find(quote, from);
-      if (end == std::string_view::npos) return fail(Code::kInvalid, "a quote never ends");
-      if (quote == ']' || end + 1 >= sql_.size() || sql_[end + 1] != quote) {
-        add(kind, end + 1 - at_);
-        return {};
-      }
-      from = end + 2;
+  Token::Kind take() {
+    const char c = sql_[at_];
+    if (c == '-' && peek(1) == '-') {
+      take_until("\n", at_);
+      return Token::Kind::kComment;
+    }
+    if (c == '/' && peek(1) == '*') {
+      take_until("*/", at_ + 2);
+      return Token::Kind::kComment;
+    }
+    if (c == '\'') {
+      take_quoted(c);
+      return Token::Kind::kString;
+    }
+    if (c == '"' || c == '`' || c == '[') {
+      take_quoted(c == '[' ? ']' : c);
+      return Token::Kind::kQuotedName;
+    }
+    if ((c == 'x' || c == 'X') && peek(1) == '\'') {
+      ++at_;
+      take_quoted('\'');
+      return Token::Kind::kBlob;
+    }
+    if (is_digit(c) || (c == '.' && is_digit(peek(1)))) {
+      take_number();
+      return Token::Kind::kNumber;
+    }
+    if (c == '?' || ((c == ':' || c == '@' || c == '$') && is_word_part(peek(1)))) {
+      for (++at_; at_ < sql_.size() && is_word_part(sql_[at_]);) ++at_;
+      return Token::Kind::kParameter;
+    }
+    if (is_word_start(c)) {
+      while (at_ < sql_.size() && is_word_part(sql_[at_])) ++at_;
+      return Token::Kind::kWord;
+    }
+    take_operator();
+    return Token::Kind::kOperator;
+  }
+  // 1, 1.5e-3, 0x1F, 1_000; letters that follow are SQLite's to refuse.
+  void take_number() {
+    while (at_ < sql_.size()) {
+      const char c = sql_[at_];
+      const bool is_sign = (c == '+' || c == '-') && (sql_[at_ - 1] == 'e' || sql_[at_ - 1] == 'E');
+      if (!is_word_part(c) && c != '.' && !is_sign) break;
+      ++at_;
     }
   }
-
-  template <class Is>
-  std::size_t size_while(Is is) const {
-    std::size_t end = at_;
-    while (end < sql_.size() && is(sql_[end])) ++end;
-    return end - at_;
-  }
-  void add(SqlToken::Kind kind, std::size_t size) {
-    tokens_.push_back({kind, sql_.substr(at_, size), at_, depth_});
-    at_ += size;
+  void take_operator() {
+    for (std::string_view sign : {"->>", "->", "||", "<=", ">=", "<>", "!=", "==", "<<", ">>"}) {
+      if (!sql_.substr(at_).starts_with(sign)) continue;
+      at_ += sign.size();
+      return;
+    }
+    ++at_;
   }
 
-  const std::string_view sql_;
+  std::string_view sql_;
   std::size_t at_ = 0;
   int depth_ = 0;
-  std::vector<SqlToken> tokens_;
+  bool is_ended_ = true;
 };
 
 }  // namespace
 
-bool SqlToken::is(std::string_view upper_case) const {
-  return kind == Kind::kWord && std::ranges::equal(text, upper_case, [](char a, char b) {
-           return std::toupper(static_cast<unsigned char>(a)) == b;
-         });
+bool Token::is_word(std::string_view wanted) const {
+  return kind == Kind::kWord &&
+         std::ranges::equal(text, wanted, [](char a, char b) { return upper(a) == b; });
 }
 
-std::string SqlToken::name() const {
-  if (kind != Kind::kQuoted) return std::string(text);
+std::string Token::name() const {
+  if (kind != Kind::kQuotedName || text.size() < 2) return std::string(text);
+  const std::string_view inner = text.substr(1, text.size() - 2);
+  if (text.front() == '[') return std::string(inner);
   std::string name;
-  const char quote = text.back();
-  for (std::size_t i = 1; i + 1 < text.size(); ++i) {
-    name += text[i];
-    if (text[i] == quote && quote != ']') ++i;
+  for (std::size_t i = 0; i < inner.size(); ++i) {
+    name += inner[i];
+    if (inner[i] == text.front()) ++i;  // a doubled quote
   }
   return name;
 }
 
-Result<std::vector<SqlToken>> tokenize_sql(std::string_view sql) { return Scanner(sql).run(); }
+Tokens tokenize(std::string_view sql, bool with_comments) {
+  Tokens tokens;
+  Scanner scanner(sql);
+  for (Token token; scanner.next(token);) {
+    if (token.kind != Token::Kind::kComment || with_comments) tokens.push_back(token);
+  }
+  return tokens;
+}
+
+Result<Tokens> tokenize_whole(std::string_view sql) {
+  Tokens tokens;
+  Scanner scanner(sql);
+  for (Token token; scanner.next(token);) {
+    if (!scanner.is_ended()) {
+      return fail(Code::kInvalid, token.kind == Token::Kind::kComment ? "a comment never ends"
+                                                                      : "a quote never ends");
+    }
+    if (scanner.depth() < 0) return fail(Code::kInvalid, "a parenthesis is not opened");
+    if (token.kind != Token::Kind::kComment) tokens.push_back(token);
+  }
+  if (scanner.depth() != 0) return fail(Code::kInvalid, "a parenthesis is not closed");
+  return tokens;
+}
 
 std::string quoted_name(std::string_view name) {
   std::string quoted = "\"";
@@ -131,6 +168,38 @@ std::string quoted_name(std::string_view name) {
     if (c == '"') quoted += c;
   }
   return quoted + '"';
+}
+
+std::string folded(std::string_view name) {
+  std::string text(name);
+  std::ranges::transform(text, text.begin(), lower);
+  return text;
+}
+
+std::string normalized(std::span<const Token> tokens) {
+  std::string text;
+  for (const Token& token : tokens) {
+    if (!text.empty()) text += ' ';
+    if (token.is_name()) {
+      text += folded(token.name());
+    } else if (token.is_operator("==")) {
+      text += "=";
+    } else if (token.is_operator("!=")) {
+      text += "<>";
+    } else {
+      text += token.text;
+    }
+  }
+  return text;
+}
+
+std::size_t behind_parenthesis(std::span<const Token> tokens, std::size_t open) {
+  int depth = 0;
+  for (std::size_t i = open; i < tokens.size(); ++i) {
+    if (tokens[i].is_operator("(")) ++depth;
+    if (tokens[i].is_operator(")") && --depth == 0) return i + 1;
+  }
+  return tokens.size();
 }
 
 }  // namespace offprint::publication

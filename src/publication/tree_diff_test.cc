@@ -123,37 +123,43 @@ std::string key_of(const Bytes& record) {
   return std::string(as_text(ByteView(record).subspan(header.value, size)));
 }
 
-// What random statements do is found exactly, whatever they do to the pages.
-TEST_P(TreeDiffTest, RandomWorkIsFound) {
-  std::mt19937 random(static_cast<unsigned>(GetParam()));
-  auto pick = [&](int below) { return static_cast<int>(random() % static_cast<unsigned>(below)); };
-  open();
-  const int page_size = 512 << pick(4);
-  run(fmt::format("PRAGMA page_size={}; PRAGMA auto_vacuum={}", page_size, pick(3)));
-  run("CREATE TABLE t(id INTEGER PRIMARY KEY, a, b, c); CREATE INDEX ta ON t(a);"
-      "CREATE TABLE w(k TEXT PRIMARY KEY, b, c) WITHOUT ROWID; CREATE TABLE other(a, b)");
-  State before = state();
-  auto read_map = [&](const State& of, const char* table) {
-    return TreeMap::read(of.source(), root(table), of.usable()).value();
-  };
-  TreeMap map_t = read_map(before, "t"), map_w = read_map(before, "w");
-  auto rows_t = rows(kRowidRows), rows_w = rows(kKeyedRows);
-  std::size_t found = 0, moved = 0;
-  auto value = [&] {
+// Statements that do all kinds of things to pages.
+class RandomStatements {
+ public:
+  explicit RandomStatements(int seed) : random_(static_cast<unsigned>(seed)) {}
+
+  int pick(int below) { return static_cast<int>(random_() % static_cast<unsigned>(below)); }
+  void set_page_size(int bytes) { page_size_ = bytes; }
+  std::string next() {
+    const int id = pick(4000);
+    std::string sql = pick(2) == 0 ? of_t(id) : of_others(id);
+    // generate(FROM, TO): the numbers between them as rows of `value`.
+    if (auto at = sql.find("generate("); at != std::string::npos) {
+      const auto comma = sql.find(',', at), end = sql.find(')', at);
+      sql.replace(
+          at, end - at + 1,
+          fmt::format("(WITH RECURSIVE g(value) AS (SELECT {0} UNION ALL SELECT value+1 "
+                      "FROM g WHERE value<{1}) SELECT value FROM g)",
+                      sql.substr(at + 9, comma - at - 9), sql.substr(comma + 1, end - comma - 1)));
+    }
+    return sql;
+  }
+
+ private:
+  std::string value() {
     switch (pick(5)) {
       case 0:
         return fmt::format("{}", pick(100000));
       case 1:
-        return std::string("NULL");
+        return "NULL";
       case 2:
-        return fmt::format("zeroblob({})", pick(page_size * 3));
+        return fmt::format("zeroblob({})", pick(page_size_ * 3));
       default:
-        return fmt::format("randomblob({})", pick(pick(8) == 0 ? page_size * 6 : 60));
+        return fmt::format("randomblob({})", pick(pick(8) == 0 ? page_size_ * 6 : 60));
     }
-  };
-  auto statement = [&]() -> std::string {
-    const int id = pick(4000);
-    switch (pick(16)) {
+  }
+  std::string of_t(int id) {
+    switch (pick(8)) {
       case 0:
       case 1:
         return fmt::format("INSERT OR REPLACE INTO t VALUES({},{},{},{})", id, value(), value(),
@@ -175,44 +181,58 @@ TEST_P(TreeDiffTest, RandomWorkIsFound) {
         return fmt::format("DELETE FROM t WHERE id BETWEEN {} AND {}", id, id + pick(400));
       case 6:
         return pick(10) == 0 ? "DELETE FROM t" : "UPDATE t SET a=a+1 WHERE id%17=3";
-      case 7:
-      case 8:
+      default:
+        return fmt::format("SAVEPOINT s; DELETE FROM t WHERE id<{}; ROLLBACK TO s; RELEASE s", id);
+    }
+  }
+  std::string of_others(int id) {
+    switch (pick(8)) {
+      case 0:
+      case 1:
         return fmt::format("INSERT OR REPLACE INTO w VALUES('k{}',{},{})", id, value(), value());
-      case 9:
+      case 2:
         return fmt::format(
             "INSERT OR REPLACE INTO w SELECT 'k'||value, value, randomblob(value%300) FROM "
             "generate({}, {})",
             id, id + pick(150));
-      case 10:
+      case 3:
         return fmt::format("DELETE FROM w WHERE b BETWEEN {} AND {}", id, id + pick(500));
-      case 11:
+      case 4:
         return fmt::format("UPDATE w SET c=randomblob(length(c)) WHERE k>='k{}' AND k<'k{}9'", id,
                            id / 10);
-      case 12:
+      case 5:
         return pick(10) == 0 ? "DELETE FROM w"
                              : "UPDATE OR IGNORE w SET k=k||'x' WHERE length(c)%13=1";
-      case 13:
+      case 6:
         return "INSERT INTO other SELECT value, randomblob(100) FROM generate(1, 200)";
-      case 14:
-        return "DELETE FROM other";
       default:
-        return fmt::format("SAVEPOINT s; DELETE FROM t WHERE id<{}; ROLLBACK TO s; RELEASE s", id);
+        return "DELETE FROM other";
     }
+  }
+
+  std::mt19937 random_;
+  int page_size_ = 512;
+};
+
+// What random statements do is found exactly, whatever they do to the pages.
+TEST_P(TreeDiffTest, RandomWorkIsFound) {
+  RandomStatements random(GetParam());
+  open();
+  const int page_size = 512 << random.pick(4);
+  random.set_page_size(page_size);
+  run(fmt::format("PRAGMA page_size={}; PRAGMA auto_vacuum={}", page_size, random.pick(3)));
+  run("CREATE TABLE t(id INTEGER PRIMARY KEY, a, b, c); CREATE INDEX ta ON t(a);"
+      "CREATE TABLE w(k TEXT PRIMARY KEY, b, c) WITHOUT ROWID; CREATE TABLE other(a, b)");
+  State before = state();
+  auto read_map = [&](const State& of, const char* table) {
+    return TreeMap::read(of.source(), root(table), of.usable()).value();
   };
+  TreeMap map_t = read_map(before, "t"), map_w = read_map(before, "w");
+  auto rows_t = rows(kRowidRows), rows_w = rows(kKeyedRows);
+  std::size_t found = 0, moved = 0;
   for (int step = 0; step < 120; ++step) {
     run("BEGIN");
-    for (int i = pick(4); i >= 0; --i) {
-      std::string sql = statement();
-      if (auto at = sql.find("generate("); at != std::string::npos) {
-        const auto comma = sql.find(',', at), end = sql.find(')', at);
-        sql.replace(at, end - at + 1,
-                    fmt::format("(WITH RECURSIVE g(value) AS (SELECT {0} UNION ALL SELECT value+1 "
-                                "FROM g WHERE value<{1}) SELECT value FROM g)",
-                                sql.substr(at + 9, comma - at - 9),
-                                sql.substr(comma + 1, end - comma - 1)));
-      }
-      run(sql);
-    }
+    for (int i = random.pick(4); i >= 0; --i) run(random.next());
     run("COMMIT");
     State after = state();
     const PageSet changed = pages_that_differ(before, after);

@@ -15,6 +15,10 @@ namespace {
 using database::DatabaseName;
 using publication::PublicationInfo;
 
+using State = database::StoredPublication::State;
+
+constexpr std::array<std::string_view, 4> kStates = {"draft", "published", "deprecated", "retired"};
+
 Response json(std::string body, int status = 200) {
   Response response;
   response.status = status;
@@ -38,7 +42,10 @@ void append_publication(std::string& to, const DatabaseName& database,
   append_json_string(to, format_rfc3339(info.stored.created_at_ms));
   to += ",\"definition\":";
   append_json_string(to, info.stored.definition);
-  if (!info.hash.empty()) to += ",\"hash\":\"" + info.hash + "\"";
+  to += fmt::format(",\"hash\":\"{}\",\"state\":\"{}\"", info.stored.hash,
+                    kStates[static_cast<std::size_t>(info.stored.state)]);
+  if (info.stored.sunset_ms != 0)
+    to += ",\"sunset\":\"" + format_rfc3339(info.stored.sunset_ms) + "\"";
   to += '}';
 }
 
@@ -63,8 +70,31 @@ Response list(Service& service, const DatabaseName& database) {
   return json(body + '}');
 }
 
-void create(Service& service, const DatabaseName& database, bool only_check, HttpRequest& request,
-            Responder responder) {
+// {"state":"deprecated","sunset":"2030-01-01T00:00:00Z"}
+Result<Response> change_state(Service& service, const DatabaseName& database,
+                              const publication::PublicationName& name, std::string& text) {
+  JsonReader reader;
+  OFFPRINT_TRY_ASSIGN(auto body, reader.parse_object(text));
+  OFFPRINT_TRY_ASSIGN(auto word, json_string_field(body, "state"));
+  OFFPRINT_TRY_ASSIGN(auto sunset, json_string_field(body, "sunset"));
+  const auto found = std::ranges::find(kStates, word.value_or(""));
+  if (found == kStates.end() || !name.version)
+    return fail(Code::kInvalid,
+                "a version (PUB@vN) and its 'state' are expected: published, deprecated, retired");
+  std::optional<std::int64_t> sunset_ms = 0;
+  if (sunset) sunset_ms = parse_rfc3339(*sunset);
+  if (!sunset_ms)
+    return fail(Code::kInvalid, fmt::format("'{}' is no time as 2030-01-01T00:00:00Z", *sunset));
+  OFFPRINT_TRY_ASSIGN(auto info,
+                      service.publications->set_state(
+                          database, name, static_cast<State>(found - kStates.begin()), *sunset_ms));
+  std::string answer;
+  append_publication(answer, database, info);
+  return json(std::move(answer));
+}
+
+void create(Service& service, const DatabaseName& database, bool only_check, bool is_draft,
+            HttpRequest& request, Responder responder) {
   JsonReader reader;
   auto text = [&]() -> Result<std::string> {
     OFFPRINT_TRY_ASSIGN(auto body, reader.parse_object(request.body));
@@ -74,9 +104,11 @@ void create(Service& service, const DatabaseName& database, bool only_check, Htt
   }();
   if (!text) return responder.respond(structured_error(text.error()));
   respond_from_helper(service, std::move(responder),
-                      [&service, database, only_check, text = *std::move(text)] {
+                      [&service, database, only_check, is_draft, text = *std::move(text)] {
                         auto info = only_check ? service.publications->check(database, text)
-                                               : service.publications->create(database, text);
+                                               : service.publications->create(
+                                                     database, text,
+                                                     is_draft ? State::kDraft : State::kPublished);
                         if (!info) return structured_error(info.error());
                         std::string body;
                         append_publication(body, database, *info);
@@ -111,9 +143,11 @@ void handle_publications(Service& service, const PublicationsAddress& asked, con
     }
     if (request.method != Method::kPost) return responder.respond(wrong_method("GET, POST"));
     auto rebuild = address.flag("rebuild", false), check = address.flag("check", false);
-    if (!rebuild || !check)
-      return responder.respond(structured_error(!check ? check.error() : rebuild.error()));
-    if (!*rebuild) return create(service, *name, *check, request, std::move(responder));
+    auto draft = address.flag("draft", false);
+    for (const auto* flag : {&rebuild, &check, &draft}) {
+      if (!*flag) return responder.respond(structured_error(flag->error()));
+    }
+    if (!*rebuild) return create(service, *name, *check, *draft, request, std::move(responder));
     return respond_from_job(service, "rebuild", *name, std::move(responder),
                             [&service, name = *name]() -> Result<Response> {
                               OFFPRINT_TRY(service.publications->rebuild(name));
@@ -123,7 +157,16 @@ void handle_publications(Service& service, const PublicationsAddress& asked, con
   auto publication = publication::PublicationName::parse(asked.publication);
   if (!publication) return responder.respond(structured_error(publication.error()));
   const bool drops = request.method == Method::kDelete;
-  if (!drops && !request.is_get()) return responder.respond(wrong_method("GET, DELETE"));
+  if (request.method == Method::kPatch) {
+    return respond_from_helper(service, std::move(responder),
+                               [&service, name = *name, publication = *publication,
+                                body = std::move(request.body)]() mutable {
+                                 auto changed = change_state(service, name, publication, body);
+                                 return changed ? *std::move(changed)
+                                                : structured_error(changed.error());
+                               });
+  }
+  if (!drops && !request.is_get()) return responder.respond(wrong_method("GET, PATCH, DELETE"));
   respond_from_helper(
       service, std::move(responder), [&service, name = *name, publication = *publication, drops] {
         if (drops) {

@@ -86,15 +86,17 @@ struct ReadMode {
   std::optional<Bookmark> at_least;                   // any copy that has reached it
   std::optional<database::Moment> as_of;              // an earlier state; the rest does not count
   std::shared_ptr<const database::SqlRights> rights;  // empty: everything
+  bool may_break = false;                             // publications
   void apply(database::Request& request) const {
     request.needs_primary = primary;
     request.at_least = at_least;
     request.as_of = as_of;
     request.rights = rights;
+    request.may_break = may_break;
   }
 };
-// From Offprint-At, Offprint-Read and Offprint-Bookmark; without them what the node's options say.
-// kInvalid: no moment; neither "primary", "any" nor a bookmark.
+// From Offprint-At, Offprint-Read, Offprint-Break and Offprint-Bookmark; without them what the
+// node's options say. kInvalid: no moment; neither "primary", "any" nor a bookmark.
 Result<ReadMode> read_mode(const Service& service, const database::DatabaseName& name,
                            const HttpRequest& request);
 

@@ -1,0 +1,102 @@
+#include "publication/source_table.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "publication/sql_tokens.h"
+
+namespace offprint::publication {
+
+Result<> each_row(sqlite::Connection& connection, std::string_view sql,
+                  const std::function<void(const sqlite::Statement&)>& visit) {
+  OFFPRINT_TRY_ASSIGN(auto select, connection.prepare(sql));
+  for (;;) {
+    OFFPRINT_TRY_ASSIGN(bool found, select.step());
+    if (!found) return {};
+    visit(select);
+  }
+}
+
+std::string quoted_text(std::string_view text) {
+  std::string quoted = "'";
+  for (char c : text) {
+    quoted += c;
+    if (c == '\'') quoted += c;
+  }
+  return quoted + '\'';
+}
+
+const SourceColumn* SourceTable::find(std::string_view column) const {
+  auto found = std::ranges::find_if(
+      columns, [&](const SourceColumn& each) { return folded(each.name) == folded(column); });
+  return found == columns.end() ? nullptr : &*found;
+}
+
+std::vector<const SourceColumn*> SourceTable::key() const {
+  std::vector<const SourceColumn*> found;
+  for (const SourceColumn& column : columns) {
+    if (column.key > 0) found.push_back(&column);
+  }
+  std::ranges::sort(found, {}, &SourceColumn::key);
+  return found;
+}
+
+std::vector<std::string> SourceTable::identity(std::string_view alias) const {
+  std::vector<std::string> names;
+  auto add = [&](std::string_view column) { names.push_back(fmt::format("{}.{}", alias, column)); };
+  if (!has_rowid) {
+    for (const SourceColumn* column : key()) add(quoted_name(column->name));
+  } else if (is_rowid_alias) {
+    add(quoted_name(key()[0]->name));
+  } else {
+    for (const char* each : {"rowid", "_rowid_", "oid"}) {
+      if (find(each) == nullptr && names.empty()) add(each);
+    }
+  }
+  return names;
+}
+
+Result<SourceTable> read_source_table(sqlite::Connection& connection, const std::string& name) {
+  SourceTable table;
+  std::string type;
+  OFFPRINT_TRY(each_row(
+      connection,
+      fmt::format("SELECT name, type, wr, strict FROM pragma_table_list WHERE schema='main' AND "
+                  "name={} COLLATE NOCASE",
+                  quoted_text(name)),
+      [&](const sqlite::Statement& row) {
+        table.name = row.column_text(0);
+        type = row.column_text(1);
+        table.has_rowid = row.column_int(2) == 0;
+        table.is_strict = row.column_int(3) != 0;
+      }));
+  if (type.empty()) return fail(Code::kInvalid, "there is no such table");
+  if (type != "table") return fail(Code::kInvalid, fmt::format("it is a {}: publish a VIEW", type));
+  OFFPRINT_TRY(each_row(
+      connection,
+      fmt::format("SELECT name, type, \"notnull\", pk FROM pragma_table_xinfo({})",
+                  quoted_text(table.name)),
+      [&](const sqlite::Statement& row) {
+        table.columns.push_back({std::string(row.column_text(0)), std::string(row.column_text(1)),
+                                 "", row.column_int(2) != 0, static_cast<int>(row.column_int(3))});
+      }));
+  for (SourceColumn& column : table.columns) {
+    const char* collation = nullptr;
+    if (sqlite3_table_column_metadata(connection.handle(), "main", table.name.c_str(),
+                                      column.name.c_str(), nullptr, &collation, nullptr, nullptr,
+                                      nullptr) == SQLITE_OK &&
+        collation != nullptr)
+      column.collation = collation;
+  }
+  int indexes_of_key = 0;
+  OFFPRINT_TRY(each_row(
+      connection,
+      fmt::format("SELECT count(*) FROM pragma_index_list({}) WHERE origin='pk'",
+                  quoted_text(table.name)),
+      [&](const sqlite::Statement& row) { indexes_of_key = static_cast<int>(row.column_int(0)); }));
+  table.is_rowid_alias = table.has_rowid && table.key().size() == 1 && indexes_of_key == 0;
+  return table;
+}
+
+}  // namespace offprint::publication
