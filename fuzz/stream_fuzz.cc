@@ -1,16 +1,34 @@
 // Bytes from a network or a damaged disk: frames of a replication stream, page hashes, and the note
 // beside a replica. The first byte chooses the parser.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 #include "base/assert.h"
 #include "replica/position_file.h"
 #include "replica/stream_format.h"
+#include "replica/transaction_delta.h"
 
 namespace {
 
 using offprint::ByteView;
 using namespace offprint::replica;
+
+// A copy whose pages hold their number.
+void rebuild_all(ByteView delta) {
+  auto former = [](offprint::PageNo page, std::span<std::uint8_t> image) {
+    std::ranges::fill(image, static_cast<std::uint8_t>(page));
+    return offprint::Result<bool>(page < 100);
+  };
+  const offprint::Checksum before{7};
+  auto made = rebuild(delta, before, 512, former);
+  if (!made) return;
+  offprint::PageNo last = 0;
+  for (const auto& [page, image] : made->file.pages) {
+    OFFPRINT_ASSERT(page > last && page <= made->file.header.page_count && image.size() == 512);
+    last = page;
+  }
+}
 
 void parse_payload(const Frame& frame) {
   OFFPRINT_ASSERT(frame.payload.size() <= kPayloadMax);
@@ -55,6 +73,9 @@ void parse_payload(const Frame& frame) {
     case FrameKind::kRevocation:
       (void)parse_revocation(frame.payload);
       break;
+    case FrameKind::kDelta:
+      rebuild_all(frame.payload);
+      break;
   }
 }
 
@@ -80,7 +101,7 @@ std::size_t read_stream(ByteView bytes, std::size_t piece) {
 // Checksums are hard to guess: the payload as one kind of frame.
 void read_payload(ByteView bytes) {
   Frame frame;
-  if (bytes.empty() || bytes[0] < 1 || bytes[0] > static_cast<std::uint8_t>(FrameKind::kRevocation))
+  if (bytes.empty() || bytes[0] < 1 || bytes[0] > static_cast<std::uint8_t>(FrameKind::kDelta))
     return;
   frame.kind = static_cast<FrameKind>(bytes[0]);
   frame.payload = bytes.subspan(1);

@@ -318,6 +318,9 @@ class Store {
   // Blocks for large ones.
   virtual Result<std::unique_ptr<ltx::ByteSource>> open_payload(
       const journal::Location& location) = 0;
+  // What a transaction's pages were before it, for read_undo(); nothing: it did not note that.
+  // Blocks, for a read of the journal. kNotFound: the log has it no more.
+  virtual Result<std::optional<Bytes>> undo(const journal::Location& location) = 0;
   // `changed` is called (on any thread, must be quick) after each visible transaction and when the
   // database is dropped (then position() answers kNotFound).
   virtual Result<std::unique_ptr<Subscription>> subscribe(const DatabaseName& name,

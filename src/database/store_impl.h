@@ -67,6 +67,7 @@ class StoreImpl final : public Store {
                                            std::size_t limit) override;
   Result<TransactionDetails> details(const DatabaseName& name, const LogEntry& entry) override;
   Result<std::unique_ptr<ltx::ByteSource>> open_payload(const journal::Location& location) override;
+  Result<std::optional<Bytes>> undo(const journal::Location& location) override;
   Result<std::unique_ptr<Subscription>> subscribe(const DatabaseName& name,
                                                   std::function<void()> changed) override;
   std::unique_ptr<Subscription> subscribe_commits(Committed committed) override {

@@ -5,6 +5,7 @@
 
 #include "database/adoption.h"
 #include "database/copy_writer.h"
+#include "database/replay.h"
 #include "database/store_impl.h"
 #include "database/user_connection.h"
 
@@ -156,6 +157,12 @@ Result<TransactionDetails> StoreImpl::details(const DatabaseName& name, const Lo
 Result<std::unique_ptr<ltx::ByteSource>> StoreImpl::open_payload(
     const journal::Location& location) {
   return environment_->journal->open_payload(location);
+}
+
+Result<std::optional<Bytes>> StoreImpl::undo(const journal::Location& location) {
+  OFFPRINT_TRY_ASSIGN(journal::Record record, environment_->journal->read(location));
+  const Bytes* bytes = find_metadata(record, journal::MetadataType::kUndo);
+  return bytes == nullptr ? std::nullopt : std::optional(*bytes);
 }
 
 Result<std::unique_ptr<Subscription>> StoreImpl::subscribe(const DatabaseName& name,

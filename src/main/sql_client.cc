@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 #include <simdjson.h>
 
-#include "replica/follower.h"
+#include "replica/database_url.h"
 #include "server/json_reader.h"
 #include "server/json_writer.h"
 

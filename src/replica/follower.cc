@@ -8,10 +8,12 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "ltx/codec.h"
+#include "replica/database_url.h"
 #include "replica/http_client.h"
 #include "replica/replica_file.h"
 #include "replica/stream_format.h"
 #include "replica/transaction_assembly.h"
+#include "replica/transaction_delta.h"
 
 namespace offprint::replica {
 namespace {
@@ -51,19 +53,6 @@ bool is_final(const Error& error, bool once) {
   }
 }
 
-// The message of an error answer ({"error":{…,"message":"…"}}), or the answer as it is.
-std::string message_of(const std::string& body) {
-  constexpr std::string_view kKey = "\"message\":\"";
-  std::size_t begin = body.find(kKey);
-  if (begin == std::string::npos) return body;
-  std::string text;
-  for (std::size_t i = begin + kKey.size(); i < body.size() && body[i] != '"'; ++i) {
-    if (body[i] == '\\' && i + 1 < body.size()) ++i;
-    text += body[i];
-  }
-  return text;
-}
-
 class FollowerImpl final : public Follower {
  public:
   FollowerImpl(FollowerOptions options, FollowerEvents& events, std::unique_ptr<HttpClient> http)
@@ -93,6 +82,9 @@ class FollowerImpl final : public Follower {
   Result<Next> on_position(const Frame& frame);
   Result<Next> on_transaction(const Frame& frame);
   Result<Next> on_large_transaction();
+  Result<Next> on_delta(const Frame& frame);
+  Result<bool> former_page(PageNo page, std::span<std::uint8_t> image);
+  Result<Next> add(Epoch epoch, ltx::DecodedFile file);
   Result<Next> on_snapshot_begin(const Frame& frame);
   Result<> on_pages(const Frame& frame);
   Result<Next> on_snapshot_end();
@@ -114,6 +106,7 @@ class FollowerImpl final : public Follower {
   int failures_ = 0;        // in a row
   int resyncs_ = 0;         // in a row
   bool whole_ = false;      // the server does not take our page hashes: fetch everything
+  bool no_deltas_ = false;  // one did not fit: the same transaction is to come as an LTX file
   bool was_there_ = false;  // the database existed at an earlier connection
   bool verified_ = false;   // since the start
   bool caught_up_ = false;
@@ -221,6 +214,8 @@ Result<> FollowerImpl::send_request() {
   request.headers.push_back(fmt::format("{}: {}", kVersionHeader, kStreamVersion));
   request.headers.push_back(fmt::format("Accept: {}", kStreamContentType));
   if (!options_.token.empty()) request.headers.push_back("Authorization: Bearer " + options_.token);
+  if (!no_deltas_)
+    request.headers.push_back(fmt::format("{}: {}", kEncodingsHeader, kDeltaEncoding));
   if (std::optional<Position> position = replica_->position()) {
     request.url = address_below(options_.url, "/stream", "from=" + position->bookmark().text());
   } else if (replica_->absent() || whole_) {
@@ -337,6 +332,8 @@ Result<Next> FollowerImpl::handle(const Frame& frame) {
       return on_position(frame);
     case FrameKind::kTransaction:
       return on_transaction(frame);
+    case FrameKind::kDelta:
+      return on_delta(frame);
     case FrameKind::kSnapshotBegin:
       return on_snapshot_begin(frame);
     case FrameKind::kPages: {
@@ -393,8 +390,13 @@ Result<Next> FollowerImpl::on_transaction(const Frame& frame) {
   if (!whole) return Next::kGoOn;
   if (assembly_.is_large()) return on_large_transaction();
   OFFPRINT_TRY_ASSIGN(ltx::DecodedFile file, ltx::decode(assembly_.take_bytes()));
+  return add(assembly_.head().epoch, std::move(file));
+}
+
+// To what is applied next.
+Result<Next> FollowerImpl::add(Epoch epoch, ltx::DecodedFile file) {
   if (!batch_) batch_.emplace(*replica_->position(), replica_->page_size());
-  Result<> added = batch_->add(assembly_.head().epoch, std::move(file));
+  Result<> added = batch_->add(epoch, std::move(file));
   if (!added && added.error().code() == Code::kConflict) {
     // Only what came before may be applied; then the primary's word counts.
     OFFPRINT_TRY_ASSIGN(Next next, flush());
@@ -402,6 +404,35 @@ Result<Next> FollowerImpl::on_transaction(const Frame& frame) {
   }
   OFFPRINT_TRY(std::move(added));
   return batch_->size_bytes() >= options_.memory_max ? flush() : Next::kGoOn;
+}
+
+// One that does not fit to the copy says nothing about which of the two is wrong: the transaction
+// as an LTX file will.
+Result<Next> FollowerImpl::on_delta(const Frame& frame) {
+  if (!started_) return fail(Code::kCorrupt, "a transaction before the stream's start");
+  const Checksum before =
+      batch_ ? batch_->position().checksum : replica_->position().value().checksum;
+  Result<DeltaTransaction> delta = rebuild(
+      frame.payload, before, replica_->page_size(),
+      [this](PageNo page, std::span<std::uint8_t> image) { return former_page(page, image); });
+  if (delta) return add(delta->epoch, std::move(delta->file));
+  if (is_damage(delta.error())) return distrust(delta.error().message());
+  const Code code = delta.error().code();
+  if (code != Code::kConflict && code != Code::kCorrupt) return fail(std::move(delta).error());
+  OFFPRINT_TRY_ASSIGN(Next next, flush());
+  if (next != Next::kGoOn) return next;
+  no_deltas_ = true;
+  events_.delta_refused(delta.error().message());
+  return Next::kConnectAgain;
+}
+
+// As the newest transaction received so far left it.
+Result<bool> FollowerImpl::former_page(PageNo page, std::span<std::uint8_t> image) {
+  const Bytes* waiting = batch_ ? batch_->pages().find(page) : nullptr;
+  if (waiting == nullptr) return replica_->read_page(page, image);
+  if (waiting->size() != image.size()) return false;
+  std::ranges::copy(*waiting, image.begin());
+  return true;
 }
 
 Result<Next> FollowerImpl::on_large_transaction() {
@@ -432,6 +463,7 @@ Result<Next> FollowerImpl::after_apply(Result<> done, const FollowerEvents::Appl
     return distrust(done.error().message());
   OFFPRINT_TRY(std::move(done));
   resyncs_ = 0;
+  no_deltas_ = false;
   failures_ = 0;
   applied_at_ = SteadyClock::now();
   FollowerEvents::Applied told = applied;
@@ -526,6 +558,7 @@ Result<Next> FollowerImpl::on_end(const Frame& frame) {
 
 Result<Next> FollowerImpl::distrust(const std::string& why) {
   replica_->distrust(why);
+  no_deltas_ = false;
   ++resyncs_;
   events_.resync(why);
   return Next::kConnectAgain;
@@ -546,33 +579,6 @@ Result<Next> FollowerImpl::check_caught_up() {
 }
 
 }  // namespace
-
-Result<std::string> normalize_url(const std::string& url) {
-  std::size_t host = url.starts_with("http://") ? 7 : url.starts_with("https://") ? 8 : 0;
-  if (host == 0 || host == url.size()) {
-    return fail(Code::kInvalid,
-                "not the URL of a database: " + url + " (http://HOST:PORT/db/NAME)");
-  }
-  std::string_view authority = std::string_view(url).substr(host, url.find('/', host) - host);
-  if (authority.find('@') != std::string_view::npos) {
-    return fail(Code::kInvalid, "a URL takes no user or password: use --token or OFFPRINT_TOKEN");
-  }
-  const std::size_t query = std::min(url.find('?'), url.size());
-  const bool is_publication = url.substr(0, query).find("/pub/") != std::string::npos;
-  if (url.find_first_of("# \r\n\t") != std::string::npos || (query < url.size() && !is_publication))
-    return fail(Code::kInvalid, "the URL of a database has no query and no spaces: " + url);
-  std::string result = url.substr(0, query);
-  while (result.ends_with('/')) result.pop_back();
-  return result + url.substr(query);
-}
-
-std::string address_below(const std::string& url, std::string_view action,
-                          std::string_view parameter) {
-  const std::size_t query = std::min(url.find('?'), url.size());
-  std::string address = url.substr(0, query) + std::string(action) + url.substr(query);
-  if (!parameter.empty()) address += (query < url.size() ? "&" : "?") + std::string(parameter);
-  return address;
-}
 
 Result<std::unique_ptr<Follower>> Follower::create(FollowerOptions options,
                                                    FollowerEvents& events) {

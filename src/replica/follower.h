@@ -40,6 +40,8 @@ class FollowerEvents {
   virtual void verified(bool equal, const std::string& what) { (void)equal, (void)what; }
   // FILE must be compared page by page, and why.
   virtual void resync(const std::string& why) { (void)why; }
+  // A transaction that came as a delta did not fit to FILE; it is fetched again as an LTX file.
+  virtual void delta_refused(const std::string& why) { (void)why; }
   // Something failed; tried again after `retry_ms`.
   virtual void interrupted(const Error& error, int retry_ms) { (void)error, (void)retry_ms; }
   // A reader of FILE holds an old snapshot: FILE-wal cannot be shortened.
@@ -84,13 +86,5 @@ class Follower {
   virtual Result<FollowerOutcome> run() = 0;
   virtual void stop() = 0;
 };
-
-// The URL as it is stored and shown: without user, password and slash at the end. kInvalid: not
-// http or https, or with a query.
-Result<std::string> normalize_url(const std::string& url);
-// What is below a database's URL: "http://HOST/db/NAME/stream?from=…"; the parameters of a
-// publication stay behind it.
-std::string address_below(const std::string& url, std::string_view action,
-                          std::string_view parameter = {});
 
 }  // namespace offprint::replica

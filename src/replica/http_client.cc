@@ -189,4 +189,16 @@ Result<std::unique_ptr<HttpClient>> HttpClient::create() {
   return std::make_unique<HttpClientImpl>(multi);
 }
 
+std::string message_of(const std::string& body) {
+  constexpr std::string_view kKey = "\"message\":\"";
+  std::size_t begin = body.find(kKey);
+  if (begin == std::string::npos) return body;
+  std::string text;
+  for (std::size_t i = begin + kKey.size(); i < body.size() && body[i] != '"'; ++i) {
+    if (body[i] == '\\' && i + 1 < body.size()) ++i;
+    text += body[i];
+  }
+  return text;
+}
+
 }  // namespace offprint::replica

@@ -55,4 +55,7 @@ class HttpClient {
   virtual void wake() = 0;
 };
 
+// The message of an error answer ({"error":{…,"message":"…"}}), or the answer as it is.
+std::string message_of(const std::string& body);
+
 }  // namespace offprint::replica

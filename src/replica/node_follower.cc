@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "replica/copy_repairs.h"
-#include "replica/follower.h"
+#include "replica/database_url.h"
 #include "replica/http_client.h"
 #include "replica/name_queue.h"
 #include "replica/node_feed.h"

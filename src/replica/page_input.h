@@ -36,6 +36,11 @@ class MemoryPages final : public PageInput {
   void drop_above(PageNo last);
   std::size_t size_bytes() const { return size_bytes_; }
   bool empty() const { return pages_.empty(); }
+  // Null: it has none. Valid until the next change.
+  const Bytes* find(PageNo page) const {
+    auto found = pages_.find(page);
+    return found == pages_.end() ? nullptr : &found->second;
+  }
 
   Result<> rewind() override;
   Result<std::optional<InputPage>> next() override;

@@ -349,12 +349,11 @@ Result<> ReplicaFile::write_pages(const Target& target, PageInput& input, bool d
   return {};
 }
 
-void ReplicaFile::restore_header(Bytes& page_one) const {
+void ReplicaFile::restore_header(std::span<std::uint8_t> page_one) const {
   std::copy(point_.header.begin(), point_.header.end(), page_one.begin());
 }
 
-// The image of a page as the primary sent it.
-Result<bool> ReplicaFile::read_page(PageNo page, Bytes& to) {
+Result<bool> ReplicaFile::read_page(PageNo page, std::span<std::uint8_t> to) {
   OFFPRINT_TRY_ASSIGN(bool found, applier_->read(page, to));
   if (found && page == 1) restore_header(to);
   return found;

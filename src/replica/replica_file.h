@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "base/file_system.h"
@@ -69,6 +70,10 @@ class ReplicaFile {
   // The same for one transaction too large for memory.
   Result<> apply(Epoch epoch, LtxPages& transaction);
 
+  // The image of a page as the primary sent it, into `to`, page_size() bytes; false: FILE has no
+  // such page. Not while absent().
+  Result<bool> read_page(PageNo page, std::span<std::uint8_t> to);
+
   // Hash of each page, as the primary would have sent it. Reads the whole file.
   Result<PageHashes> page_hashes();
   // Reads the whole file: whether its content adds up to the position's checksum. False: position()
@@ -122,8 +127,7 @@ class ReplicaFile {
   Result<> commit_open(const Target& target, PageInput& input);
   Result<> find_probe(const Target& target, PageInput& input, Note& note);
   Result<> write_pages(const Target& target, PageInput& input, bool differs, const Note& note);
-  Result<bool> read_page(PageNo page, Bytes& to);
-  void restore_header(Bytes& page_one) const;
+  void restore_header(std::span<std::uint8_t> page_one) const;
   void choose_cookie(const Target& target, Note& note) const;
   Note begin_note(const Target& target) const;
 

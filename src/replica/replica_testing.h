@@ -11,6 +11,7 @@
 #include "ltx/codec.h"
 #include "replica/replica_file.h"
 #include "replica/stream_format.h"
+#include "replica/transaction_delta.h"
 #include "sqlite/page_apply_testing.h"
 
 // For tests only: a primary in this process, and what a server would send of it.
@@ -29,6 +30,7 @@ inline void must(const Result<>& done, const char* what) {
 struct SentTransaction {
   Position position;
   Bytes ltx;
+  Bytes delta;  // the same for who has the state before
   std::uint64_t content_hash = 0;
 };
 
@@ -56,6 +58,7 @@ class LtxPrimary {
   // What was done on db() since the last call, as one transaction; with nothing changed: page 1 as
   // it was.
   SentTransaction capture() {
+    const std::map<std::uint32_t, Bytes> former = primary_.images();
     Change change = primary_.capture();
     if (change.pages.empty()) change.pages[1] = primary_.images().at(1);
     ltx::Header header;
@@ -83,6 +86,7 @@ class LtxPrimary {
     position_.checksum = after;
     page_count_ = change.page_count;
     sent.position = position_;
+    sent.delta = delta_of(header, change, former);
     sent.content_hash = sqlite::testing::content_hash(db());
     return sent;
   }
@@ -99,6 +103,19 @@ class LtxPrimary {
   }
 
  private:
+  // To position_. Empty: it is too large.
+  Bytes delta_of(const ltx::Header& header, const Change& change,
+                 const std::map<std::uint32_t, Bytes>& former) const {
+    std::vector<DeltaPage> pages;
+    for (const auto& [page, image] : change.pages) {
+      auto before = former.find(page);
+      pages.push_back({page, before == former.end() ? ByteView() : before->second, image});
+    }
+    DeltaHead head{position_.epoch,   position_.txid,   header.timestamp_ms, header.page_size,
+                   header.page_count, header.pre_apply, position_.checksum};
+    return encode_delta(head, pages).value_or(Bytes());
+  }
+
   void toggle(Checksum& rolling, std::uint32_t page, Checksum checksum) {
     auto [at, fresh] = checksums_.try_emplace(page, checksum);
     if (!fresh) rolling = ltx::toggle(rolling, at->second);

@@ -94,7 +94,7 @@ Result<std::string> take_text(ByteView& rest, const char* what) {
 
 bool is_known(std::uint8_t kind) {
   return kind >= static_cast<std::uint8_t>(FrameKind::kHello) &&
-         kind <= static_cast<std::uint8_t>(FrameKind::kRevocation);
+         kind <= static_cast<std::uint8_t>(FrameKind::kDelta);
 }
 
 bool is_page_size(std::uint32_t size) {
@@ -189,6 +189,10 @@ void append_transaction(Bytes& to, std::uint32_t database, const TransactionHead
     size = std::min(ltx.size(), kPayloadTarget);
     append_transaction_part(to, database, ltx.first(size), size < ltx.size());
   }
+}
+
+void append_delta(Bytes& to, std::uint32_t database, ByteView delta) {
+  append_frame(to, FrameKind::kDelta, 0, database, [&] { append(to, delta); });
 }
 
 void PagesWriter::add(Bytes& to, PageNo page, ByteView image) {

@@ -44,6 +44,7 @@ enum class FrameKind : std::uint8_t {
   kEnd = 10,
   kAlive = 11,       // optional; of the whole stream
   kRevocation = 12,  // the same
+  kDelta = 13,       // only to who asked for it: transaction_delta.h
 };
 
 // Bits of a frame's flags.
@@ -134,6 +135,9 @@ void append_transaction(Bytes& to, std::uint32_t database, const TransactionHead
 void append_transaction_first(Bytes& to, std::uint32_t database, const TransactionHead& head,
                               ByteView part, bool more);
 void append_transaction_part(Bytes& to, std::uint32_t database, ByteView part, bool more);
+
+// A transaction as encode_delta() made it.
+void append_delta(Bytes& to, std::uint32_t database, ByteView delta);
 
 // Gathers pages of a snapshot into frames. add() and flush() append to `to` when a frame is full
 // (or at its end).

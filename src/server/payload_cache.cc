@@ -1,11 +1,44 @@
 #include "server/payload_cache.h"
 
+#include "server/stream_delta.h"
+
 namespace offprint::server {
+namespace {
+
+constexpr std::size_t kEntryBytes = 128;  // what one takes besides its payload
+
+std::size_t size_of(const PayloadCache::Payload& payload) {
+  return kEntryBytes + (payload ? payload->size() : 0);
+}
+
+}  // namespace
+
+PayloadCache::MaybeDelta PayloadCache::find(const Key& key) {
+  std::lock_guard lock(mutex_);
+  auto found = payloads_.find(key);
+  return found == payloads_.end() ? std::nullopt : MaybeDelta(found->second);
+}
 
 PayloadCache::Payload PayloadCache::find(const database::LogEntry& entry) {
+  return find(Key{entry.location.lsn.value, false}).value_or(nullptr);
+}
+
+PayloadCache::MaybeDelta PayloadCache::find_delta(const database::LogEntry& entry) {
+  return find(Key{entry.location.lsn.value, true});
+}
+
+void PayloadCache::keep(const Key& key, const Payload& payload) {
+  if (size_of(payload) > bytes_max_ / 16) return;
   std::lock_guard lock(mutex_);
-  auto found = by_lsn_.find(entry.location.lsn.value);
-  return found == by_lsn_.end() ? nullptr : found->second;
+  if (!payloads_.emplace(key, payload).second) return;
+  order_.push_back(key);
+  bytes_ += size_of(payload);
+  while (bytes_ > bytes_max_) {
+    auto oldest = payloads_.find(order_.front());
+    bytes_ -= size_of(oldest->second);
+    payloads_.erase(oldest);
+    order_.pop_front();
+  }
 }
 
 Result<PayloadCache::Payload> PayloadCache::get(database::Store& store,
@@ -17,17 +50,20 @@ Result<PayloadCache::Payload> PayloadCache::get(database::Store& store,
   if (size != bytes.size())
     return fail(Code::kCorrupt, "a transaction in the journal is shorter than it must be");
   auto payload = std::make_shared<const Bytes>(std::move(bytes));
-  if (payload->size() > bytes_max_ / 16) return payload;
-  std::lock_guard lock(mutex_);
-  if (!by_lsn_.emplace(entry.location.lsn.value, payload).second) return payload;
-  order_.push_back(entry.location.lsn.value);
-  bytes_ += payload->size();
-  while (bytes_ > bytes_max_) {
-    auto oldest = by_lsn_.find(order_.front());
-    bytes_ -= oldest->second->size();
-    by_lsn_.erase(oldest);
-    order_.pop_front();
-  }
+  keep({entry.location.lsn.value, false}, payload);
+  return payload;
+}
+
+Result<PayloadCache::Payload> PayloadCache::delta(database::Store& store,
+                                                  const database::LogEntry& entry) {
+  if (MaybeDelta cached = find_delta(entry)) return *cached;
+  OFFPRINT_TRY_ASSIGN(Payload file, get(store, entry));
+  OFFPRINT_TRY_ASSIGN(std::optional<Bytes> undo, store.undo(entry.location));
+  Payload payload;
+  if (auto made = undo ? make_delta(entry.epoch, *file, *undo) : std::nullopt;
+      made && made->size() < file->size())
+    payload = std::make_shared<const Bytes>(*std::move(made));
+  keep({entry.location.lsn.value, true}, payload);
   return payload;
 }
 

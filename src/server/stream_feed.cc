@@ -143,10 +143,18 @@ Result<StreamFeed::State> StreamFeed::append_entries(Bytes& to, std::size_t limi
   std::int64_t young = unix_time_ms() - kInlineAgeMs;
   for (const database::LogEntry& entry : entries) {
     if (to.size() >= limit) return State::kMore;
-    bool is_large = entry.location.large || entry.location.payload_size > kWholeBytes;
-    bool is_cheap = entry.location.payload_size <= kInlineBytes && entry.timestamp_ms >= young;
-    if (!may_block && (is_large || (!is_cheap && !cache_.find(entry)))) return State::kNeedsHelper;
-    if (is_large) {
+    bool is_cheap =
+        may_block || (entry.location.payload_size <= kInlineBytes && entry.timestamp_ms >= young);
+    OFFPRINT_TRY_ASSIGN(PayloadCache::MaybeDelta delta, delta_of(entry, is_cheap));
+    if (!delta) return State::kNeedsHelper;
+    bool is_delta = *delta != nullptr;
+    bool is_large =
+        !is_delta && (entry.location.large || entry.location.payload_size > kWholeBytes);
+    if (!is_delta && !may_block && (is_large || (!is_cheap && !cache_.find(entry))))
+      return State::kNeedsHelper;
+    if (is_delta) {
+      replica::append_delta(to, number_, **delta);
+    } else if (is_large) {
       OFFPRINT_TRY(begin_large(to, entry));
     } else {
       OFFPRINT_TRY_ASSIGN(PayloadCache::Payload payload, cache_.get(store_, entry));
@@ -160,6 +168,16 @@ Result<StreamFeed::State> StreamFeed::append_entries(Bytes& to, std::size_t limi
     if (is_large) return State::kMore;
   }
   return entries.size() == kInlineEntries ? State::kMore : State::kIdle;
+}
+
+// Null: it is sent as an LTX file. Nothing: that is not known, and takes too long to find out.
+Result<PayloadCache::MaybeDelta> StreamFeed::delta_of(const database::LogEntry& entry,
+                                                      bool may_make) {
+  if (!request_.deltas || entry.location.large) return PayloadCache::Payload();
+  PayloadCache::MaybeDelta known = cache_.find_delta(entry);
+  if (known || !may_make) return known;
+  OFFPRINT_TRY_ASSIGN(PayloadCache::Payload made, cache_.delta(store_, entry));
+  return made;
 }
 
 Result<> StreamFeed::begin_large(Bytes& to, const database::LogEntry& entry) {

@@ -18,6 +18,7 @@ struct FeedRequest {
   std::optional<Bookmark> from;               // follow from here on …
   bool snapshot = false;                      // … or from a snapshot that comes first
   std::optional<replica::PageHashes> hashes;  // only the pages that differ from these, then the end
+  bool deltas = false;                        // the client understands replica::kDeltaEncoding
 };
 
 // The frames of one database on a stream, made when there is something to tell and the client takes
@@ -59,6 +60,7 @@ class StreamFeed {
   Result<> start(Bytes& to);
   State follow(Bytes& to, std::size_t limit, bool may_block);
   Result<State> append_entries(Bytes& to, std::size_t limit, bool may_block);
+  Result<PayloadCache::MaybeDelta> delta_of(const database::LogEntry& entry, bool may_make);
   Result<> begin_large(Bytes& to, const database::LogEntry& entry);
   Result<> continue_large(Bytes& to, std::size_t limit);
   State end(Bytes& to, replica::EndReason reason, const std::string& text);

@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "replica/transaction_delta.h"
 #include "server/access.h"
 #include "server/errors.h"
 #include "server/gate.h"
@@ -38,6 +39,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     bool multiplexed = false;
     std::vector<std::string> patterns;
     bool snapshots = false;  // what matches begins with one; else where it stands
+    bool deltas = false;     // the client understands them
   };
   // `access` may be null: everything.
   FeedSet(Service& service, std::shared_ptr<const Access> access, Selection selection)
@@ -59,6 +61,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
   Result<> add(const database::DatabaseName& name, FeedRequest request) {
     auto number = static_cast<std::uint32_t>(selection_.multiplexed ? feeds_.size() + 1 : 0);
     std::size_t index = feeds_.size();
+    request.deltas = selection_.deltas;
     OFFPRINT_TRY_ASSIGN(auto subscription,
                         service_.store.subscribe(name, [this, index] { notify(index); }));
     feeds_.push_back(std::make_unique<StreamFeed>(service_.store, service_.payloads, name, number,
@@ -340,6 +343,13 @@ Result<> check_version(const HttpRequest& request, const Address& address) {
   return {};
 }
 
+// What the client does not name it is not sent; what we do not know is no matter.
+bool takes_deltas(const HttpRequest& request, const Address& address) {
+  std::string_view list = request.header(replica::kEncodingsHeader);
+  if (list.empty()) list = address.parameter("encodings").value_or("");
+  return replica::has_encoding(list, replica::kDeltaEncoding);
+}
+
 Result<Bookmark> parse_bookmark(std::string_view text) {
   auto bookmark = Bookmark::parse(text);
   if (!bookmark) return fail(Code::kInvalid, "'" + std::string(text) + "' is no bookmark");
@@ -363,7 +373,9 @@ Result<std::shared_ptr<FeedSet>> open_stream(Service& service, const database::D
   } else {
     feed.snapshot = true;
   }
-  auto feeds = std::make_shared<FeedSet>(service, request.access, FeedSet::Selection{});
+  FeedSet::Selection selection;
+  selection.deltas = takes_deltas(request, address);
+  auto feeds = std::make_shared<FeedSet>(service, request.access, std::move(selection));
   OFFPRINT_TRY(feeds->add(name, std::move(feed)));
   return feeds;
 }
@@ -416,6 +428,7 @@ Result<std::shared_ptr<FeedSet>> open_node_stream(Service& service, const HttpRe
   }
   FeedSet::Selection selection;
   selection.multiplexed = true;
+  selection.deltas = takes_deltas(request, address);
   bool some = false;
   for (const auto& [key, value] : parameters) {
     some |= key == "db";

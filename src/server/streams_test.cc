@@ -6,6 +6,7 @@
 #include "ltx/checksum.h"
 #include "ltx/codec.h"
 #include "replica/stream_format.h"
+#include "replica/transaction_delta.h"
 #include "server/store_testing.h"
 
 namespace offprint::server {
@@ -95,6 +96,33 @@ class Follower {
   bool ended_ = false;
 };
 
+// 1 to `count`, as the table n of a statement.
+std::string numbers(int count) {
+  return "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < " +
+         std::to_string(count) + ") ";
+}
+
+// What a follower of "s" has.
+struct Copy {
+  explicit Copy(database::Store& store) {
+    auto snapshot = *store.snapshot(*database::DatabaseName::parse("s"));
+    page_size = snapshot->page_size();
+    checksum = snapshot->position().checksum;
+    for (PageNo page = 1; page <= snapshot->page_count(); ++page) {
+      ByteView image = *snapshot->page(page);
+      pages.emplace_back(image.begin(), image.end());
+    }
+  }
+  void take(const ltx::DecodedFile& file) {
+    pages.resize(file.header.page_count);
+    for (const auto& [page, image] : file.pages) pages[page - 1] = image;
+    checksum = file.trailer.post_apply;
+  }
+  std::uint32_t page_size = 0;
+  Checksum checksum;
+  std::vector<Bytes> pages;
+};
+
 class StreamsTest : public testing::RoutesTest {
  protected:
   void SetUp() override {
@@ -140,6 +168,94 @@ TEST_F(StreamsTest, FollowsFromAPosition) {
     sql("INSERT INTO t VALUES (" + std::to_string(i) + ", 'b')");
     EXPECT_EQ(follower.transaction().trailer.post_apply, position().checksum);
   }
+}
+
+TEST_F(StreamsTest, DeltasMakeTheSameTransactionsOfTheFollowersPages) {
+  sql("CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+  sql("CREATE INDEX i ON t(v)");
+  sql(numbers(3000) + "INSERT INTO t SELECT i, hex(randomblob(50)) FROM n");
+  Copy copy(*store);
+  Position start = position();
+  Follower files = follow_from(start.bookmark());
+  Follower deltas = follow("/db/s/stream?encodings=zip,%20delta&from=" + start.bookmark().text());
+  files.start();
+  deltas.start();
+  for (int i = 0; i < 60; ++i) {
+    sql(i % 10 == 9 ? "CREATE TABLE t" + std::to_string(i) + "(x)"
+        : i % 3 == 0
+            ? "DELETE FROM t WHERE id % 50 = " + std::to_string(i % 50)
+            : "REPLACE INTO t VALUES (" + std::to_string(i * 37) + ", hex(randomblob(60)))");
+    ltx::DecodedFile file = files.transaction();
+    Follower::Frame frame = deltas.expect(FrameKind::kDelta);
+    auto made = replica::rebuild(frame.payload, copy.checksum, copy.page_size,
+                                 [&](PageNo page, std::span<std::uint8_t> image) -> Result<bool> {
+                                   if (page > copy.pages.size()) return false;
+                                   std::ranges::copy(copy.pages[page - 1], image.begin());
+                                   return true;
+                                 });
+    ASSERT_TRUE(made) << made.error().message();
+    EXPECT_EQ(made->epoch, position().epoch);
+    EXPECT_EQ(made->file.header, file.header);
+    EXPECT_EQ(made->file.trailer.post_apply, file.trailer.post_apply);
+    EXPECT_EQ(made->file.pages, file.pages);
+    copy.take(file);
+  }
+  EXPECT_LT(deltas.bytes * 10, files.bytes);
+}
+
+// Beside it the LTX file, whose pages are compressed: 8 KB.
+TEST_F(StreamsTest, ARowOfATableWithTwoIndexesCosts300Bytes) {
+  sql("CREATE TABLE o(id INTEGER PRIMARY KEY, customer, status, total, note)");
+  sql(numbers(200'000) +
+      "INSERT INTO o SELECT i, abs(random()) % 20000, 'new', i * 1.5, hex(randomblob(20)) FROM n");
+  sql("CREATE INDEX o1 ON o(customer)");
+  sql("CREATE INDEX o2 ON o(status, total)");
+  Follower follower = follow("/db/s/stream?encodings=delta&from=" + position().bookmark().text());
+  follower.start();
+  auto cost = [&](const std::string& set) {
+    constexpr int kTransactions = 200;
+    std::size_t bytes = 0;
+    for (int i = 1; i <= kTransactions; ++i) {
+      sql("UPDATE o SET " + set + " WHERE id = " + std::to_string(i * 7919 % 200'000));
+      bytes += replica::kFrameHeaderSize + follower.expect(FrameKind::kDelta).payload.size() +
+               replica::kFrameTrailerSize;
+    }
+    return bytes / kTransactions;
+  };
+  std::size_t unindexed = cost("note = hex(randomblob(20))");
+  std::size_t indexed = cost("status = 'paid'");
+  RecordProperty("unindexed_bytes", static_cast<int>(unindexed));
+  RecordProperty("indexed_bytes", static_cast<int>(indexed));
+  EXPECT_LE(unindexed, 150u);
+  EXPECT_LE(indexed, 300u);
+}
+
+TEST_F(StreamsTest, OnlyWhoNamesTheEncodingGetsDeltas) {
+  sql("CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+  std::string from = "/db/s/stream?from=" + position().bookmark().text();
+  for (const char* list : {"", "&encodings=", "&encodings=zip", "&encodings=deltas,ltx"}) {
+    Follower follower = follow(from + list);
+    follower.start();
+    sql("INSERT INTO t(v) VALUES (1)");
+    follower.transaction();
+  }
+  auto client = send("GET", from, {}, "Offprint-Stream-Encodings: delta\r\n");
+  Follower follower(client, client->wait());
+  follower.expect(FrameKind::kHello);
+  follower.start();
+  for (int i = 0; i < 4; ++i) follower.expect(FrameKind::kDelta);
+}
+
+TEST_F(StreamsTest, WhatDoesNotFitIntoADeltaIsSentWhole) {
+  sql("CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+  Bookmark empty = position().bookmark();
+  sql(numbers(1000) + "INSERT INTO t SELECT i, randomblob(4000) FROM n");
+  sql("UPDATE t SET v = 1");  // what it replaces is too much for the log
+  sql("UPDATE t SET v = 2 WHERE id = 1");
+  Follower follower = follow("/db/s/stream?encodings=delta&from=" + empty.text());
+  follower.start();
+  for (int i = 0; i < 2; ++i) follower.transaction();
+  follower.expect(FrameKind::kDelta);
 }
 
 TEST_F(StreamsTest, HeartbeatsWhenNothingHappens) {
