@@ -65,15 +65,14 @@ TEST_P(CompatibilityTest, AReplicaGoesOnWithoutACopy) {
   EXPECT_EQ(StockReader(replica).query("SELECT count(*) FROM big"), "[[80000]]");
 }
 
-INSTANTIATE_TEST_SUITE_P(Versions, CompatibilityTest,
-                         ::testing::Values("0.1", "0.1-catalog-2", "0.1-catalog-4"),
-                         [](const auto& archive) {
-                           std::string name = "of_" + archive.param;
-                           std::replace_if(
-                               name.begin(), name.end(),
-                               [](char c) { return c == '.' || c == '-'; }, '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Versions, CompatibilityTest,
+    ::testing::Values("0.1", "0.1-catalog-2", "0.1-catalog-4", "0.1-catalog-7"),
+    [](const auto& archive) {
+      std::string name = "of_" + archive.param;
+      std::replace_if(name.begin(), name.end(), [](char c) { return c == '.' || c == '-'; }, '_');
+      return name;
+    });
 
 }  // namespace
 }  // namespace offprint::testing

@@ -145,7 +145,7 @@ Result<> Archiver::wait(const DatabaseName& name, Deadline deadline) {
   std::unique_lock lock(mutex_);
   bool there = changed_.wait_until(lock, deadline, [&] {
     auto found = entries_.find(name.text());
-    return found == entries_.end() || found->second.reached.txid >= target.txid ||
+    return found == entries_.end() || is_there(found->second.reached, target.bookmark()) ||
            (!found->second.waiting && !found->second.at_work);
   });
   if (there) return {};

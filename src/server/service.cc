@@ -13,7 +13,12 @@ Result<ReadMode> read_mode(const Service& service, const database::DatabaseName&
   ReadMode mode;
   mode.rights = access_of(service, request).sql_rights(name);
   mode.primary = word == "primary";
-  mode.may_break = request.header("Offprint-Break") == "yes";
+  if (request.header("Offprint-Break") == "yes") {
+    mode.may_break = access_of(service, request).allows(name, database::Verb::kPublish);
+    if (!mode.may_break)
+      return fail(Code::kForbidden,
+                  "TOKEN_FORBIDS: breaking what is published needs publish on the database");
+  }
   if (!word.empty() && word != "primary" && word != "any") text = word;
   if (std::string_view at = request.header("Offprint-At"); !at.empty()) {
     OFFPRINT_TRY_ASSIGN(mode.as_of, parse_moment(at));
