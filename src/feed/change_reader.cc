@@ -28,7 +28,8 @@ Result<> ChangeReader::want_rows(bool wanted) {
   return {};
 }
 
-Result<std::shared_ptr<const Transaction>> ChangeReader::next(const OnStep& on_step) {
+Result<std::shared_ptr<const Transaction>> ChangeReader::next(const OnStep& on_step,
+                                                              const OnRead& on_read) {
   if (entries_.empty()) {
     OFFPRINT_TRY_ASSIGN(auto entries, store_.log_after(name_, walk_->position(), kEntriesAtOnce));
     entries_.assign(entries.begin(), entries.end());
@@ -48,9 +49,10 @@ Result<std::shared_ptr<const Transaction>> ChangeReader::next(const OnStep& on_s
   }
   transaction->bytes = bytes;
   if (options_.counter) options_.counter->fetch_add(bytes, std::memory_order_relaxed);
+  transaction->at = walk_->next_position();
+  if (on_read) on_read(transaction);
   if (on_step) OFFPRINT_TRY(on_step(*walk_));
   OFFPRINT_TRY(walk_->settle());
-  transaction->at = walk_->position();
   return std::shared_ptr<const Transaction>(std::move(transaction));
 }
 

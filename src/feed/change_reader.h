@@ -23,6 +23,8 @@ class ChangeReader {
   };
   // Whoever else wants to see a step: called with the walk between its two states.
   using OnStep = std::function<Result<>(StateWalk&)>;
+  // Called before that, with the transaction.
+  using OnRead = std::function<void(std::shared_ptr<const Transaction>)>;
 
   // From a state on. kBehind, kNotFound: it is too old, or of another history.
   static Result<std::unique_ptr<ChangeReader>> open(database::Store& store,
@@ -32,12 +34,11 @@ class ChangeReader {
   const Bookmark& position() const { return walk_->position(); }
   StateWalk& walk() { return *walk_; }
   // The next transaction; null: there is none yet.
-  Result<std::shared_ptr<const Transaction>> next(const OnStep& on_step = {});
+  Result<std::shared_ptr<const Transaction>> next(const OnStep& on_step = {},
+                                                  const OnRead& on_read = {});
   // Whether rows are looked at, from the position on: else transactions have none.
   Result<> want_rows(bool wanted);
   bool wants_rows() const { return differences_ != nullptr; }
-  // See StateWalk.
-  Result<> rest() { return walk_->rest(); }
 
  private:
   ChangeReader(database::Store& store, database::DatabaseName name, Options options)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include <sqlite3.h>
 
@@ -55,13 +56,8 @@ void append_row(Bytes& to, const TableShape& shape, const Row& row) {
   }
 }
 
-}  // namespace
-
-bool has_changeset(const TableChanges& changes) {
-  return !changes.is_reshaped() && !changes.after->key.empty();
-}
-
-void append_changeset_table(Bytes& to, const TableShape& shape) {
+void append_head(Bytes& to, const TableShape& shape, bool& has_head) {
+  if (std::exchange(has_head, true)) return;
   to.push_back('T');
   append_varint(to, static_cast<std::uint64_t>(std::ranges::count(shape.is_generated, false)));
   for (std::size_t i = 0; i < shape.columns.size(); ++i) {
@@ -74,13 +70,21 @@ void append_changeset_table(Bytes& to, const TableShape& shape) {
   to.push_back(0);
 }
 
-void append_changeset_row(Bytes& to, const TableShape& shape, const RowChange& change) {
+}  // namespace
+
+bool has_changeset(const TableChanges& changes) {
+  return !changes.is_reshaped() && !changes.after->key.empty();
+}
+
+void append_changeset_row(Bytes& to, const TableShape& shape, const RowChange& change,
+                          bool& has_head) {
   const Row& key_row = change.op == RowChange::Op::kInsert ? change.after : change.before;
   for (std::size_t column : shape.key) {
     if (std::holds_alternative<std::monostate>(key_row[column])) return;
   }
   constexpr std::uint8_t kDirect = 0;
   if (change.op != RowChange::Op::kUpdate) {
+    append_head(to, shape, has_head);
     to.push_back(change.op == RowChange::Op::kInsert ? SQLITE_INSERT : SQLITE_DELETE);
     to.push_back(kDirect);
     return append_row(to, shape, key_row);
@@ -101,6 +105,7 @@ void append_changeset_row(Bytes& to, const TableShape& shape, const RowChange& c
       after.push_back(kUndefined);
   }
   if (!differs) return;
+  append_head(to, shape, has_head);
   to.push_back(SQLITE_UPDATE);
   to.push_back(kDirect);
   append(to, before);
@@ -111,8 +116,9 @@ Bytes changeset_of(const Transaction& transaction) {
   Bytes all;
   for (const TableChanges& changes : transaction.tables) {
     if (!has_changeset(changes)) continue;
-    append_changeset_table(all, *changes.after);
-    for (const RowChange& row : changes.rows) append_changeset_row(all, *changes.after, row);
+    bool has_head = false;
+    for (const RowChange& row : changes.rows)
+      append_changeset_row(all, *changes.after, row, has_head);
   }
   return all;
 }

@@ -10,10 +10,10 @@ namespace offprint::feed {
 // Whether the format can tell of a table: it has a primary key, and looks the same before and
 // after.
 bool has_changeset(const TableChanges& changes);
-// The head of a table's changes.
-void append_changeset_table(Bytes& to, const TableShape& shape);
-// A row of it. Nothing for a row whose key has a NULL, and when generated columns alone differ.
-void append_changeset_row(Bytes& to, const TableShape& shape, const RowChange& change);
+// A row of a table; the table's head goes before the first one, when `has_head` becomes true.
+// Nothing for a row whose key has a NULL, and when generated columns alone differ.
+void append_changeset_row(Bytes& to, const TableShape& shape, const RowChange& change,
+                          bool& has_head);
 // All of a transaction's tables that the format can tell of.
 Bytes changeset_of(const Transaction& transaction);
 

@@ -6,6 +6,11 @@
 #include "ltx/codec.h"
 
 namespace offprint::feed {
+namespace {
+
+constexpr std::size_t kPagesToCheckpoint = 4'000;
+
+}  // namespace
 
 Result<std::unique_ptr<StateWalk>> StateWalk::begin(database::Store& store,
                                                     const database::DatabaseName& name,
@@ -86,6 +91,7 @@ Result<> StateWalk::step(const database::LogEntry& entry) {
 
 Result<> StateWalk::settle() {
   position_ = next_;
+  pages_since_checkpoint_ += written_.size();
   if (base_after_) {
     base_ = std::move(base_after_);
     overlay_.clear();
@@ -108,8 +114,20 @@ Result<> StateWalk::settle() {
   return {};
 }
 
-Result<> StateWalk::rest() {
-  if (overlay_.empty()) return {};
+void StateWalk::rest() {
+  if (overlay_.empty()) return;
+  auto fresh = store_.snapshot_at(name_, position_);
+  if (!fresh) return;  // what it has is as good
+  base_ = *std::move(fresh);
+  overlay_.clear();
+  overlay_bytes_ = 0;
+}
+
+Result<> StateWalk::rest_with_checkpoint() {
+  if (pages_since_checkpoint_ < kPagesToCheckpoint) return {};
+  pages_since_checkpoint_ = 0;
+  base_.reset();
+  OFFPRINT_TRY(store_.checkpoint(name_));
   return load(position_);
 }
 

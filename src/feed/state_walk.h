@@ -30,6 +30,7 @@ class StateWalk {
   std::uint32_t pages_before() const { return pages_before_; }
   std::uint32_t page_size() const { return page_size_; }
   // The next one, between step() and settle().
+  const Bookmark& next_position() const { return next_; }
   Result<ByteView> after(PageNo page);
   std::uint32_t pages_after() const { return pages_after_; }
   // The pages that the transaction between them wrote.
@@ -39,9 +40,11 @@ class StateWalk {
   Result<> step(const database::LogEntry& entry);
   // Stands after it from now on.
   Result<> settle();
-  // Begins the read transaction again if it has grown old: it keeps the database's -wal from
-  // starting again.
-  Result<> rest();
+  // Begins the read transaction again, if it has grown old. For who stands at the newest state.
+  void rest();
+  // The same with a checkpoint, when so much was written that the -wal, which the read transaction
+  // keeps from starting again, has grown.
+  Result<> rest_with_checkpoint();
 
  private:
   using Overlay = std::unordered_map<PageNo, Bytes>;
@@ -58,6 +61,7 @@ class StateWalk {
   std::unique_ptr<database::Snapshot> base_after_;  // of a step that is too large for memory
   Overlay overlay_, fresh_;
   std::size_t overlay_bytes_ = 0;
+  std::size_t pages_since_checkpoint_ = 0;
   std::uint32_t page_size_ = 0, pages_before_ = 0, pages_after_ = 0;
   publication::PageSet written_;
   Bytes zeros_;

@@ -8,6 +8,7 @@
 #include "server/database_limits.h"
 #include "server/databases_api.h"
 #include "server/errors.h"
+#include "server/feeds.h"
 #include "server/forwarding.h"
 #include "server/gate.h"
 #include "server/history_api.h"
@@ -249,6 +250,18 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
     return handle_pages(
         service_, target.name, request, address,
         while_allowed(std::move(responder), request.access, target.name, Verb::kSubscribe));
+  }
+  if (action == "changes" || action == "notify") {
+    if (!request.is_get()) return responder.respond(wrong_method("GET"));
+    Responder guarded =
+        while_allowed(std::move(responder), request.access, target.name, Verb::kSubscribe);
+    return handle_changes(service_, target.name, request, address, action == "notify",
+                          std::move(guarded));
+  }
+  if (action == "live") {
+    if (!is_post) return responder.respond(wrong_method("POST"));
+    return handle_live(service_, target.name, request,
+                       while_allowed(std::move(responder), request.access, target.name, {}));
   }
   if (action.empty() || action == "snapshot" || action == "v2" || action == "v3") {
     if (!request.is_get()) return responder.respond(wrong_method("GET"));
