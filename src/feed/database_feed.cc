@@ -38,7 +38,11 @@ DatabaseFeed::~DatabaseFeed() { commits_.reset(); }
 
 Result<std::shared_ptr<DatabaseFeed>> DatabaseFeed::open(std::shared_ptr<FeedShared> shared,
                                                          const database::DatabaseName& name) {
-  std::shared_ptr<DatabaseFeed> feed(new DatabaseFeed(std::move(shared), name));
+  // It ends on a thread of its own kind, whoever let go of it: what it closes may wait for a disk.
+  auto end_later = [shared](DatabaseFeed* feed) {
+    shared->followers.post([feed] { delete feed; });
+  };
+  std::shared_ptr<DatabaseFeed> feed(new DatabaseFeed(shared, name), end_later);
   FeedShared& all = *feed->shared_;
   OFFPRINT_TRY_ASSIGN(Position position, all.store.position(name));
   ChangeReader::Options options;

@@ -35,8 +35,8 @@ void Feeds::stop() {
     stopped_ = true;
   }
   shared_->timers.stop();
-  shared_->followers.drain();
   shared_->catching_up.drain();
+  shared_->followers.drain();
 }
 
 }  // namespace offprint::feed

@@ -71,33 +71,13 @@ Result<ChangesRequest> read_request(const HttpRequest& request, const Address& a
   return read;
 }
 
-// A listener's connection. Worked on by its loop, but for the cursor while a helper reads.
-class Listener : public std::enable_shared_from_this<Listener> {
+// Calls a connection as long as there is one. Who calls owns nothing else: what ends a listener
+// must not run in a callback.
+class Waker {
  public:
-  Listener(Service& service, ChangesRequest request, std::shared_ptr<feed::ChangeCursor> cursor,
-           std::unique_ptr<database::Subscription>& subscription)
-      : service_(service),
-        request_(std::move(request)),
-        frame_(request_.is_events),
-        writer_(make_change_writer(request_.format, request_.filter, frame_)),
-        cursor_(std::move(cursor)),
-        told_(cursor_->position()),
-        subscription_(std::move(subscription)) {}
-
-  void begin(std::optional<feed::ChangeCursor::State> first) { state_ = first; }
-  void attach(std::shared_ptr<Client> client) {
+  void set(std::shared_ptr<Client> client) {
     std::lock_guard lock(mutex_);
     client_ = std::move(client);
-    last_line_ = SteadyClock::now();
-    if (!request_.wait) return;
-    ends_ = last_line_ + *request_.wait;
-    cursor_->feed().shared().timers.at(ends_, [weak = weak_from_this()] {
-      if (auto self = weak.lock()) self->wake();
-    });
-  }
-  void detach() {
-    std::lock_guard lock(mutex_);
-    client_.reset();
   }
   void wake() {
     std::shared_ptr<Client> client;
@@ -108,6 +88,34 @@ class Listener : public std::enable_shared_from_this<Listener> {
     if (client) client->wake();
   }
 
+ private:
+  std::mutex mutex_;
+  std::shared_ptr<Client> client_;  // guarded by mutex_
+};
+
+// A listener's connection. Worked on by its loop, but for the cursor while a helper reads.
+class Listener : public std::enable_shared_from_this<Listener> {
+ public:
+  Listener(Service& service, ChangesRequest request, std::shared_ptr<feed::ChangeCursor> cursor,
+           std::shared_ptr<Waker> waker, std::unique_ptr<database::Subscription> subscription)
+      : service_(service),
+        request_(std::move(request)),
+        frame_(request_.is_events),
+        writer_(make_change_writer(request_.format, request_.filter, frame_)),
+        cursor_(std::move(cursor)),
+        waker_(std::move(waker)),
+        subscription_(std::move(subscription)) {}
+
+  void begin(std::optional<feed::ChangeCursor::State> first) { state_ = first; }
+  void attach(std::shared_ptr<Client> client) {
+    waker_->set(std::move(client));
+    last_line_ = SteadyClock::now();
+    if (!request_.wait) return;
+    ends_ = last_line_ + *request_.wait;
+    cursor_->feed().shared().timers.at(ends_, [waker = waker_] { waker->wake(); });
+  }
+  void detach() { waker_->set(nullptr); }
+
   BodyStream::State fill(std::string& to) {
     const std::size_t begin = to.size();
     while (to.size() < begin + kFillTarget) {
@@ -116,7 +124,7 @@ class Listener : public std::enable_shared_from_this<Listener> {
         if (!transaction) return too_slow(to);
         if (!writer_->append(to, *transaction, begin + kFillTarget)) break;
         in_transaction_ = false;
-        note_line(transaction->at);
+        note_line();
         continue;
       }
       if (lines_ >= request_.lines_max) return finish(to);
@@ -148,9 +156,8 @@ class Listener : public std::enable_shared_from_this<Listener> {
   }
 
  private:
-  void note_line(const Bookmark& at) {
+  void note_line() {
     ++lines_;
-    told_ = at;
     skipped_ = false;
     last_line_ = SteadyClock::now();
   }
@@ -202,7 +209,7 @@ class Listener : public std::enable_shared_from_this<Listener> {
     cursor_->feed().shared().catching_up.post([self = shared_from_this()] {
       self->state_ = self->cursor_->next(true);
       self->helper_runs_.store(false, std::memory_order_release);
-      self->wake();
+      self->waker_->wake();
     });
   }
 
@@ -211,15 +218,13 @@ class Listener : public std::enable_shared_from_this<Listener> {
   const LineFrame frame_;
   const std::unique_ptr<ChangeWriter> writer_;
   const std::shared_ptr<feed::ChangeCursor> cursor_;
-  Bookmark told_;
   bool in_transaction_ = false, skipped_ = false, is_first_ = true;
   std::size_t lines_ = 0;
   SteadyClock::time_point last_line_{}, ends_{};
   std::optional<feed::ChangeCursor::State> state_;  // that a helper came to
   std::atomic<bool> helper_runs_{false};
-  std::mutex mutex_;
-  std::shared_ptr<Client> client_;                        // guarded by mutex_
-  std::unique_ptr<database::Subscription> subscription_;  // calls wake()
+  const std::shared_ptr<Waker> waker_;
+  const std::unique_ptr<database::Subscription> subscription_;  // calls it
 };
 
 class ChangesStream final : public BodyStream {
@@ -249,16 +254,8 @@ Result<Response> open_changes(Service& service, const database::DatabaseName& na
       return fail(std::move(checked).error());
     }
   }
-  auto holder = std::make_shared<std::weak_ptr<Listener>>();
-  auto holder_mutex = std::make_shared<std::mutex>();
-  auto subscription = feed->listen(true, [holder, holder_mutex] {
-    std::shared_ptr<Listener> listener;
-    {
-      std::lock_guard lock(*holder_mutex);
-      listener = holder->lock();
-    }
-    if (listener) listener->wake();
-  });
+  auto waker = std::make_shared<Waker>();
+  auto subscription = feed->listen(true, [waker] { waker->wake(); });
   const Bookmark since = request.since.value_or(feed->position());
   auto cursor = std::make_shared<feed::ChangeCursor>(feed, since);
   feed->add_cursor(cursor);
@@ -271,11 +268,8 @@ Result<Response> open_changes(Service& service, const database::DatabaseName& na
     return fail(error);
   }
   const bool is_events = request.is_events;
-  auto listener = std::make_shared<Listener>(service, std::move(request), cursor, subscription);
-  {
-    std::lock_guard lock(*holder_mutex);
-    *holder = listener;
-  }
+  auto listener = std::make_shared<Listener>(service, std::move(request), cursor, waker,
+                                             std::move(subscription));
   listener->begin(first);
   return feed_response(service, name, since, is_events,
                        std::make_unique<ChangesStream>(std::move(listener)));
