@@ -150,6 +150,7 @@ bool DatabaseFeed::take_turn() {
     tasks.swap(tasks_);
   }
   for (const Task& task : tasks) task();
+  shared_->live_runs += live_.runs() - std::exchange(runs_counted_, live_.runs());
   std::lock_guard lock(mutex_);
   if (more || again_) return true;
   busy_ = false;
@@ -236,9 +237,7 @@ Result<> DatabaseFeed::on_step(StateWalk& walk) {
     has_new_schema = !std::ranges::equal(ByteView(then).first(4), now.first(4));
   }
   in_step_ = true;
-  const std::uint64_t runs = live_.runs();
   live_.note(walk.written(), has_new_schema, affects_all, live_state());
-  shared_->live_runs += live_.runs() - runs;
   in_step_ = false;
   return {};
 }
@@ -268,7 +267,6 @@ void DatabaseFeed::start_live(
     return started(fail(Code::kBusy, "LIVE_TOO_MANY: too many live queries run on this database"));
   auto query = std::make_shared<LiveQuery>(std::move(request), live_.shared());
   auto added = live_.add(query, live_state());
-  ++shared_->live_runs;
   {
     std::lock_guard lock(mutex_);
     is_rested_ = false;

@@ -99,6 +99,7 @@ class DatabaseFeed : public std::enable_shared_from_this<DatabaseFeed> {
   std::unique_ptr<ChangeReader> reader_;
   LiveQueries live_;
   bool in_step_ = false;
+  std::uint64_t runs_counted_ = 0;
   std::map<std::string, std::weak_ptr<LiveQuery>> live_by_text_;
 
   struct Kept {
