@@ -239,6 +239,32 @@ TEST_F(FeedsTest, WhoIsStuckIsCutWhenMemoryIsScarce) {
   }
 }
 
+using FeedTokensTest = testing::TokenRoutesTest;
+
+// Rows of tables that a token does not reach are told to nobody who has it.
+TEST_F(FeedTokensTest, FeedsWantTheWholeDatabaseAndLiveQueriesTheirTables) {
+  for (const char* sql : {"CREATE TABLE orders(id INTEGER PRIMARY KEY)", "CREATE TABLE secrets(a)",
+                          "CREATE VIEW both AS SELECT id FROM orders, secrets"})
+    ASSERT_EQ(sql_as(admin, "shop/orders", sql).status, 200);
+  const std::string reader = issuer.acl(R"({"db":"shop/orders","t":{"orders":["data_read"]}})");
+  const std::string reads = issuer.acl(R"({"db":"shop/orders","a":["data_read"]})");
+  auto live = [&](const std::string& token, const std::string& sql) {
+    return ask_as(token, "POST", "/db/shop/orders/live", R"({"sql":")" + sql + "\"}").status;
+  };
+  for (const char* path : {"changes?wait=0", "changes?tables=orders&wait=0", "notify?wait=0"}) {
+    const std::string target = std::string("/db/shop/orders/") + path;
+    EXPECT_EQ(ask_as(reader, "GET", target).status, 403);
+    EXPECT_EQ(ask_as(reads, "GET", target).status, 403);
+    EXPECT_EQ(ask("GET", target).status, 401);
+    EXPECT_EQ(ask_as(shop, "GET", target).status, 200);
+  }
+  EXPECT_EQ(live(reads, "SELECT * FROM both"), 200);
+  EXPECT_EQ(live(reader, "SELECT * FROM orders"), 200);
+  EXPECT_EQ(live(reader, "SELECT * FROM secrets"), 403);
+  EXPECT_EQ(live(reader, "SELECT * FROM both"), 403);
+  EXPECT_EQ(live(reader, "SELECT id FROM orders WHERE id IN (SELECT a FROM secrets)"), 403);
+}
+
 // --- live queries
 
 TEST_F(FeedsTest, AQuerysResultAndThenItsDifferences) {
