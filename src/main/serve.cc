@@ -198,6 +198,7 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   archiving.stop_waiting();
   service.jobs.stop();
   http.stop();
+  service.feeds.stop();
   if (following.follower) following.follower->stop();
   tailing.stop();
   if (publications) publications->stop();

@@ -171,6 +171,14 @@ void append_http(Page& page, const HttpCounters& http) {
   page.gauge("http_streams", "Answers being streamed.", http.streams_open);
 }
 
+void append_feeds(Page& page, feed::Feeds& feeds) {
+  feed::FeedShared& shared = feeds.shared();
+  page.gauge("feeds", "Databases whose changes somebody listens to.", feeds.count());
+  page.gauge("feed_bytes", "Memory of transactions that listeners wait for.", *shared.bytes);
+  page.counter("feed_transactions_total", "Transactions read for listeners.", shared.transactions);
+  page.counter("live_query_runs_total", "Runs of live queries.", shared.live_runs);
+}
+
 }  // namespace
 
 std::string metrics_text(Service& service) {
@@ -178,6 +186,7 @@ std::string metrics_text(Service& service) {
   append_store(page, service.store.metrics());
   page.gauge("client_streams_pinned", "Client streams with an open transaction or stored SQL.",
              service.streams.pinned_count());
+  append_feeds(page, service.feeds);
   if (service.follower_status) append_follower(page, service.follower_status());
   if (service.tails) append_tails(page, service.tails());
   if (service.archive_status) append_archive(page, service.archive_status());

@@ -42,27 +42,7 @@ Result<database::SqlStatement> parse_statement(dom::element element) {
   if (element.get(object) != simdjson::SUCCESS) {
     return fail(Code::kInvalid, "a statement is {\"sql\":\"…\",\"args\":[…]}");
   }
-  OFFPRINT_TRY_ASSIGN(auto sql, json_string_field(object, "sql"));
-  if (!sql) return fail(Code::kInvalid, "'sql' is missing");
-  statement.sql = *sql;
-  auto args = json_field(object, "args");
-  if (!args) return statement;
-  dom::array list;
-  dom::object named;
-  if (args->get(list) == simdjson::SUCCESS) {
-    for (dom::element arg : list) {
-      OFFPRINT_TRY_ASSIGN(auto value, parse_argument(arg));
-      statement.args.push_back(std::move(value));
-    }
-  } else if (args->get(named) == simdjson::SUCCESS) {
-    for (auto field : named) {
-      OFFPRINT_TRY_ASSIGN(auto value, parse_argument(field.value));
-      statement.named_args.push_back({std::string(field.key), std::move(value)});
-    }
-  } else {
-    return fail(Code::kInvalid, "ARGS_INVALID: 'args' is an array or an object");
-  }
-  return statement;
+  return parse_statement_object(object);
 }
 
 // An array is one transaction already: what would end it is refused.
@@ -272,6 +252,31 @@ void restore_and_answer(Service& service, const HaWords::Copy& copy, Responder r
 }
 
 }  // namespace
+
+Result<database::SqlStatement> parse_statement_object(dom::object object) {
+  database::SqlStatement statement;
+  OFFPRINT_TRY_ASSIGN(auto sql, json_string_field(object, "sql"));
+  if (!sql) return fail(Code::kInvalid, "'sql' is missing");
+  statement.sql = *sql;
+  auto args = json_field(object, "args");
+  if (!args) return statement;
+  dom::array list;
+  dom::object named;
+  if (args->get(list) == simdjson::SUCCESS) {
+    for (dom::element arg : list) {
+      OFFPRINT_TRY_ASSIGN(auto value, parse_argument(arg));
+      statement.args.push_back(std::move(value));
+    }
+  } else if (args->get(named) == simdjson::SUCCESS) {
+    for (auto field : named) {
+      OFFPRINT_TRY_ASSIGN(auto value, parse_argument(field.value));
+      statement.named_args.push_back({std::string(field.key), std::move(value)});
+    }
+  } else {
+    return fail(Code::kInvalid, "ARGS_INVALID: 'args' is an array or an object");
+  }
+  return statement;
+}
 
 Result<Query> parse_query(std::string& body) {
   JsonReader reader;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <simdjson.h>
+
 #include "database/name.h"
 #include "server/http_message.h"
 #include "server/service.h"
@@ -17,5 +19,7 @@ struct Query {
   bool is_array = false;
 };
 Result<Query> parse_query(std::string& body);
+// One statement of it, {"sql":"…","args":[…]}; further fields are left out.
+Result<database::SqlStatement> parse_statement_object(simdjson::dom::object object);
 
 }  // namespace offprint::server

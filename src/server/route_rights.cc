@@ -45,6 +45,9 @@ constexpr std::array kDatabaseRules = {
     Rule{"export", kAny, Need::kSql},
     Rule{"stream", kAny, Need::kVerb, Verb::kSubscribe},
     Rule{"pages", kAny, Need::kVerb, Verb::kSubscribe},
+    Rule{"changes", kAny, Need::kVerb, Verb::kSubscribe},
+    Rule{"notify", kAny, Need::kVerb, Verb::kSubscribe},
+    Rule{"live", kAny, Need::kSql},
     Rule{"snapshot", kAny, Need::kVerb, Verb::kSnapshot},
     Rule{"import", kAny, Need::kVerb, Verb::kAdmin},
 };

@@ -8,6 +8,7 @@
 #include "server/database_limits.h"
 #include "server/databases_api.h"
 #include "server/errors.h"
+#include "server/feeds.h"
 #include "server/forwarding.h"
 #include "server/gate.h"
 #include "server/history_api.h"
@@ -250,6 +251,8 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
         service_, target.name, request, address,
         while_allowed(std::move(responder), request.access, target.name, Verb::kSubscribe));
   }
+  if (action == "changes" || action == "notify" || action == "live")
+    return route_feed(request, target, address, std::move(responder));
   if (action.empty() || action == "snapshot" || action == "v2" || action == "v3") {
     if (!request.is_get()) return responder.respond(wrong_method("GET"));
     if (action.empty())
@@ -263,6 +266,19 @@ void Router::route_database(HttpRequest& request, const DatabaseAddress& target,
         text_response("", "text/plain"));  // a client asks which versions are spoken
   }
   responder.respond(not_found(std::string(request.target)));
+}
+
+void Router::route_feed(HttpRequest& request, const DatabaseAddress& target, const Address& address,
+                        Responder responder) {
+  if (target.action == "live") {
+    if (request.method != Method::kPost) return responder.respond(wrong_method("POST"));
+    return handle_live(service_, target.name, request,
+                       while_allowed(std::move(responder), request.access, target.name, {}));
+  }
+  if (!request.is_get()) return responder.respond(wrong_method("GET"));
+  handle_changes(
+      service_, target.name, request, address, target.action == "notify",
+      while_allowed(std::move(responder), request.access, target.name, Verb::kSubscribe));
 }
 
 void Router::route_import(const database::DatabaseName& name, const Address& address,

@@ -24,6 +24,8 @@ class Router final : public HttpHandler {
                       Address address, Responder responder);
   void route_database(HttpRequest& request, const DatabaseAddress& target, const Address& address,
                       std::shared_ptr<BodyReceiver> receiver, Responder responder);
+  void route_feed(HttpRequest& request, const DatabaseAddress& target, const Address& address,
+                  Responder responder);
   void route_import(const database::DatabaseName& name, const Address& address,
                     std::shared_ptr<BodyReceiver> receiver, Responder responder);
   void route_root(HttpRequest& request, const Address& address, Responder responder);

@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "cluster/forwarder.h"
 #include "database/store.h"
+#include "feed/feeds.h"
 #include "publication/publications.h"
 #include "replica/node_follower.h"
 #include "server/client_streams.h"
@@ -71,6 +72,7 @@ struct Service {
   Revocations* revocations = nullptr;           // set when `authenticator` is
   d1::Imports d1_imports{};                     // uploads over D1's interface
   Jobs jobs{};                                  // stopped before the store goes
+  feed::Feeds feeds{store};                     // the same
 
   // Every local database can be served. From memory.
   bool is_ready() const { return true; }

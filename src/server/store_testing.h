@@ -46,6 +46,7 @@ class RoutesTest : public ::testing::Test {
   }
   void close() {
     if (service) service->jobs.stop();
+    if (service) service->feeds.stop();
     store.reset();
     router.reset();
     service.reset();
