@@ -93,6 +93,13 @@ TEST(FeedServerTest, EachTransactionOnceOverKillsAndOnACopy) {
   const std::string start = position_of(server);
   ServerProcess copy(copy_folder, {"--follow", server.url()});
   ASSERT_TRUE(copy.start());
+  // What a copy was made of is not in its log.
+  for (Deadline end = in_seconds(60);;) {
+    auto answer = copy.request("GET", "/db/a/changes?wait=0");
+    if (answer && answer->body.find(start) != std::string::npos) break;
+    ASSERT_LT(SteadyClock::now(), end);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
 
   std::atomic<bool> done = false;
   const std::uint16_t port = server.port();
