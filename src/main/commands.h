@@ -33,5 +33,6 @@ inline constexpr int kExitUsage = 2;
 inline constexpr int kExitUnreachable = 3;
 inline constexpr int kExitRefused = 4;
 inline constexpr int kExitDropped = 5;
+inline constexpr int kExitLagging = 6;
 
 }  // namespace offprint

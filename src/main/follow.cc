@@ -2,6 +2,7 @@
 #include <atomic>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <memory>
 
 #include <fmt/format.h>
@@ -10,6 +11,7 @@
 #include "base/log.h"
 #include "main/commands.h"
 #include "main/follow_report.h"
+#include "main/lag_watch.h"
 #include "main/remote.h"
 #include "main/stop_signals.h"
 #include "replica/follower.h"
@@ -21,7 +23,11 @@ struct FollowOptions {
   RemoteOptions remote;
   std::string database, file;
   bool once = false, verify = false, json = false;
+  std::int64_t max_lag_ms = 0;  // 0: whatever it is
 };
+
+// Heartbeats come each second.
+constexpr std::int64_t kMaxLagLeastMs = 1'500;
 
 std::atomic<replica::Follower*> running_follower{nullptr};
 
@@ -89,18 +95,26 @@ Ending follow(const FollowOptions& options, const std::string& url, Report& repo
   follower_options.ca_file = options.remote.ca_file;
   follower_options.once = options.once;
   follower_options.verify = options.verify;
-  auto follower = replica::Follower::create(std::move(follower_options), report);
+  LagWatch watch(report, std::chrono::milliseconds(options.max_lag_ms), [] { on_signal(0); });
+  auto follower = replica::Follower::create(std::move(follower_options), watch);
   if (!follower) return {kExitUsage, "usage", follower.error().message()};
   running_follower = follower->get();
   handle_stop_signals(on_signal);
   Result<replica::FollowerOutcome> result = (*follower)->run();
   running_follower = nullptr;
+  if (auto lag = watch.stopped_at()) {
+    return {kExitLagging, "lagging",
+            fmt::format("{} is {} ms behind {}, more than --max-lag", options.file, lag->count(),
+                        options.database)};
+  }
   return ending_of(options, result, report.differed(), file_existed);
 }
 
 int run(const FollowOptions& options) {
   Result<std::string> url = database_url(options.remote, options.database);
   if (!url) return report_usage(url.error().message());
+  if (options.max_lag_ms != 0 && options.max_lag_ms < kMaxLagLeastMs)
+    return report_usage("--max-lag is 1500ms at least: the server tells its state each second");
   log::set_up("warn");
   Ending ending;
   if (options.json) {
@@ -124,7 +138,8 @@ void add_follow(CLI::App& app, int& exit_code) {
   command->footer(
       "Exit codes: 0 done, 1 failed, 2 usage, 3 unreachable (only with --once), 4 refused (a "
       "token, or a FILE "
-      "that is not ours), 5 the database was dropped.");
+      "that is not ours), 5 the database was dropped, 6 FILE became older "
+      "than --max-lag.");
   auto options = std::make_shared<FollowOptions>();
   command
       ->add_option("URL", options->database,
@@ -134,6 +149,12 @@ void add_follow(CLI::App& app, int& exit_code) {
   command->add_flag("--once", options->once, "catch up, then exit");
   command->add_flag("--verify", options->verify,
                     "read all of FILE and compare it with the primary's checksum");
+  command
+      ->add_option("--max-lag", options->max_lag_ms,
+                   "end with code 6 when FILE, once it has caught up, is older than that: 2s")
+      ->transform(CLI::AsNumberWithUnit(
+          std::map<std::string, std::int64_t>{{"ms", 1}, {"s", 1'000}, {"min", 60'000}},
+          CLI::AsNumberWithUnit::UNIT_REQUIRED));
   command->add_flag("--json", options->json, "one event a line instead of the status line");
   add_server_option(*command, options->remote);
   add_token_option(*command, options->remote);

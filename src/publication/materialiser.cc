@@ -182,6 +182,16 @@ Materialiser::Status Materialiser::status() {
   return status;
 }
 
+std::vector<Materialiser::Kept> Materialiser::instances() {
+  std::lock_guard lock(mutex_);
+  std::vector<Kept> kept;
+  for (const auto& [key, published] : published_) {
+    for (const auto& instance : published.instances)
+      kept.push_back({instance->label(), instance->name(), instance->is_stale()});
+  }
+  return kept;
+}
+
 Result<> Materialiser::advance() {
   std::lock_guard lock(mutex_);
   auto done = advance_locked();

@@ -52,6 +52,12 @@ class Materialiser {
     std::string error;                                        // of the last try; empty: none
   };
   Status status();
+  struct Kept {
+    InstanceLabel label;
+    database::DatabaseName name;
+    bool is_stale = false;
+  };
+  std::vector<Kept> instances();
 
  private:
   struct Published {

@@ -94,12 +94,12 @@ Publications::Publications(database::Store& store, const Options& options)
 }
 
 void Publications::stop() {
-  commits_ = nullptr;
-  store_.set_schema_guard(nullptr);
   {
     std::lock_guard lock(mutex_);
-    stopping_ = true;
+    if (std::exchange(stopping_, true)) return;  // the store may be gone
   }
+  commits_ = nullptr;
+  store_.set_schema_guard(nullptr);
   timers_.stop();
   pool_.drain();
   std::lock_guard lock(mutex_);
@@ -390,6 +390,20 @@ Result<DatabaseName> Publications::open(
   }
   note(source.text());  // what was committed while it was filled
   return instance;
+}
+
+std::vector<std::pair<std::string, std::vector<Materialiser::Kept>>> Publications::instances() {
+  std::vector<std::pair<std::string, std::shared_ptr<Materialiser>>> sources;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [name, source] : sources_) {
+      if (source.materialiser) sources.emplace_back(name, source.materialiser);
+    }
+  }
+  std::vector<std::pair<std::string, std::vector<Materialiser::Kept>>> kept;
+  for (const auto& [name, materialiser] : sources)
+    kept.emplace_back(name, materialiser->instances());
+  return kept;
 }
 
 std::optional<Materialiser::Status> Publications::status(const DatabaseName& source) {

@@ -78,6 +78,8 @@ class Publications {
   std::optional<database::DatabaseName> find_open(
       const database::DatabaseName& source, const PublicationName& name,
       const std::vector<std::pair<std::string, std::string>>& parameters);
+  // What is kept up now, by source.
+  std::vector<std::pair<std::string, std::vector<Materialiser::Kept>>> instances();
   // Of a database with instances that are kept now.
   std::optional<Materialiser::Status> status(const database::DatabaseName& source);
 

@@ -9,6 +9,7 @@
 #include "server/gate.h"
 #include "server/json_reader.h"
 #include "server/json_writer.h"
+#include "server/publications_api.h"
 #include "server/visible_page.h"
 
 namespace offprint::server {
@@ -114,6 +115,9 @@ Result<Creation> parse_creation(std::string& body) {
 
 void handle_list_databases(Service& service, const HttpRequest& request, const Address& address,
                            Responder responder) {
+  auto instances = address.flag("instances", false);
+  if (!instances) return responder.respond(structured_error(instances.error()));
+  if (*instances) return handle_list_instances(service, request, std::move(responder));
   std::size_t limit = kListLimitDefault;
   if (auto text = address.parameter("limit")) {
     auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), limit);

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/clock.h"
+#include "server/access.h"
 #include "server/errors.h"
 #include "server/json_reader.h"
 #include "server/json_writer.h"
@@ -128,6 +129,35 @@ std::optional<PublicationsAddress> parse_publications_address(const Address& add
     asked.database += (asked.database.empty() ? "" : "/") + *segment;
   if (++word != segments.end()) asked.publication = *word;
   return asked;
+}
+
+void handle_list_instances(Service& service, const HttpRequest& request, Responder responder) {
+  if (service.publications == nullptr)
+    return responder.respond(structured_error(not_primary("publications are kept by the primary")));
+  auto access = request.access ? request.access : Access::unlimited();
+  respond_from_helper(service, std::move(responder), [&service, access] {
+    std::string body = "{\"databases\":[";
+    for (const auto& [source, instances] : service.publications->instances()) {
+      auto name = DatabaseName::parse(source);
+      if (!name || !access->knows(*name)) continue;
+      for (const auto& kept : instances) {
+        auto info = service.store.info(kept.name);
+        if (!info) continue;
+        if (body.back() == '}') body += ',';
+        body += "{\"address\":";
+        append_json_string(
+            body,
+            fmt::format("/db/{}/pub/{}@v{}{}{}", source, kept.label.publication, kept.label.version,
+                        kept.label.parameters.empty() ? "" : "?", kept.label.parameters));
+        body += ",\"source\":";
+        append_json_string(body, source);
+        body += fmt::format(",\"bookmark\":\"{}\",\"size_bytes\":{},\"stale\":{}}}",
+                            info->bookmark.text(),
+                            std::uint64_t{info->page_count} * info->page_size, kept.is_stale);
+      }
+    }
+    return json(body + "]}");
+  });
 }
 
 void handle_publications(Service& service, const PublicationsAddress& asked, const Address& address,

@@ -17,6 +17,9 @@ struct PublicationsAddress {
 };
 std::optional<PublicationsAddress> parse_publications_address(const Address& address);
 
+// GET /v1/databases?instances=1: the instances that are kept up now.
+void handle_list_instances(Service& service, const HttpRequest& request, Responder responder);
+
 void handle_publications(Service& service, const PublicationsAddress& asked, const Address& address,
                          HttpRequest& request, Responder responder);
 
