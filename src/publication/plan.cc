@@ -343,7 +343,14 @@ Result<> Planner::plan_view_rows(const ViewItem& item, ItemPlan& plan) {
   if (shape.results.size() != item.columns.size())
     return fail(Code::kInvalid, "its columns cannot be told apart");
   std::vector<std::string> keys;
-  for (std::size_t each : plan.key) keys.push_back(shape.results[each]);
+  for (std::size_t each : plan.key) {
+    keys.push_back(shape.results[each]);
+    OFFPRINT_TRY_ASSIGN(Tokens tokens, tokenize_whole(keys.back()));
+    const bool is_known = std::ranges::none_of(tokens, [](const Token& token) {
+      return token.is_word("SELECT") || token.kind == Token::Kind::kParameter;
+    });
+    if (!is_known) return fail(Code::kInvalid, "a SELECT or a parameter in its KEY");
+  }
   const std::set<std::string> distinct(keys.begin(), keys.end());
   if (shape.is_grouped && distinct != std::set(shape.groups.begin(), shape.groups.end()))
     return fail(Code::kInvalid, "its KEY is not what it groups by");

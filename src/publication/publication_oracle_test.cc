@@ -38,6 +38,11 @@ constexpr const char* kMine =
     ":tenant GROUP BY 1 HAVING count(*) > 1,"
     "VIEW lonely(id) KEY(id) AS SELECT o.id FROM orders o LEFT JOIN items i ON i.order_id = o.id "
     "WHERE i.sku IS NULL AND o.tenant = :tenant,"
+    "TABLE items(sku, qty) AS dear WHERE EXISTS (SELECT 1 FROM orders o WHERE o.id = order_id AND "
+    "o.tenant = :tenant AND o.total > 50) AND qty IS NOT NULL,"
+    "VIEW pairs(order_id, other, n) KEY(order_id, other) AS SELECT DISTINCT o.id, p.id, o.total + "
+    "p.total FROM orders o, orders p WHERE p.customer = o.customer COLLATE BINARY AND p.id > o.id "
+    "AND o.tenant = :tenant AND p.id IN (SELECT order_id FROM items WHERE qty > 2),"
     "VIEW totals(customer, n, total) KEY(customer) AS SELECT coalesce(customer, '-'), "
     "count(*), sum(total) FROM orders WHERE tenant=:tenant GROUP BY 1 REFRESH FULL,"
     "INDEX orders(customer, twice)";
@@ -67,6 +72,17 @@ std::vector<Published> mine(const std::string& tenant) {
        "order_id IN (" +
            orders + ") GROUP BY order_id HAVING count(*) > 1"},
       {"lonely", {"id"}, orders + " AND NOT EXISTS (SELECT 1 FROM items WHERE order_id=orders.id)"},
+      {"dear",
+       {"sku", "qty"},
+       "SELECT sku, qty FROM items WHERE qty IS NOT NULL AND order_id IN (" + orders +
+           " AND total > 50)"},
+      {"pairs",
+       {"order_id", "other", "n"},
+       "SELECT o.id AS order_id, p.id AS other, o.total + p.total AS n FROM orders o JOIN orders p "
+       "ON CAST(p.customer AS BLOB) = CAST(o.customer AS BLOB) AND typeof(p.customer) = "
+       "typeof(o.customer) AND p.id > o.id WHERE EXISTS (SELECT 1 FROM items WHERE order_id = p.id "
+       "AND qty > 2) AND o.tenant=" +
+           tenant},
       // Which spelling stands for those that its collation finds equal is SQLite's choice.
       {"totals",
        {"n", "total"},

@@ -95,6 +95,36 @@ TEST_F(PublicationsTest, WhatDoesNotFitIsRefused) {
   EXPECT_EQ(publications_->list(name("shop"))->size(), 2u);
 }
 
+// What could be missed, and what would read all of a table for each row that changed.
+TEST_F(PublicationsTest, WhatCannotBeKeptRowByRowIsRefused) {
+  sql({"CREATE TABLE keyed(id INTEGER PRIMARY KEY, a, b)", "CREATE INDEX keyed_a ON keyed(a)",
+       "CREATE TABLE words(w TEXT PRIMARY KEY COLLATE NOCASE) WITHOUT ROWID",
+       "CREATE VIEW v AS SELECT id, a FROM keyed"});
+  auto expect_refused = [&](const std::string& select, const std::string& why) {
+    const std::string view = "CREATE PUBLICATION p(x INTEGER) AS VIEW d(k, v) KEY(k) AS " + select;
+    EXPECT_THAT(refusal(view), HasSubstr(why)) << select;
+  };
+  expect_refused("SELECT a, max(b) FROM keyed", "it is one group");
+  expect_refused("SELECT a, count(*) FROM keyed GROUP BY b", "not what it groups by");
+  expect_refused("SELECT b, count(*) FROM keyed GROUP BY b", "no index leads there (SCAN keyed)");
+  expect_refused("SELECT id, a FROM keyed UNION SELECT id, b FROM keyed", "UNION in it");
+  expect_refused("SELECT id, a FROM keyed LIMIT 5", "LIMIT in it");
+  expect_refused("SELECT id, sum(b) OVER () FROM keyed", "OVER in it");
+  expect_refused("SELECT id, a FROM keyed WHERE b > (SELECT avg(k.b) FROM keyed k)",
+                 "no index leads there");
+  expect_refused("SELECT id, a FROM keyed WHERE a NOT IN (SELECT w FROM words)", "write EXISTS");
+  expect_refused("SELECT id, a FROM keyed WHERE b OR a IN (SELECT w FROM words)", "write EXISTS");
+  expect_refused("SELECT k.id, l.a FROM keyed k LEFT JOIN keyed l ON l.a = k.a AND l.b = :x",
+                 "a parameter in FROM");
+  expect_refused("SELECT l.id, k.a FROM keyed k LEFT JOIN keyed l ON l.a = k.a",
+                 "its KEY must be of the first table");
+  expect_refused("SELECT :x, count(*) FROM keyed GROUP BY :x", "a parameter in its KEY");
+  expect_refused("SELECT id, a FROM (SELECT * FROM keyed)", "a SELECT in FROM");
+  expect_refused("SELECT id, a FROM keyed WHERE a IN (SELECT keyed.a FROM keyed)",
+                 "two tables named");
+  expect_refused("SELECT k.id, 1 FROM keyed k JOIN v ON v.id = k.id", "it is a view");
+}
+
 // Readers of a version get what it said, whatever becomes of the source; who would take something
 // of it away is refused.
 TEST_F(PublicationsTest, WhatIsPublishedCannotBeTakenAway) {

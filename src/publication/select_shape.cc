@@ -28,6 +28,11 @@ bool has_select(Range range) {
   return std::ranges::any_of(range, [](const Token& token) { return token.is_word("SELECT"); });
 }
 
+bool has_parameter(Range range) {
+  return std::ranges::any_of(
+      range, [](const Token& token) { return token.kind == Token::Kind::kParameter; });
+}
+
 class ShapeParser {
  public:
   ShapeParser(std::string_view sql, const HasColumn& has_column)
@@ -222,8 +227,10 @@ Result<> ShapeParser::parse(Range range, int parent, Kind kind, Range operand) {
   const std::size_t index = shape_.scopes.size();
   SelectScope scope;
   scope.parent = parent;
-  scope.is_required = parent < 0 || (shape_.scopes[static_cast<std::size_t>(parent)].is_required &&
-                                     (kind == Kind::kIn || kind == Kind::kExists));
+  // EXISTS of an aggregate is true even where there is nothing.
+  const bool must_be = kind == Kind::kIn || (kind == Kind::kExists && parts.results.size() == 1);
+  scope.is_required =
+      parent < 0 || (must_be && shape_.scopes[static_cast<std::size_t>(parent)].is_required);
   OFFPRINT_TRY(parse_from(parts.from, scope, parent < 0));
   if (kind == Kind::kIn) {
     // Which values are left of those that LIMIT, or a group, lets through may depend on others.
@@ -231,6 +238,7 @@ Result<> ShapeParser::parse(Range range, int parent, Kind kind, Range operand) {
       return unknown("GROUP BY, ORDER BY or LIMIT in the SELECT of an IN");
     if (split(parts.results, [](const Token& token) { return token.is_operator(","); }).size() != 1)
       return unknown("an IN of several columns");
+    if (has_parameter(parts.results)) return unknown("a parameter among what an IN selects");
   }
   if (parent < 0 && parts.is_limited) return unknown("LIMIT in it");
   if (parent < 0 && !parts.is_grouped && !parts.rest.empty() && parts.rest[0].is_word("HAVING"))
@@ -252,6 +260,7 @@ Result<> ShapeParser::parse(Range range, int parent, Kind kind, Range operand) {
 
 Result<> ShapeParser::parse_from(Range from, SelectScope& scope, bool is_outermost) {
   if (has_select(from)) return unknown("a SELECT in FROM");
+  if (has_parameter(from)) return unknown("a parameter in FROM");
   bool is_name_next = true;
   for (std::size_t i = 0; i < from.size(); ++i) {
     const Token& token = from[i];
@@ -339,11 +348,10 @@ std::optional<SelectScope::Equality> ShapeParser::equality(Range condition,
 
 Result<> ShapeParser::parse_condition(Range condition, std::size_t scope) {
   if (!has_select(condition)) {
-    const bool has_parameter = std::ranges::any_of(
-        condition, [](const Token& token) { return token.kind == Token::Kind::kParameter; });
     if (auto equal = equality(condition, scope))
       shape_.scopes[scope].equalities.push_back(*std::move(equal));
-    if (!has_parameter) shape_.scopes[scope].conditions.push_back(qualified(condition, scope));
+    if (!has_parameter(condition))
+      shape_.scopes[scope].conditions.push_back(qualified(condition, scope));
     return {};
   }
   const int parent = static_cast<int>(scope);
