@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <future>
+#include <set>
 #include <unordered_set>
 
 #include <fmt/format.h>
@@ -31,6 +32,11 @@ Row key_of(const ItemPlan& item, const Row& row) {
   Row key;
   for (std::size_t each : item.key) key.push_back(row[each]);
   return key;
+}
+
+bool has_null(const Row& key) {
+  return std::ranges::any_of(
+      key, [](const auto& each) { return std::holds_alternative<std::monostate>(each); });
 }
 
 std::string where_key(const ItemPlan& item) {
@@ -144,11 +150,16 @@ Result<bool> Instance::refresh(Session& session, const ItemPlan& item, SourceSta
   const std::string select = fmt::format("SELECT {} FROM {}{}", fmt::join(item.columns, ","),
                                          quoted_name(item.name), where_key(item));
   const std::string insert = insert_sql(item);
+  std::vector<Row> loose;
   std::int64_t there = 0;
   OFFPRINT_TRY(execute(session, fmt::format("SELECT count(*) FROM {}", quoted_name(item.name)), {},
                        [&](const auto& row) { there = row.column_int(0); }));
   OFFPRINT_TRY(source.rows(item.select_all, {}, arguments_, [&](Row row) -> Result<> {
     const Row key = key_of(item, row);
+    if (has_null(key)) {
+      loose.push_back(std::move(row));
+      return {};
+    }
     if (!kept.insert(digest(key_text(key)).substr(0, 32)).second)
       return fail(Code::kInvalid, not_a_key(item));
     if (there > 0) {
@@ -160,6 +171,8 @@ Result<bool> Instance::refresh(Session& session, const ItemPlan& item, SourceSta
     OFFPRINT_TRY(execute(session, insert, std::move(row)));
     return {};
   }));
+  OFFPRINT_TRY_ASSIGN(bool loose_differed, refresh_loose(session, item, std::move(loose)));
+  differed = differed || loose_differed;
   if (there == 0) return differed;
   std::vector<Row> gone;
   OFFPRINT_TRY(execute(
@@ -167,14 +180,62 @@ Result<bool> Instance::refresh(Session& session, const ItemPlan& item, SourceSta
       fmt::format("SELECT {} FROM {}", fmt::join(key_names(item), ","), quoted_name(item.name)), {},
       [&](const auto& each) {
         Row key = row_of(each);
-        if (!kept.contains(digest(key_text(key)).substr(0, 32))) gone.push_back(std::move(key));
+        if (!has_null(key) && !kept.contains(digest(key_text(key)).substr(0, 32)))
+          gone.push_back(std::move(key));
       }));
   for (Row& key : gone) OFFPRINT_TRY(execute(session, delete_sql(item), std::move(key)));
   return differed || !gone.empty();
 }
 
-Result<> Instance::write(Session& session, const RowChange& change) {
-  OFFPRINT_TRY(execute(session, insert_sql(*change.item), *change.after));
+Result<bool> Instance::refresh_loose(Session& session, const ItemPlan& item,
+                                     std::vector<Row> rows) {
+  std::vector<std::string> nulls;
+  for (const std::string& name : key_names(item)) nulls.push_back(name + " IS NULL");
+  const std::string where =
+      fmt::format(" FROM {} WHERE {}", quoted_name(item.name), fmt::join(nulls, " OR "));
+  std::vector<Row> there;
+  OFFPRINT_TRY(execute(session, fmt::format("SELECT {}{}", fmt::join(item.columns, ","), where), {},
+                       [&](const auto& each) { there.push_back(row_of(each)); }));
+  std::ranges::sort(rows);
+  std::ranges::sort(there);
+  const bool is_equal = std::ranges::equal(
+      rows, there, [](const Row& one, const Row& other) { return is_same(one, other); });
+  if (is_equal) return false;
+  OFFPRINT_TRY(execute(session, "DELETE" + where));
+  for (Row& row : rows) OFFPRINT_TRY(execute(session, insert_sql(item), std::move(row)));
+  return true;
+}
+
+// Keys with NULL do not tell rows apart: all that have one go and come together.
+Result<> Instance::write_rows(Session& session, const std::vector<RowChange>& changes,
+                              SourceState& source) {
+  std::set<std::pair<const ItemPlan*, Row>> loose;
+  for (const RowChange& change : changes) {
+    for (const auto* row : {&change.before, &change.after}) {
+      if (!*row) continue;
+      Row key = key_of(*change.item, **row);
+      if (has_null(key)) loose.emplace(change.item, std::move(key));
+    }
+  }
+  // All that goes first: a key that one row leaves another may take.
+  for (const auto& [item, key] : loose) OFFPRINT_TRY(execute(session, delete_sql(*item), key));
+  for (const RowChange& change : changes) {
+    if (!change.before) continue;
+    Row key = key_of(*change.item, *change.before);
+    if (has_null(key) || (change.after && is_same(key, key_of(*change.item, *change.after))))
+      continue;
+    OFFPRINT_TRY(execute(session, delete_sql(*change.item), std::move(key)));
+  }
+  for (const RowChange& change : changes) {
+    if (change.after && !has_null(key_of(*change.item, *change.after)))
+      OFFPRINT_TRY(execute(session, insert_sql(*change.item), *change.after));
+  }
+  for (const auto& [item, key] : loose) {
+    OFFPRINT_TRY(source.rows(item->select_key, key, arguments_, [&](Row row) -> Result<> {
+      OFFPRINT_TRY(execute(session, insert_sql(*item), std::move(row)));
+      return {};
+    }));
+  }
   return {};
 }
 
@@ -182,19 +243,8 @@ Result<> Instance::apply(const std::vector<RowChange>& changes,
                          const std::vector<const ItemPlan*>& whole, SourceState& source) {
   if (changes.empty() && whole.empty()) return {};
   return run([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(write_rows(session, changes, source));
     bool differed = !changes.empty();
-    // All that goes first: a key that one row leaves another may take.
-    for (const RowChange& change : changes) {
-      if (!change.before) continue;
-      Row key = key_of(*change.item, *change.before);
-      const bool has_null = std::ranges::any_of(
-          key, [](const auto& each) { return std::holds_alternative<std::monostate>(each); });
-      if (change.after && !has_null && is_same(key, key_of(*change.item, *change.after))) continue;
-      OFFPRINT_TRY(execute(session, delete_sql(*change.item), std::move(key)));
-    }
-    for (const RowChange& change : changes) {
-      if (change.after) OFFPRINT_TRY(write(session, change));
-    }
     for (const ItemPlan* item : whole) {
       OFFPRINT_TRY_ASSIGN(bool table_differed, refresh(session, *item, source));
       differed = differed || table_differed;

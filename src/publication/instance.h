@@ -57,7 +57,11 @@ class Instance {
  private:
   Result<> run(const std::function<Result<>(database::Session&)>& work);
   Result<> make_tables(database::Session& session, const Plan& plan);
-  Result<> write(database::Session& session, const RowChange& change);
+  Result<> write_rows(database::Session& session, const std::vector<RowChange>& changes,
+                      SourceState& source);
+  // Rows with NULL in their key: as they should be. True: something differed.
+  Result<bool> refresh_loose(database::Session& session, const ItemPlan& item,
+                             std::vector<Row> rows);
   Result<bool> refresh(database::Session& session, const ItemPlan& item, SourceState& source);
   Result<> note_source(database::Session& session, const Bookmark& source);
 

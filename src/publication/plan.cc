@@ -330,6 +330,10 @@ Result<> Planner::plan_rows(const SourceTable& table, ItemPlan& plan) {
   if (identity.empty()) return fail(Code::kInvalid, "columns hide its rowid");
   plan.select_row = shape.restricted_to(is_key(identity));
   OFFPRINT_TRY(check_is_searched(*copy_, plan.select_row));
+  std::vector<std::string> key;
+  for (const SourceColumn* column : table.key())
+    key.push_back(quoted_name(table.name) + "." + quoted_name(column->name));
+  plan.select_key = shape.restricted_to(is_key(key));
   LinkPlanner planner(*copy_, shape, identity);
   OFFPRINT_TRY_ASSIGN(plan.links, planner.links(1));
   plan.links.insert(plan.links.begin(), {folded(table.name), table.has_rowid,
@@ -366,7 +370,7 @@ Result<> Planner::plan_view_rows(const ViewItem& item, ItemPlan& plan) {
     if (!copy_->prepare(alone))
       return fail(Code::kInvalid, "with LEFT JOIN its KEY must be of the first table");
   }
-  plan.select_row = shape.restricted_to(is_key(keys));
+  plan.select_row = plan.select_key = shape.restricted_to(is_key(keys));
   if (auto searched = check_is_searched(*copy_, plan.select_row); !searched)
     return fail(Code::kInvalid, "to its rows by KEY: " + searched.error().message());
   LinkPlanner planner(*copy_, shape, keys);

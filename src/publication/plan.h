@@ -31,6 +31,7 @@ struct ItemPlan {
   // the published one.
   std::vector<RowLink> links;
   std::string select_row;  // the published row that @1… identify
+  std::string select_key;  // published rows whose key is @1…: several, where some of that is NULL
   // What of such a row must equal the parameters; empty: not known, any instance may have it.
   std::string select_routes;
 
