@@ -17,6 +17,8 @@ class App;
   COMMAND(db)                      \
   COMMAND(sql)                     \
   COMMAND(publish)                 \
+  COMMAND(open)                    \
+  COMMAND(compose)                 \
   COMMAND(contract)                \
   COMMAND(bench)                   \
   COMMAND(token)
