@@ -19,6 +19,7 @@ class App;
   COMMAND(publish)                 \
   COMMAND(open)                    \
   COMMAND(compose)                 \
+  COMMAND(react)                   \
   COMMAND(contract)                \
   COMMAND(bench)                   \
   COMMAND(token)
