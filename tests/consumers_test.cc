@@ -185,6 +185,17 @@ TEST_F(ConsumersTest, ReactFollowsUntilItIsStopped) {
             "[[1,0],[2,0],[3,0]]");
   process.signal(SIGTERM);
   EXPECT_EQ(process.wait(in_seconds(30)), 0);
+  // A stock program writes its own columns through the view.
+  write("shop.toml",
+        "database = \"shop.db\"\n[attach]\nm = \"m.db\"\n[[view]]\nname = \"movie\"\n"
+        "rows = \"m.movie\"\nown = \"movie_shop\"\n");
+  const std::string sql = expect_done(run_program({program(), "compose", folder_ / "shop.toml"}));
+  Finished stock = run_program({"sqlite3", folder_ / "shop.db"}, {},
+                               sql +
+                                   "UPDATE movie SET quantity = id * 2 WHERE id > 1;"
+                                   "SELECT * FROM movie; UPDATE movie SET title = 'y';");
+  EXPECT_EQ(stock.out, "1|x|0\n2|x|4\n3|x|6\n");
+  EXPECT_THAT(stock.err, HasSubstr("movie.title belongs to m.movie"));
   EXPECT_EQ(run_program({program(), "react", folder_ / "none.toml"}).exit_code, 1);
   EXPECT_EQ(
       run_program({program(), "react", folder_ / "shop.toml", "--forget", "nobody"}).exit_code, 2);

@@ -319,16 +319,18 @@ Result<std::vector<ReactionCounts>> Reactions::run() {
   return done;
 }
 
-Result<bool> Reactions::wait() {
+Result<bool> Reactions::wait(int pause_ms) {
+  pollfd stopped{stop_event_, POLLIN, 0};
+  if (pause_ms > 0 && ::poll(&stopped, 1, pause_ms) > 0) return false;
   noticed_ = SteadyClock::now();
   for (;;) {
     OFFPRINT_TRY_ASSIGN(bool has_moved, moved());
     if (has_moved) return true;
     const auto since =
         std::chrono::duration_cast<std::chrono::milliseconds>(SteadyClock::now() - noticed_);
-    const int pause_ms = static_cast<int>(std::clamp<std::int64_t>(since.count(), 1, kPauseMsMax));
+    const int look_ms = static_cast<int>(std::clamp<std::int64_t>(since.count(), 1, kPauseMsMax));
     pollfd waits[2] = {{watch_->descriptor(), POLLIN, 0}, {stop_event_, POLLIN, 0}};
-    if (::poll(waits, 2, pause_ms) < 0 && errno != EINTR) return fail(io_error("poll", errno));
+    if (::poll(waits, 2, look_ms) < 0 && errno != EINTR) return fail(io_error("poll", errno));
     if ((waits[1].revents & POLLIN) != 0) return false;
     if ((waits[0].revents & POLLIN) == 0) continue;
     for (const auto& notice : watch_->read()) {

@@ -41,8 +41,9 @@ class Reactions {
   // columns before.
   Result<std::vector<ReactionCounts>> run();
 
-  // Waits until a replica may have changed since run(). False: stop() was called.
-  Result<bool> wait();
+  // Waits until a replica has changed since run(), and not before `pause_ms`. False: stop() was
+  // called.
+  Result<bool> wait(int pause_ms = 0);
   // Async-signal-safe.
   void stop();
 

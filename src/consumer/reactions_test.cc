@@ -189,6 +189,7 @@ TEST_F(ReactionsTest, RefusesWhatDoesNotFit) {
   EXPECT_THAT(run(*open(on_row("sql = \"DELETE FROM movies.movie\""))), HasSubstr("readonly"));
   EXPECT_THAT(why("[[on_row]]\nname = \"A\"\ntable = \"movies.movie\""), HasSubstr("a-z"));
   EXPECT_THAT(why("[[on_row]]\nname = \"a\"\ntable = \"seen\""), HasSubstr("replica's"));
+  EXPECT_THAT(why(kWritesDown + kWritesDown), HasSubstr("two [[on_row]] are named extend"));
   EXPECT_THAT(why(""), HasSubstr("no [[on_row]]"));
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <initializer_list>
+#include <set>
 
 #include <fmt/format.h>
 #include <toml++/toml.h>
@@ -180,6 +181,11 @@ Result<ConsumerSpec> read_consumer_spec(const std::string& file) {
   OFFPRINT_TRY(read_each(root, "view", read_view, spec.views));
   OFFPRINT_TRY(read_each(root, "foreign_key", read_foreign_key, spec.foreign_keys));
   OFFPRINT_TRY(read_each(root, "on_row", read_reaction, spec.reactions));
+  std::set<std::string> names;
+  for (const ReactionSpec& reaction : spec.reactions) {
+    if (!names.insert(reaction.name).second)
+      return root.refuse(fmt::format("two [[on_row]] are named {}", reaction.name));
+  }
   return spec;
 }
 

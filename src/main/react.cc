@@ -20,6 +20,7 @@ namespace {
 struct ReactOptions {
   std::string file, forget;
   bool once = false, json = false;
+  int interval_ms = 0;
 };
 
 std::atomic<consumer::Reactions*> running_reactions{nullptr};
@@ -54,7 +55,7 @@ Result<> react(const ReactOptions& options, consumer::Reactions& reactions) {
     if (!done && !may_wait) return fail(done.error());
     if (done) print(options, *done);
     if (options.once) return {};
-    OFFPRINT_TRY_ASSIGN(bool goes_on, reactions.wait());
+    OFFPRINT_TRY_ASSIGN(bool goes_on, reactions.wait(options.interval_ms));
     if (!goes_on) return {};
   }
 }
@@ -89,6 +90,11 @@ void add_react(CLI::App& app, int& exit_code) {
   command->add_option("SPEC", options->file, "a .toml: docs/guides/consumers.md")->required();
   command->add_flag("--once", options->once, "run what there is to run, then exit");
   command->add_flag("--json", options->json, "one object a line");
+  command
+      ->add_option("--interval-ms", options->interval_ms,
+                   "wait so long between two looks; changes of that time are seen as one")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 3'600'000));
   command->add_option("--forget", options->forget,
                       "forget what the on_row of that name has seen, and exit: all rows are new");
   command->callback([options, &exit_code] { exit_code = run(*options); });
