@@ -40,5 +40,15 @@ TEST_F(ExamplesTest, Tenants) {
   EXPECT_EQ(server_.query("tenant/ada", "SELECT text FROM notes"), "[[\"hello from ada\"]]");
 }
 
+TEST(SkipTheApiTest, PlaysWithItsOwnServer) {
+  Finished done = run_program({"python3", test_script("../examples/skip-the-api/run.py")},
+                              {{"OFFPRINT", program()}, {"ORDERS", "4000"}}, {}, 300);
+  ASSERT_EQ(done.exit_code, 0) << done.out << done.err;
+  EXPECT_THAT(done.out, HasSubstr("picking.quantity belongs to shop.items\n"));
+  EXPECT_THAT(done.out, HasSubstr("another one's part is refused\n"));
+  EXPECT_THAT(done.out, HasSubstr("renaming alone is refused: True\n"));
+  EXPECT_THAT(done.out, HasSubstr("v1 and v2 tell the same"));
+}
+
 }  // namespace
 }  // namespace offprint::testing

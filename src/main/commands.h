@@ -17,6 +17,9 @@ class App;
   COMMAND(db)                      \
   COMMAND(sql)                     \
   COMMAND(publish)                 \
+  COMMAND(open)                    \
+  COMMAND(compose)                 \
+  COMMAND(react)                   \
   COMMAND(contract)                \
   COMMAND(bench)                   \
   COMMAND(token)

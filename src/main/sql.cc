@@ -11,6 +11,7 @@
 #include "database/request.h"
 #include "database/script_reader.h"
 #include "main/commands.h"
+#include "main/conversation.h"
 #include "main/database_file.h"
 #include "main/progress.h"
 #include "main/remote.h"
@@ -100,45 +101,6 @@ Result<> run_text(Runner& runner, const std::string& text) {
   return runner.run_script(file.get(), false);
 }
 
-// What people of the sqlite3 program type first. Empty: not known.
-std::string_view statement_of(std::string_view command) {
-  if (command == ".tables")
-    return "SELECT name, type FROM sqlite_schema WHERE type IN ('table','view') ORDER BY name;";
-  if (command == ".schema")
-    return "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY tbl_name, type DESC;";
-  return {};
-}
-
-int converse(Runner& runner, const SqlOptions& options) {
-  std::printf("%s — statements end with a semicolon; .tables, .schema, .quit\n",
-              options.database.c_str());
-  std::string text;
-  for (;;) {
-    std::fputs(text.empty() ? "sql> " : "...> ", stdout);
-    std::fflush(stdout);
-    char* line = nullptr;
-    std::size_t capacity = 0;
-    ssize_t length = ::getline(&line, &capacity, stdin);
-    if (length > 0) text.append(line, static_cast<std::size_t>(length));
-    std::free(line);
-    if (length <= 0) break;
-    if (text == ".quit\n" || text == ".exit\n") return kExitDone;
-    if (text.starts_with('.')) {
-      std::string_view statement =
-          statement_of(std::string_view(text).substr(0, text.find_first_of(" ;\n")));
-      if (statement.empty()) std::fprintf(stderr, "there are .tables, .schema and .quit\n");
-      text = statement;
-    }
-    if (text.find_first_not_of(" \t\n") == std::string::npos) text.clear();
-    if (text.empty() || sqlite3_complete(text.c_str()) == 0) continue;
-    if (Result<> done = run_text(runner, text); !done)
-      std::fprintf(stderr, "%s\n", done.error().message().c_str());
-    text.clear();
-  }
-  std::printf("\n");
-  return kExitDone;
-}
-
 // Until the replica has what the database has now.
 Result<> wait_for_replica(const SqlOptions& options, const std::string& url) {
   Remote remote(options.remote);
@@ -187,7 +149,10 @@ int run(SqlOptions& options) {
                                               : ResultFormat::kPlain;
   SqlClient client(*url, options.remote);
   Runner runner(client, format);
-  if (options.sql.empty() && is_terminal(stdin)) return converse(runner, options);
+  if (options.sql.empty() && is_terminal(stdin)) {
+    return converse(options.database,
+                    [&](const std::string& text) { return run_text(runner, text); });
+  }
   Result<> done =
       options.sql.empty() ? runner.run_script(stdin, true) : run_text(runner, options.sql);
   if (done && !options.via.empty()) done = wait_for_replica(options, *url);

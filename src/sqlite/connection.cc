@@ -127,7 +127,7 @@ Result<Connection> Connection::open(const std::string& path, const Options& opti
   int flags = SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_NOMUTEX;
   flags |= options.read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
   if (options.create) flags |= SQLITE_OPEN_CREATE;
-  if (options.immutable) flags |= SQLITE_OPEN_URI;
+  if (options.immutable || options.attach_uris) flags |= SQLITE_OPEN_URI;
   const std::string name = options.immutable ? immutable_uri(path) : path;
   sqlite3* handle = nullptr;
   int code = sqlite3_open_v2(name.c_str(), &handle, flags, options.vfs);

@@ -72,6 +72,8 @@ class Connection {
     bool create = false;
     // Nobody writes to the file meanwhile: no locks, nothing is made beside it.
     bool immutable = false;
+    // What is attached may be named by a URI, such as file:a.db?mode=ro; `path` must be absolute.
+    bool attach_uris = false;
     const char* vfs = nullptr;  // nullptr: the default VFS
     int busy_timeout_ms = 0;
   };
