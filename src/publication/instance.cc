@@ -47,15 +47,19 @@ std::string where_key(const ItemPlan& item) {
 }
 
 std::string insert_sql(const ItemPlan& item) {
+  const std::vector<const char*> values(item.columns.size(), "?");
+  return fmt::format("INSERT INTO {}({}) VALUES({})", quoted_name(item.name),
+                     fmt::join(item.columns, ","), fmt::join(values, ","));
+}
+
+// A row whose key, in that spelling, may be there.
+std::string replace_sql(const ItemPlan& item) {
   std::vector<std::string> sets;
   for (std::size_t i = 0; i < item.columns.size(); ++i) {
     if (std::ranges::find(item.key, i) == item.key.end())
       sets.push_back(fmt::format("{0}=excluded.{0}", item.columns[i]));
   }
-  const std::vector<const char*> values(item.columns.size(), "?");
-  return fmt::format("INSERT INTO {}({}) VALUES({}) ON CONFLICT({}) DO {}", quoted_name(item.name),
-                     fmt::join(item.columns, ","), fmt::join(values, ","),
-                     fmt::join(key_names(item), ","),
+  return fmt::format("{} ON CONFLICT({}) DO {}", insert_sql(item), fmt::join(key_names(item), ","),
                      sets.empty() ? "NOTHING" : fmt::format("UPDATE SET {}", fmt::join(sets, ",")));
 }
 
@@ -106,6 +110,7 @@ Result<> Instance::run(const std::function<Result<>(Session&)>& work) {
   store_.submit(name_, std::make_unique<database::TransactionRequest>(work, promise));
   auto done = future.get();
   is_stale_ = !done;
+  error_ = done ? "" : done.error().message();
   return done ? Result<>() : fail(std::move(done).error());
 }
 
@@ -149,7 +154,7 @@ Result<bool> Instance::refresh(Session& session, const ItemPlan& item, SourceSta
   bool differed = false;
   const std::string select = fmt::format("SELECT {} FROM {}{}", fmt::join(item.columns, ","),
                                          quoted_name(item.name), where_key(item));
-  const std::string insert = insert_sql(item);
+  const std::string insert = insert_sql(item), replace = replace_sql(item);
   std::vector<Row> loose;
   std::int64_t there = 0;
   OFFPRINT_TRY(execute(session, fmt::format("SELECT count(*) FROM {}", quoted_name(item.name)), {},
@@ -162,13 +167,15 @@ Result<bool> Instance::refresh(Session& session, const ItemPlan& item, SourceSta
     }
     if (!kept.insert(digest(key_text(key)).substr(0, 32)).second)
       return fail(Code::kInvalid, not_a_key(item));
-    if (there > 0) {
-      std::optional<Row> old;
+    std::optional<Row> old;
+    if (there > 0)
       OFFPRINT_TRY(execute(session, select, key, [&](const auto& each) { old = row_of(each); }));
-      if (old && is_same(*old, row)) return {};
-    }
+    if (old && is_same(*old, row)) return {};
     differed = true;
-    OFFPRINT_TRY(execute(session, insert, std::move(row)));
+    // What its collation finds equal may be spelled otherwise.
+    const bool is_respelled = old && !is_same(key_of(item, *old), key);
+    if (is_respelled) OFFPRINT_TRY(execute(session, delete_sql(item), key));
+    OFFPRINT_TRY(execute(session, old && !is_respelled ? replace : insert, std::move(row)));
     return {};
   }));
   OFFPRINT_TRY_ASSIGN(bool loose_differed, refresh_loose(session, item, std::move(loose)));
@@ -228,7 +235,9 @@ Result<> Instance::write_rows(Session& session, const std::vector<RowChange>& ch
   }
   for (const RowChange& change : changes) {
     if (change.after && !has_null(key_of(*change.item, *change.after)))
-      OFFPRINT_TRY(execute(session, insert_sql(*change.item), *change.after));
+      OFFPRINT_TRY(execute(session,
+                           change.before ? replace_sql(*change.item) : insert_sql(*change.item),
+                           *change.after));
   }
   for (const auto& [item, key] : loose) {
     OFFPRINT_TRY(source.rows(item->select_key, key, arguments_, [&](Row row) -> Result<> {

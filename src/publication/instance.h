@@ -45,6 +45,8 @@ class Instance {
   const std::vector<Argument>& arguments() const { return arguments_; }
   // It is not what it should be, and must be filled: a change did not reach it.
   bool is_stale() const { return is_stale_; }
+  // Why the last try failed; empty: it did not.
+  const std::string& error() const { return error_; }
 
   // Makes it what the definition says of that state, from whatever it is: what does not differ is
   // not written. One transaction.
@@ -70,6 +72,7 @@ class Instance {
   const InstanceLabel label_;
   const std::vector<Argument> arguments_;
   bool is_stale_ = true;
+  std::string error_;
 };
 
 }  // namespace offprint::publication

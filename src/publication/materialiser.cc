@@ -17,6 +17,8 @@ namespace {
 
 // Beyond these it is quicker to compare tables as a whole, and their rows need not fit the memory.
 constexpr std::size_t kPagesMax = 20'000, kTransactionsMax = 10'000, kKeysMax = 200'000;
+constexpr const char* kOtherThanPublished = "the source has not what it was published with";
+constexpr std::size_t kDigestSize = 24;  // of an instance's parameters, in its name
 constexpr std::size_t kSchemaCookieOffset = 40;
 
 // The same text for all values that SQLite may find equal, whatever the affinity and collation of
@@ -62,6 +64,20 @@ Row values_of(const std::vector<Argument>& arguments) {
 
 }  // namespace
 
+// Percent-encoded but for letters, digits and -._~ (RFC 3986): no value looks like two.
+std::string encoded(std::string_view text) {
+  std::string result;
+  for (const char c : text) {
+    const bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                          (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~';
+    if (is_plain)
+      result += c;
+    else
+      result += fmt::format("%{:02X}", static_cast<unsigned char>(c));
+  }
+  return result;
+}
+
 std::string canonical(const std::vector<Argument>& arguments) {
   std::string text;
   for (const Argument& argument : arguments) {
@@ -72,65 +88,69 @@ std::string canonical(const std::vector<Argument>& arguments) {
     else if (const auto* real = std::get_if<double>(&argument.value))
       text += fmt::format("{}", *real);
     else if (const auto* plain = std::get_if<std::string>(&argument.value))
-      text += *plain;
+      text += encoded(*plain);
     else if (const auto* bytes = std::get_if<Bytes>(&argument.value))
       text += to_hex(*bytes);
   }
   return text;
 }
 
+// A publication as the state has it; with an error in it when that is not what was published.
+Result<Materialiser::Published*> Materialiser::plan_for(
+    const database::StoredPublication& publication) {
+  Published& published = published_[Key{publication.name, publication.version}];
+  if (!published.plan.hash.empty() && published.error.empty()) return &published;
+  OFFPRINT_TRY_ASSIGN(published.plan.definition, parse_definition(publication.definition));
+  published.plan.hash = publication.hash;
+  Result<Plan> plan = fail(Code::kInternal, "not made");
+  OFFPRINT_TRY(state_->with([&](sqlite::Connection& source) -> Result<> {
+    plan = make_plan(source, published.plan.definition);
+    return {};
+  }));
+  published.error = !plan                            ? plan.error().message()
+                    : plan->hash != publication.hash ? kOtherThanPublished
+                                                     : "";
+  if (!published.error.empty()) return &published;
+  published.plan = *std::move(plan);
+  OFFPRINT_TRY(watch_tables(*state_));
+  return &published;
+}
+
 Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request) {
   const database::StoredPublication& publication = request.publication;
   std::lock_guard lock(mutex_);
   if (!state_) {
-    OFFPRINT_TRY_ASSIGN(state_, SourceState::newest(store_, source_));
+    OFFPRINT_TRY_ASSIGN(state_, next_state());
     tables_.clear();
     OFFPRINT_TRY(refill(*state_));
   }
-  auto [place, is_new] = published_.try_emplace(Key{publication.name, publication.version});
-  Published& published = place->second;
-  if (is_new || !published.error.empty()) {
-    auto plan = [&]() -> Result<Plan> {
-      OFFPRINT_TRY_ASSIGN(Definition definition, parse_definition(publication.definition));
-      Result<Plan> made = fail(Code::kInternal, "not made");
-      OFFPRINT_TRY(state_->with([&](sqlite::Connection& source) -> Result<> {
-        made = make_plan(source, definition);
-        return {};
-      }));
-      return made;
-    }();
-    if (!plan) {
-      if (is_new) published_.erase(place);
-      return fail(std::move(plan).error());
-    }
-    if (plan->hash != publication.hash) {
-      return fail(Code::kConflict, fmt::format("PUBLICATION_BROKEN: the database has not what "
-                                               "{}@v{} was published with",
-                                               publication.name, publication.version));
-    }
-    published.plan = *std::move(plan);
-    published.error.clear();
-    OFFPRINT_TRY(watch_tables(*state_));
-  }
+  OFFPRINT_TRY_ASSIGN(Published * published, plan_for(publication));
   const std::string text = canonical(request.arguments);
-  for (const auto& instance : published.instances) {
+  const auto name = database::DatabaseName::instance(
+      source_id_, fmt::format("{}-{}-{}", publication.name, publication.version,
+                              digest(text).substr(0, kDigestSize)));
+  auto info = store_.info(name);
+  if (!published->error.empty()) {
+    // It stays what it was, for those who have it.
+    if (info && info->page_count > 0) return name;
+    return fail(Code::kConflict, fmt::format("PUBLICATION_BROKEN: {}@v{}: {}", publication.name,
+                                             publication.version, published->error));
+  }
+  for (const auto& instance : published->instances) {
     if (instance->label().parameters != text) continue;
-    if (instance->is_stale()) OFFPRINT_TRY(instance->fill(published.plan, *state_));
+    if (instance->is_stale()) OFFPRINT_TRY(instance->fill(published->plan, *state_));
     return instance->name();
   }
-  const auto name = database::DatabaseName::instance(
-      source_id_,
-      fmt::format("{}-{}-{}", publication.name, publication.version, digest(text).substr(0, 24)));
-  if (!store_.info(name)) {
+  if (!info) {
     database::CreateOptions options;
     options.foreign_keys = false;
     OFFPRINT_TRY(store_.create(name, options));
   }
   auto instance = std::make_unique<Instance>(
       store_, name, InstanceLabel{publication.name, publication.version, text}, request.arguments);
-  OFFPRINT_TRY(instance->fill(published.plan, *state_));
-  published.by_route.emplace(route_text(values_of(request.arguments)), instance.get());
-  published.instances.push_back(std::move(instance));
+  OFFPRINT_TRY(instance->fill(published->plan, *state_));
+  published->by_route.emplace(route_text(values_of(request.arguments)), instance.get());
+  published->instances.push_back(std::move(instance));
   return name;
 }
 
@@ -140,6 +160,7 @@ Result<> Materialiser::drop(const std::string& publication, std::uint32_t versio
   const std::string prefix = database::DatabaseName::instance_prefix(source_id_) +
                              fmt::format("{}-{}-", publication, version);
   for (const auto& info : store_.list(prefix, "", std::numeric_limits<std::size_t>::max(), "")) {
+    if (info.name.size() != prefix.size() + kDigestSize) continue;  // "a-1-…" of one named "a-1"
     OFFPRINT_TRY_ASSIGN(auto name, database::DatabaseName::stored(info.name));
     OFFPRINT_TRY(store_.drop(name));
   }
@@ -150,7 +171,7 @@ Result<> Materialiser::rebuild() {
   std::lock_guard lock(mutex_);
   spare_ = nullptr;
   tables_.clear();
-  OFFPRINT_TRY_ASSIGN(state_, SourceState::newest(store_, source_));
+  OFFPRINT_TRY_ASSIGN(state_, next_state());
   return refill(*state_);
 }
 
@@ -170,16 +191,20 @@ bool Materialiser::rest() {
 }
 
 Materialiser::Status Materialiser::status() {
-  std::lock_guard lock(mutex_);
-  Status status = status_;
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  std::lock_guard told(told_mutex_);
+  if (!lock.owns_lock()) return told_;  // something long is on its way
+  told_ = status_;
   for (const auto& [key, published] : published_) {
-    status.instances += published.instances.size();
+    told_.instances += published.instances.size();
     for (const auto& instance : published.instances) {
-      if (instance->is_stale()) ++status.stale;
+      if (!instance->is_stale()) continue;
+      ++told_.stale;
+      if (!instance->error().empty()) told_.error = instance->error();
     }
-    if (!published.error.empty()) status.error = published.error;
+    if (!published.error.empty()) told_.error = published.error;
   }
-  return status;
+  return told_;
 }
 
 std::vector<Materialiser::Kept> Materialiser::instances() {
@@ -204,9 +229,19 @@ Result<> Materialiser::advance() {
 }
 
 Result<std::unique_ptr<SourceState>> Materialiser::next_state() {
-  if (spare_ && spare_->renew()) return std::move(spare_);
-  spare_ = nullptr;
-  return SourceState::newest(store_, source_);
+  if (!spare_ || !spare_->renew()) {
+    OFFPRINT_TRY_ASSIGN(spare_, SourceState::newest(store_, source_, &cancelled_));
+  }
+  // The name may be another database's by now.
+  OFFPRINT_TRY(check_source());
+  return std::move(spare_);
+}
+
+// kNotFound: it was dropped.
+Result<> Materialiser::check_source() {
+  OFFPRINT_TRY_ASSIGN(auto info, store_.info(source_));
+  if (info.id == source_id_) return {};
+  return fail(Code::kNotFound, fmt::format("database '{}' was dropped", source_.text()));
 }
 
 Result<> Materialiser::advance_locked() {
@@ -321,7 +356,7 @@ Result<> Materialiser::refill(SourceState& state) {
     }));
     published.error.clear();
     if (plan && plan->hash != published.plan.hash)
-      plan = fail(Code::kConflict, "the source has not what it was published with");
+      plan = fail(Code::kConflict, kOtherThanPublished);
     if (!plan) {  // it stays what it was
       published.error = plan.error().message();
       log::warn("publication {}@v{} of '{}' stands still: {}", key.first, key.second,

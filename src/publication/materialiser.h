@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -41,6 +42,8 @@ class Materialiser {
   Result<> drop(const std::string& publication, std::uint32_t version);
   // Compares all instances with their definitions, and mends what differs. Blocks.
   Result<> rebuild();
+  // For good: what runs fails soon.
+  void cancel() { cancelled_ = true; }
   // Begins the read transaction of the state again, so that it does not keep the source's -wal from
   // starting again. False: something happened since the last call, it is for later.
   bool rest();
@@ -51,6 +54,7 @@ class Materialiser {
     std::uint64_t transactions = 0, rows = 0, refreshes = 0;  // since the start
     std::string error;                                        // of the last try; empty: none
   };
+  // Does not wait: while something long runs, what it said before.
   Status status();
   struct Kept {
     InstanceLabel label;
@@ -82,7 +86,9 @@ class Materialiser {
   };
 
   Result<> advance_locked();
+  Result<Published*> plan_for(const database::StoredPublication& publication);
   Result<std::unique_ptr<SourceState>> next_state();
+  Result<> check_source();
   Result<PageSet> pages_between(const Bookmark& after, const Bookmark& upto);
   Result<bool> is_same_schema(SourceState& before, SourceState& after);
   Result<> watch_tables(SourceState& state);
@@ -102,6 +108,7 @@ class Materialiser {
   database::Store& store_;
   const database::DatabaseName source_;
   const std::uint64_t source_id_;
+  std::atomic<bool> cancelled_{false};
   std::mutex mutex_;
   // All of it guarded by mutex_.
   std::map<Key, Published> published_;
@@ -109,6 +116,8 @@ class Materialiser {
   std::map<std::string, TreeMap> tables_;       // that instances are made of, in lower case
   Status status_;
   bool rested_ = false;
+  std::mutex told_mutex_;
+  Status told_;  // guarded by told_mutex_: what status() said last
 };
 
 // How an instance is told from others of its publication, in names and in its label:

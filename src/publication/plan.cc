@@ -119,6 +119,11 @@ const SourceColumn* plain_column(const SourceTable& table, const PublishedColumn
   return table.find(tokens->front().name());
 }
 
+// A key that is INTEGER alone would be a rowid, which takes nothing else. INT has its affinity.
+std::string type_of_key(const std::string& type, bool is_key) {
+  return is_key && equal(type, "INTEGER") ? "INT" : type;
+}
+
 Result<std::string> Planner::column_definition(const TableItem& item, const SourceTable& table,
                                                const PublishedColumn& column) {
   std::string text = quoted_name(column.name);
@@ -126,7 +131,7 @@ Result<std::string> Planner::column_definition(const TableItem& item, const Sour
   if (plain == nullptr) return text;
   // ANY keeps what comes only in a STRICT table; elsewhere no type at all does.
   if (!plain->type.empty() && !(table.is_strict && equal(plain->type, "ANY")))
-    text += " " + plain->type;
+    text += " " + type_of_key(plain->type, plain->key > 0 && !table.is_rowid_alias);
   if (!plain->collation.empty() && !equal(plain->collation, "BINARY")) {
     if (!equal(plain->collation, "NOCASE") && !equal(plain->collation, "RTRIM")) {
       return refuse("TABLE " + item.name,
@@ -147,11 +152,13 @@ Result<Uses> Planner::uses_of(const std::string& item, const std::string& sql) {
   if (!compiled) return refuse(item, compiled.error().message());
   for (int i = 1; i <= sqlite3_bind_parameter_count(compiled->handle()); ++i) {
     const char* name = sqlite3_bind_parameter_name(compiled->handle(), i);
-    if (name == nullptr || name[0] == '?') continue;
+    const std::string_view text = name != nullptr ? name : "?";
     const bool known = std::ranges::any_of(
-        definition_.parameters, [&](const Parameter& each) { return each.name == name + 1; });
-    if (!known || name[0] != ':')
-      return refuse(item, fmt::format("{} is no parameter of the publication", name));
+        definition_.parameters, [&](const Parameter& each) { return text == ":" + each.name; });
+    if (!known) return refuse(item, fmt::format("{} is no parameter of the publication", text));
+  }
+  for (const auto& [table, column] : uses.reads) {
+    if (table.starts_with("sqlite_")) return refuse(item, fmt::format("{} is SQLite's own", table));
   }
   for (const std::string& function : uses.functions) {
     bool is_known = false;
@@ -168,6 +175,16 @@ Result<Uses> Planner::uses_of(const std::string& item, const std::string& sql) {
   return uses;
 }
 
+// How many a function has whose parenthesis opens there.
+int arguments_of(const Tokens& tokens, std::size_t open) {
+  const std::size_t end = behind_parenthesis(tokens, open);
+  if (end <= open + 2) return 0;
+  int count = 1;
+  for (std::size_t i = open + 1; i < end; ++i)
+    count += tokens[i].is_operator(",") && tokens[i].depth == tokens[open].depth + 1;
+  return count;
+}
+
 // What depends on the moment, as far as SQLite does not say it.
 Result<> Planner::check_text(const std::string& item, std::string_view text) {
   constexpr std::array<std::string_view, 7> kDates = {
@@ -178,10 +195,13 @@ Result<> Planner::check_text(const std::string& item, std::string_view text) {
     const bool is_now = token.kind == Token::Kind::kString && equal(token.text, "'now'");
     const bool is_current = token.is_word("CURRENT_TIME") || token.is_word("CURRENT_DATE") ||
                             token.is_word("CURRENT_TIMESTAMP");
-    const bool is_empty_date =
-        i + 2 < tokens.size() && tokens[i + 1].is_operator("(") && tokens[i + 2].is_operator(")") &&
+    const bool is_date =
+        i + 1 < tokens.size() && tokens[i + 1].is_operator("(") &&
         std::ranges::any_of(kDates, [&](std::string_view date) { return token.is_word(date); });
-    if (is_now || is_current || is_empty_date)
+    // Without a time they take the moment's: strftime() with a format alone, the others empty.
+    const bool is_without_time =
+        is_date && arguments_of(tokens, i + 1) < (token.is_word("STRFTIME") ? 2 : 1);
+    if (is_now || is_current || is_without_time)
       return refuse(item, fmt::format("{} depends on the moment: rows would change while nothing "
                                       "is written",
                                       token.text));
@@ -218,7 +238,9 @@ Result<> Planner::check_row_local(const TableItem& item, const SourceTable& tabl
     return {};
   };
   // What reads other tables is told from their rows.
-  const bool has_select = folded(item.filter).contains("select");
+  OFFPRINT_TRY_ASSIGN(Tokens tokens, tokenize_whole(item.filter));
+  const bool has_select =
+      std::ranges::any_of(tokens, [](const Token& token) { return token.is_word("SELECT"); });
   if (!item.filter.empty() && !has_select) OFFPRINT_TRY(check(item.filter));
   for (const PublishedColumn& column : columns) {
     if (plain_column(table, column) == nullptr) OFFPRINT_TRY(check(column.expression));
@@ -392,13 +414,19 @@ Result<> Planner::plan_view(const ViewItem& item) {
     return refuse(what, fmt::format("it has {} names for {} columns", item.columns.size(),
                                     compiled.column_count()));
   }
+  // Of several SELECTs SQLite tells the types of the first.
+  OFFPRINT_TRY_ASSIGN(Tokens tokens, tokenize_whole(item.select));
+  const bool is_compound = std::ranges::any_of(tokens, [](const Token& token) {
+    return token.is_word("UNION") || token.is_word("INTERSECT") || token.is_word("EXCEPT");
+  });
   std::vector<std::string> definitions, key_names;
   for (std::size_t i = 0; i < item.columns.size(); ++i) {
     plan.columns.push_back(quoted_name(item.columns[i]));
     const char* type = sqlite3_column_decltype(compiled.handle(), static_cast<int>(i));
-    const bool is_any = type != nullptr && equal(type, "ANY");
-    definitions.push_back(plan.columns.back() +
-                          (type == nullptr || is_any ? "" : fmt::format(" {}", type)));
+    const bool is_plain = type != nullptr && !equal(type, "ANY") && !is_compound;
+    const bool is_key = std::ranges::any_of(
+        item.key, [&](const std::string& name) { return equal(name, item.columns[i]); });
+    definitions.push_back(plan.columns.back() + (is_plain ? " " + type_of_key(type, is_key) : ""));
   }
   for (const std::string& name : item.key) {
     auto found =

@@ -101,6 +101,12 @@ void Publications::stop() {
   commits_ = nullptr;
   store_.set_schema_guard(nullptr);
   timers_.stop();
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [name, source] : sources_) {
+      if (source.materialiser) source.materialiser->cancel();
+    }
+  }
   pool_.drain();
   std::lock_guard lock(mutex_);
   sources_.clear();
@@ -163,8 +169,15 @@ void Publications::work(const std::string& name) {
       source->second.again = false;
       materialiser = source->second.materialiser;
     }
-    if (auto done = materialiser->advance(); !done)
-      log::warn("publications of '{}': {}", name, done.error().message());
+    auto done = materialiser->advance();
+    if (!done && done.error().code() == Code::kNotFound) {  // it was dropped
+      {
+        std::lock_guard lock(mutex_);
+        sources_.erase(name);
+      }
+      return remove_orphans();
+    }
+    if (!done) log::warn("publications of '{}': {}", name, done.error().message());
   }
   plan_rest(name);
 }
@@ -347,7 +360,8 @@ std::optional<DatabaseName> Publications::find_open(
     const std::vector<std::pair<std::string, std::string>>& parameters) {
   std::lock_guard lock(mutex_);
   auto found = sources_.find(source.text());
-  if (found == sources_.end() || !store_.info(found->second.id)) return std::nullopt;
+  auto info = store_.info(source);
+  if (found == sources_.end() || !info || info->id != found->second.id) return std::nullopt;
   auto open = found->second.open.find(asked_text(name, parameters));
   if (open == found->second.open.end()) return std::nullopt;
   return open->second;

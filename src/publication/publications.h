@@ -37,8 +37,8 @@ class Publications {
  public:
   struct Options {
     int threads = 2;
-    std::chrono::milliseconds rest_after{1'000};    // see Materialiser::rest
-    std::chrono::milliseconds sweep_every{60'000};  // instances of dropped databases go
+    std::chrono::milliseconds rest_after{1'000};   // see Materialiser::rest
+    std::chrono::milliseconds sweep_every{5'000};  // instances of dropped databases go
   };
   Publications(database::Store& store, const Options& options);
   ~Publications() { stop(); }

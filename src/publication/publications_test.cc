@@ -1,6 +1,8 @@
 // What can be published, and what instances are.
 #include "publication/publications_testing.h"
 
+#include <future>
+
 #include <fmt/format.h>
 
 namespace offprint::publication {
@@ -73,6 +75,10 @@ TEST_F(PublicationsTest, WhatDoesNotFitIsRefused) {
   expect_refused("TABLE keyed(id, a AS id)", "there twice");
   expect_refused("TABLE keyed(*) WHERE a > random()", "random()");
   expect_refused("TABLE keyed(*) WHERE a > date('now')", "depends on the moment");
+  expect_refused("TABLE keyed(*) WHERE a > strftime('%s')", "depends on the moment");
+  expect_refused("TABLE keyed(*) WHERE a = ?1", "no parameter");
+  expect_refused("TABLE keyed(*) WHERE a > random() AND b <> 'select'", "random()");
+  expect_refused("VIEW d(n) KEY(n) AS SELECT pgno FROM sqlite_dbpage REFRESH FULL", "SQLite's own");
   expect_refused("TABLE keyed(*) WHERE a > CURRENT_TIMESTAMP", "depends on the moment");
   expect_refused("TABLE keyed(*) WHERE a = :y", "no parameter");
   expect_refused("TABLE keyed(*) WHERE id IN (SELECT w FROM words)", "add REFRESH FULL");
@@ -207,6 +213,82 @@ TEST_F(PublicationsTest, WhoMustMayBreakIt) {
   settle();
   EXPECT_EQ(rows(copy, "SELECT * FROM t"), std::vector<std::string>{"1|2"});
   EXPECT_NE(publications_->status(name("shop"))->error, "");
+  publications_.reset();
+  open();
+  serve();
+  EXPECT_EQ(open_instance("p"), copy);
+  EXPECT_EQ(rows(copy, "SELECT * FROM t"), std::vector<std::string>{"1|2"});
+}
+
+// Another database of the name is nobody's source.
+TEST_F(PublicationsTest, TheNextDatabaseOfTheNameIsNotTheSource) {
+  sql({"CREATE TABLE t(id INTEGER PRIMARY KEY, a)", "INSERT INTO t VALUES(1, 'old')"});
+  ASSERT_TRUE(publish("CREATE PUBLICATION p AS TABLE t(*)"));
+  const DatabaseName copy = open_instance("p");
+  ASSERT_TRUE(store_->drop(name("shop")));
+  create("shop");
+  sql({"CREATE TABLE t(id INTEGER PRIMARY KEY, a)", "INSERT INTO t VALUES(2, 'never published')"});
+  const Deadline until = SteadyClock::now() + std::chrono::seconds(20);
+  while (store_->info(copy) && SteadyClock::now() < until)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  EXPECT_FALSE(store_->info(copy));
+  EXPECT_FALSE(publications_->open(name("shop"), {"p", {}}, {}));
+}
+
+TEST_F(PublicationsTest, ValuesThatLookAlikeAreOthers) {
+  sql({"CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b TEXT)",
+       "INSERT INTO t VALUES(1, '1&b=2', '3'), (2, '1', '2&b=3')"});
+  ASSERT_TRUE(publish("CREATE PUBLICATION p(a TEXT, b TEXT) AS TABLE t(id) WHERE a=:a AND b=:b"));
+  const DatabaseName one = open_instance("p", {{"a", "1&b=2"}, {"b", "3"}});
+  const DatabaseName other = open_instance("p", {{"a", "1"}, {"b", "2&b=3"}});
+  EXPECT_EQ(rows(one, "SELECT id FROM t"), std::vector<std::string>{"1"});
+  EXPECT_EQ(rows(other, "SELECT id FROM t"), std::vector<std::string>{"2"});
+  // Nor does the end of one end another's whose name begins with it.
+  ASSERT_TRUE(publish("CREATE PUBLICATION p-1 AS TABLE t(id)"));
+  const DatabaseName longer = open_instance("p-1");
+  ASSERT_TRUE(publications_->drop(name("shop"), {"p", {}}));
+  EXPECT_EQ(rows(longer, "SELECT id FROM t"), (std::vector<std::string>{"1", "2"}));
+}
+
+// Keys that SQLite finds equal though they are written otherwise, that are NULL, or no integers.
+TEST_F(PublicationsTest, KeysOfAllKinds) {
+  sql({"CREATE TABLE t(k TEXT COLLATE NOCASE PRIMARY KEY, v)", "INSERT INTO t VALUES('A', 1)",
+       "CREATE TABLE d(id INTEGER PRIMARY KEY DESC, x)", "INSERT INTO d VALUES('abc', 1), (2, 2)",
+       "CREATE TABLE n(a, b, c, PRIMARY KEY(a, b))", "INSERT INTO n VALUES(NULL, 1, 'one')",
+       "CREATE TABLE a(id INTEGER PRIMARY KEY, x INTEGER)", "CREATE INDEX ax ON a(x)",
+       "INSERT INTO a(x) VALUES(1), (NULL), (2)"});
+  ASSERT_EQ(refusal("CREATE PUBLICATION p AS TABLE t(*) REFRESH FULL, TABLE d(*), TABLE n(*), VIEW "
+                    "v(x, n) KEY(x) AS SELECT x, count(*) FROM a GROUP BY x, VIEW u(x) KEY(x) AS "
+                    "SELECT id FROM a UNION SELECT '07' REFRESH FULL"),
+            "none");
+  const DatabaseName copy = open_instance("p");
+  auto expect = [&](const std::string& select, const std::vector<std::string>& found) {
+    EXPECT_EQ(rows(copy, select), found) << select;
+  };
+  expect("SELECT quote(id) FROM d ORDER BY 1", {"'abc'", "2"});
+  expect("SELECT quote(x), n FROM v ORDER BY 1", {"1|1", "2|1", "NULL|1"});
+  expect("SELECT quote(x) FROM u ORDER BY 1", {"'07'", "1", "2", "3"});
+  sql({"UPDATE t SET k='a'", "INSERT INTO n VALUES(NULL, 1, 'two')", "DELETE FROM n WHERE c='one'",
+       "INSERT INTO a(x) VALUES(NULL), ('abc')"});
+  settle();
+  expect("SELECT k, v FROM t", {"a|1"});
+  expect("SELECT c FROM n", {"two"});
+  expect("SELECT quote(x), n FROM v ORDER BY 1", {"'abc'|1", "1|1", "2|1", "NULL|2"});
+  EXPECT_EQ(publications_->status(name("shop"))->error, "");
+}
+
+// A definition that never comes to an end holds up neither who asks how things stand nor a stop.
+TEST_F(PublicationsTest, AStopEndsWhatNeverEnds) {
+  ASSERT_EQ(refusal("CREATE PUBLICATION p AS VIEW v(x) KEY(x) AS WITH RECURSIVE c(x) AS (SELECT 1 "
+                    "UNION ALL SELECT x+1 FROM c) SELECT x FROM c WHERE x < 0 REFRESH FULL"),
+            "none");
+  auto opened = std::async(std::launch::async,
+                           [&] { return publications_->open(name("shop"), {"p", {}}, {}); });
+  while (!publications_->status(name("shop")))
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  (void)publications_->status(name("shop"));
+  publications_->stop();
+  EXPECT_FALSE(opened.get());
 }
 
 // What was published once and is not any more is nowhere in the file.

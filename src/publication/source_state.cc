@@ -8,6 +8,8 @@ namespace offprint::publication {
 namespace {
 
 constexpr std::size_t kStatementsMax = 1'000;
+constexpr std::chrono::minutes kLongest{5};  // of a statement
+constexpr int kStepsBetweenLooks = 100'000;  // of SQLite's machine: about a millisecond
 
 bool is_same(const sqlite::Value& a, const sqlite::Value& b) {
   const auto* number = std::get_if<double>(&a);
@@ -52,9 +54,16 @@ bool is_same(const Row& a, const Row& b) {
 }
 
 Result<std::unique_ptr<SourceState>> SourceState::newest(database::Store& store,
-                                                         const database::DatabaseName& name) {
+                                                         const database::DatabaseName& name,
+                                                         const std::atomic<bool>* cancelled) {
   OFFPRINT_TRY_ASSIGN(auto snapshot, store.sql_snapshot(name));
-  return std::unique_ptr<SourceState>(new SourceState(std::move(snapshot)));
+  auto state = std::unique_ptr<SourceState>(new SourceState(std::move(snapshot)));
+  state->cancelled_ = cancelled;
+  return state;
+}
+
+bool SourceState::is_over() const {
+  return (cancelled_ != nullptr && *cancelled_) || SteadyClock::now() > until_;
 }
 
 SourceState::~SourceState() {
@@ -100,20 +109,27 @@ Result<> SourceState::rows(const std::string& sql, std::span<const sqlite::Value
       OFFPRINT_TRY(bind_named(*select, fmt::format("@{}", i + 1), key[i]));
     for (const Argument& argument : arguments)
       OFFPRINT_TRY(bind_named(*select, ":" + argument.name, argument.value));
-    for (;;) {
-      OFFPRINT_TRY_ASSIGN(bool found, select->step());
-      if (!found) break;
-      Row row;
-      for (int column = 0; column < select->column_count(); ++column)
-        row.push_back(value_of(*select, column));
-      if (auto visited = visit(std::move(row)); !visited) {
-        select->reset();
-        return visited;
-      }
-    }
+    until_ = SteadyClock::now() + kLongest;
+    sqlite3_progress_handler(
+        connection.handle(), kStepsBetweenLooks,
+        [](void* self) { return static_cast<int>(static_cast<SourceState*>(self)->is_over()); },
+        this);
+    auto done = step_all(*select, visit);
+    sqlite3_progress_handler(connection.handle(), 0, nullptr, nullptr);
     select->reset();
-    return {};
+    return done;
   });
+}
+
+Result<> SourceState::step_all(sqlite::Statement& statement, const Visit& visit) {
+  for (;;) {
+    OFFPRINT_TRY_ASSIGN(bool found, statement.step());
+    if (!found) return {};
+    Row row;
+    for (int column = 0; column < statement.column_count(); ++column)
+      row.push_back(value_of(statement, column));
+    OFFPRINT_TRY(visit(std::move(row)));
+  }
 }
 
 }  // namespace offprint::publication

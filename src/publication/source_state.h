@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -30,8 +31,11 @@ struct Argument {
 // One state of a source, as rows and as pages, until renew(). Thread: one at a time. Blocks.
 class SourceState {
  public:
+  // Statements end with an error when `cancelled` (it may be null, and outlives the state) becomes
+  // true, and after five minutes.
   static Result<std::unique_ptr<SourceState>> newest(database::Store& store,
-                                                     const database::DatabaseName& name);
+                                                     const database::DatabaseName& name,
+                                                     const std::atomic<bool>* cancelled = nullptr);
   ~SourceState();
   SourceState(const SourceState&) = delete;
   SourceState& operator=(const SourceState&) = delete;
@@ -53,11 +57,15 @@ class SourceState {
  private:
   explicit SourceState(std::shared_ptr<database::SqlSnapshot> snapshot)
       : snapshot_(std::move(snapshot)) {}
+  bool is_over() const;
+  Result<> step_all(sqlite::Statement& statement, const Visit& visit);
   Result<sqlite::Statement*> statement(sqlite::Connection& connection, const std::string& sql);
 
   std::shared_ptr<database::SqlSnapshot> snapshot_;
   std::map<std::string, sqlite::Statement> statements_;
   Bytes page_;
+  const std::atomic<bool>* cancelled_ = nullptr;
+  Deadline until_ = Deadline::max();
 };
 
 }  // namespace offprint::publication
