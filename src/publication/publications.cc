@@ -187,19 +187,20 @@ void Publications::plan_rest(const std::string& name) {
   auto source = sources_.find(name);
   if (source == sources_.end() || stopping_) return;
   if (std::exchange(source->second.rest_planned, true)) return;
-  timers_.at(SteadyClock::now() + options_.rest_after, [this, name] {
-    pool_.post([this, name] {
-      std::shared_ptr<Materialiser> materialiser;
-      {
-        std::lock_guard lock(mutex_);
-        auto found = sources_.find(name);
-        if (found == sources_.end() || stopping_) return;
-        found->second.rest_planned = false;
-        materialiser = found->second.materialiser;
-      }
-      if (!materialiser->rest()) plan_rest(name);
-    });
-  });
+  timers_.at(SteadyClock::now() + options_.rest_after,
+             [this, name] { pool_.post([this, name] { rest(name); }); });
+}
+
+void Publications::rest(const std::string& name) {
+  std::shared_ptr<Materialiser> materialiser;
+  {
+    std::lock_guard lock(mutex_);
+    auto source = sources_.find(name);
+    if (source == sources_.end() || stopping_) return;
+    source->second.rest_planned = false;
+    materialiser = source->second.materialiser;
+  }
+  if (!materialiser->rest()) plan_rest(name);
 }
 
 Result<std::shared_ptr<Materialiser>> Publications::materialiser_of(const DatabaseName& source) {

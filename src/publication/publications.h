@@ -96,6 +96,7 @@ class Publications {
   void note(const std::string& name);
   void work(const std::string& name);
   void plan_rest(const std::string& name);
+  void rest(const std::string& name);
   void forget_open(const database::DatabaseName& source);
   Result<> guard(const database::DatabaseName& source);
   Result<> end_instances(const database::DatabaseName& source, const std::string& name,

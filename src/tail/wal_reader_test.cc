@@ -360,7 +360,9 @@ TEST_F(DamagedWalTest, GivesWhatSqliteReadsAndCommittedStatesAlone) {
       std::map<PageNo, Bytes> pages;
       for (PageNo page = 1; page <= place.page_count; ++page) {
         auto at = std::size_t{page - 1} * place.page_size;
-        if (at + place.page_size > recorded.file.size()) break;
+        // A checkpoint of what is lost may have cut the file: SQLite reads zeros behind its end.
+        pages[page].resize(place.page_size);
+        if (at + place.page_size > recorded.file.size()) continue;
         auto begin = recorded.file.begin() + static_cast<std::ptrdiff_t>(at);
         pages[page] = {begin, begin + place.page_size};
       }
