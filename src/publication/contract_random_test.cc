@@ -178,11 +178,10 @@ class Maker {
       table.columns.push_back({name, definition()});
   }
   void rename(const std::string& column, RandomTable& table) {
-    const std::string old = column;
-    auto found = std::ranges::find(table.columns, old, &RandomColumn::name);
+    auto found = std::ranges::find(table.columns, column, &RandomColumn::name);
     if (std::ranges::find(table.columns, "e", &RandomColumn::name) != table.columns.end()) return;
-    found->name = "e";
-    if (below(2) == 0) table.columns.push_back({old, "INT AS (e)"});
+    std::string old = std::exchange(found->name, "e");
+    if (below(2) == 0) table.columns.push_back({std::move(old), "INT AS (e)"});
   }
   void rename_table(RandomSchema& schema, RandomTable& table) {
     if (table.name == "renamed" ||
