@@ -294,6 +294,7 @@ TEST_F(RandomChanges, NoErrorMeansThatRegisteredQueriesGoOn) {
     }
   }
   // All that matters has happened.
+  if (rounds() < 100) return;
   EXPECT_GT(clean, rounds() / 50);
   EXPECT_GT(broken, rounds() / 10);
   EXPECT_GT(goes_on_beside_broken, rounds() / 10);
@@ -322,6 +323,7 @@ TEST_F(RandomChanges, NoErrorMeansThatNamedColumnsAreThere) {
                                   << after_.sql() << sql;
     }
   }
+  if (rounds() < 100) return;
   EXPECT_GT(clean_changes, rounds() / 10);
   EXPECT_GT(broken, rounds() / 10);
 }

@@ -121,7 +121,8 @@ class PublicationOracleTest : public PublicationsTest, public ::testing::WithPar
                                   const std::string& from);
   void check(const Watched& watched, int step);
 
-  std::mt19937 random_{static_cast<unsigned>(GetParam() + number_from("OFFPRINT_TEST_SEED", 0))};
+  std::mt19937 random_{static_cast<unsigned>(GetParam()) +
+                       static_cast<unsigned>(number_from("OFFPRINT_TEST_SEED", 0))};
 };
 
 void PublicationOracleTest::make_source() {
