@@ -14,6 +14,7 @@ namespace {
 
 using publication::folded;
 using publication::quoted_name;
+using publication::quoted_text;
 
 std::string joined(const std::vector<std::string>& parts, std::string_view between) {
   return fmt::format("{}", fmt::join(parts, between));

@@ -19,7 +19,7 @@ std::string read_only_uri(const std::string& path) {
 }
 
 std::string attach_statement(const std::string& name, const std::string& path) {
-  return fmt::format("ATTACH {} AS {};\n", quoted_text(read_only_uri(path)),
+  return fmt::format("ATTACH {} AS {};\n", publication::quoted_text(read_only_uri(path)),
                      publication::quoted_name(name));
 }
 

@@ -158,10 +158,4 @@ Result<KnownTable> find_table(sqlite::Connection& connection, const TableUse& us
   return known;
 }
 
-std::string quoted_text(std::string_view text) {
-  std::string quoted = "'";
-  for (char c : text) quoted += c == '\'' ? std::string("''") : std::string(1, c);
-  return quoted + "'";
-}
-
 }  // namespace offprint::consumer

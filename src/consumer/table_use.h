@@ -47,7 +47,4 @@ struct KnownTable {
 // kInvalid: no such table or column; a table without a primary key that names no KEY.
 Result<KnownTable> find_table(sqlite::Connection& connection, const TableUse& use);
 
-// 'text', as SQL.
-std::string quoted_text(std::string_view text);
-
 }  // namespace offprint::consumer

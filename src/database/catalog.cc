@@ -66,6 +66,22 @@ constexpr const char* kSteps[] = {
 };
 constexpr std::int64_t kFormatVersion = std::size(kSteps);
 
+constexpr const char* kPublicationColumns =
+    "name, version, definition, created_at_ms, hash, state, sunset_ms";
+
+// Of a row that begins with these.
+StoredPublication publication_of(const sqlite::Statement& row) {
+  StoredPublication publication;
+  publication.name = row.column_text(0);
+  publication.version = static_cast<std::uint32_t>(row.column_int(1));
+  publication.definition = row.column_text(2);
+  publication.created_at_ms = row.column_int(3);
+  publication.hash = row.column_text(4);
+  publication.state = static_cast<StoredPublication::State>(row.column_int(5));
+  publication.sunset_ms = row.column_int(6);
+  return publication;
+}
+
 std::string ancestors_text(const std::vector<Bookmark>& ancestors) {
   std::string text;
   for (const Bookmark& each : ancestors) text += (text.empty() ? "" : " ") + each.text();
@@ -285,30 +301,31 @@ Result<std::vector<std::pair<std::uint64_t, StoredPublication>>> Catalog::all_pu
   std::vector<std::pair<std::uint64_t, StoredPublication>> found;
   OFFPRINT_TRY(run([&](Session& session) -> Result<> {
     found.clear();
-    auto read = execute(
-        session,
-        "SELECT database_id, name, version, definition, created_at_ms, hash, state,"
-        " sunset_ms FROM publications ORDER BY database_id, name, version",
-        {}, [&](const sqlite::Statement& row) {
-          StoredPublication each{std::string(row.column_text(1)),
-                                 static_cast<std::uint32_t>(row.column_int(2)),
-                                 std::string(row.column_text(3)), row.column_int(4)};
-          each.hash = row.column_text(5);
-          each.state = static_cast<StoredPublication::State>(row.column_int(6));
-          each.sunset_ms = row.column_int(7);
-          found.emplace_back(static_cast<std::uint64_t>(row.column_int(0)), std::move(each));
-        });
+    auto read = execute(session,
+                        fmt::format("SELECT {}, database_id FROM publications ORDER BY "
+                                    "database_id, name, version",
+                                    kPublicationColumns),
+                        {}, [&](const sqlite::Statement& row) {
+                          found.emplace_back(static_cast<std::uint64_t>(row.column_int(7)),
+                                             publication_of(row));
+                        });
     return read ? Result<>() : fail(std::move(read).error());
   }));
   return found;
 }
 
 Result<std::vector<StoredPublication>> Catalog::publications(std::uint64_t id) {
-  OFFPRINT_TRY_ASSIGN(auto all, all_publications());
   std::vector<StoredPublication> found;
-  for (auto& [database, publication] : all) {
-    if (database == id) found.push_back(std::move(publication));
-  }
+  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+    found.clear();
+    auto read = execute(
+        session,
+        fmt::format("SELECT {} FROM publications WHERE database_id = ? ORDER BY name, version",
+                    kPublicationColumns),
+        {static_cast<std::int64_t>(id)},
+        [&](const sqlite::Statement& row) { found.push_back(publication_of(row)); });
+    return read ? Result<>() : fail(std::move(read).error());
+  }));
   return found;
 }
 

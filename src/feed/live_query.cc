@@ -5,32 +5,20 @@
 
 #include <fmt/format.h>
 
+#include "publication/sql_tokens.h"
+
 namespace offprint::feed {
 namespace {
+
+using publication::append_exactly;
 
 // A query that took longer than this waits for kRestFactor times as long before its next run.
 constexpr std::chrono::microseconds kQuick{2'000};
 constexpr int kRestFactor = 4;
 
-void append_exactly(std::string& to, const sqlite::Value& value) {
-  if (const auto* integer = std::get_if<std::int64_t>(&value))
-    to += fmt::format("i{};", *integer);
-  else if (const auto* real = std::get_if<double>(&value))
-    to += fmt::format("r{};", std::bit_cast<std::uint64_t>(*real));
-  else if (const auto* text = std::get_if<std::string>(&value))
-    to += fmt::format("t{}:", text->size()) + *text;
-  else if (const auto* blob = std::get_if<Bytes>(&value))
-    to += fmt::format("b{}:", blob->size()) + std::string(as_text(*blob));
-  else
-    to += 'n';
-}
-
 // Names of what tells of more than pages do: sizes, settings.
 bool names_odd_things(std::string_view sql) {
-  std::string lower(sql);
-  std::ranges::transform(lower, lower.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
+  const std::string lower = publication::folded(sql);
   return std::ranges::any_of(std::array{"pragma", "dbpage", "dbstat", "sqlite_stmt"},
                              [&](const char* word) { return lower.contains(word); });
 }

@@ -8,12 +8,16 @@
 
 #include "base/log.h"
 #include "publication/record.h"
+#include "publication/sql_tokens.h"
 #include "sqlite/btree_page.h"
 
 namespace offprint::feed {
 namespace {
 
+using publication::append_exactly;
+using publication::folded;
 using publication::PageSource;
+using publication::quoted_name;
 using publication::TouchedRows;
 using publication::TreeMap;
 
@@ -23,40 +27,13 @@ constexpr std::size_t kStatementsMax = 1'000;
 constexpr std::size_t kSchemaCookieOffset = 40;
 constexpr std::size_t kRowOverhead = 64;  // bytes of memory, about
 
-std::string quoted(std::string_view name) {
-  std::string text = "\"";
-  for (char c : name) {
-    text += c;
-    if (c == '"') text += c;
-  }
-  return text + '"';
-}
-
-bool equal_names(std::string_view a, std::string_view b) {
-  return sqlite3_stricmp(std::string(a).c_str(), std::string(b).c_str()) == 0;
-}
-
 // A name of the rowid that no column has.
 std::string free_rowid_name(const std::vector<std::string>& columns) {
   for (const char* name : {"rowid", "_rowid_", "oid"}) {
-    if (std::ranges::none_of(columns, [&](const auto& each) { return equal_names(each, name); }))
+    if (std::ranges::none_of(columns, [&](const auto& each) { return folded(each) == name; }))
       return name;
   }
   return {};
-}
-
-// The same text for the same value of the same type, another one for each other.
-void append_exactly(std::string& to, const sqlite::Value& value) {
-  if (const auto* integer = std::get_if<std::int64_t>(&value))
-    to += fmt::format("i{};", *integer);
-  else if (const auto* real = std::get_if<double>(&value))
-    to += fmt::format("r{};", std::bit_cast<std::uint64_t>(*real));
-  else if (const auto* text = std::get_if<std::string>(&value))
-    to += fmt::format("t{}:", text->size()) + *text;
-  else if (const auto* blob = std::get_if<Bytes>(&value))
-    to += fmt::format("b{}:", blob->size()) + std::string(as_text(*blob));
-  else
-    to += 'n';
 }
 
 std::size_t size_of(const Row& row) {
@@ -70,9 +47,9 @@ std::size_t size_of(const Row& row) {
 
 std::string select_of(const TableShape& shape) {
   std::string sql = "SELECT ";
-  for (const std::string& column : shape.columns) sql += quoted(column) + ',';
+  for (const std::string& column : shape.columns) sql += quoted_name(column) + ',';
   sql += shape.has_rowid() ? shape.rowid_name : "0";
-  return sql + " FROM main." + quoted(shape.name);
+  return sql + " FROM main." + quoted_name(shape.name);
 }
 
 std::string select_by_id(const TableShape& shape) {
@@ -80,7 +57,7 @@ std::string select_by_id(const TableShape& shape) {
   std::string sql = select_of(shape);
   for (std::size_t i = 0; i < shape.key.size(); ++i) {
     sql += fmt::format("{}{}=?{}", i == 0 ? " WHERE " : " AND ",
-                       quoted(shape.columns[shape.key[i]]), i + 1);
+                       quoted_name(shape.columns[shape.key[i]]), i + 1);
   }
   return sql;
 }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "ltx/types.h"
-#include "publication/source_state.h"
+#include "publication/row.h"
 
 namespace offprint::feed {
 

@@ -11,6 +11,7 @@
 #include "main/progress.h"
 #include "main/remote.h"
 #include "main/result_writer.h"
+#include "publication/row.h"
 
 namespace offprint {
 namespace {
@@ -23,23 +24,6 @@ struct OpenOptions {
   std::vector<std::string> replicas;
   bool csv = false, json = false;
 };
-
-sqlite::Value value_of(const sqlite::Statement& statement, int column) {
-  switch (statement.column_type(column)) {
-    case SQLITE_INTEGER:
-      return statement.column_int(column);
-    case SQLITE_FLOAT:
-      return statement.column_double(column);
-    case SQLITE_TEXT:
-      return std::string(statement.column_text(column));
-    case SQLITE_BLOB: {
-      ByteView blob = statement.column_blob(column);
-      return Bytes(blob.begin(), blob.end());
-    }
-    default:
-      return {};
-  }
-}
 
 // Runs one statement and prints what it gives.
 Result<> run_statement(sqlite::Connection& connection, std::string_view sql, ResultFormat format) {
@@ -54,8 +38,7 @@ Result<> run_statement(sqlite::Connection& connection, std::string_view sql, Res
   for (;;) {
     OFFPRINT_TRY_ASSIGN(bool row, statement.step());
     if (!row) break;
-    std::vector<sqlite::Value>& values = result.rows.emplace_back();
-    for (int i = 0; i < count; ++i) values.push_back(value_of(statement, i));
+    result.rows.push_back(publication::row_of(statement));
     if (!in_pieces || result.rows.size() < kRowsMax) continue;
     std::fputs(format_result(result, format).c_str(), stdout);
     result.rows.clear();

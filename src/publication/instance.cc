@@ -67,34 +67,11 @@ std::string delete_sql(const ItemPlan& item) {
   return fmt::format("DELETE FROM {}{}", quoted_name(item.name), where_key(item));
 }
 
-Row row_of(const sqlite::Statement& statement) {
-  Row row;
-  for (int i = 0; i < statement.column_count(); ++i) row.push_back(value_of(statement, i));
-  return row;
-}
-
-// A key as bytes that no other key has.
-std::string key_text(const Row& key) {
+// No other key has it.
+std::string key_digest(const Row& key) {
   std::string text;
-  for (const sqlite::Value& value : key) {
-    std::visit(
-        [&](const auto& each) {
-          using T = std::decay_t<decltype(each)>;
-          if constexpr (std::is_same_v<T, std::monostate>) {
-            text += "n;";
-          } else if constexpr (std::is_same_v<T, std::int64_t>) {
-            text += fmt::format("i{};", each);
-          } else if constexpr (std::is_same_v<T, double>) {
-            text += fmt::format("r{};", std::bit_cast<std::uint64_t>(each));
-          } else if constexpr (std::is_same_v<T, std::string>) {
-            text += fmt::format("t{}:{};", each.size(), each);
-          } else {
-            text += fmt::format("b{}:{};", each.size(), as_text(each));
-          }
-        },
-        value);
-  }
-  return text;
+  for (const sqlite::Value& value : key) append_exactly(text, value);
+  return digest(text).substr(0, 32);
 }
 
 }  // namespace
@@ -165,8 +142,7 @@ Result<bool> Instance::refresh(Session& session, const ItemPlan& item, SourceSta
       loose.push_back(std::move(row));
       return {};
     }
-    if (!kept.insert(digest(key_text(key)).substr(0, 32)).second)
-      return fail(Code::kInvalid, not_a_key(item));
+    if (!kept.insert(key_digest(key)).second) return fail(Code::kInvalid, not_a_key(item));
     std::optional<Row> old;
     if (there > 0)
       OFFPRINT_TRY(execute(session, select, key, [&](const auto& each) { old = row_of(each); }));
@@ -187,8 +163,7 @@ Result<bool> Instance::refresh(Session& session, const ItemPlan& item, SourceSta
       fmt::format("SELECT {} FROM {}", fmt::join(key_names(item), ","), quoted_name(item.name)), {},
       [&](const auto& each) {
         Row key = row_of(each);
-        if (!has_null(key) && !kept.contains(digest(key_text(key)).substr(0, 32)))
-          gone.push_back(std::move(key));
+        if (!has_null(key) && !kept.contains(key_digest(key))) gone.push_back(std::move(key));
       }));
   for (Row& key : gone) OFFPRINT_TRY(execute(session, delete_sql(item), std::move(key)));
   return differed || !gone.empty();

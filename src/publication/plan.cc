@@ -171,7 +171,6 @@ Result<Uses> Planner::uses_of(const std::string& item, const std::string& sql) {
     if (!is_known)
       return refuse(item, fmt::format("{}() may answer otherwise each time", function));
   }
-  plan_.reads.insert(uses.reads.begin(), uses.reads.end());
   return uses;
 }
 

@@ -4,7 +4,6 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -41,8 +40,7 @@ struct ItemPlan {
 struct Plan {
   Definition definition;
   std::vector<ItemPlan> items;
-  std::vector<std::string> indexes;                     // statements for an instance
-  std::set<std::pair<std::string, std::string>> reads;  // tables and columns, in lower case
+  std::vector<std::string> indexes;  // statements for an instance
   std::string hash;  // of what an instance's schema and content follow from, as 32 hex digits
 };
 

@@ -131,13 +131,18 @@ void Publications::plan_sweep() {
 // Of databases that were dropped.
 void Publications::remove_orphans() {
   std::string after;
+  // Those of one source stand together; to look for it takes a look at all databases.
+  std::optional<std::uint64_t> last;
+  bool is_there = false;
   for (;;) {
     auto instances = store_.list("@", after, 1'000, "");
     for (const database::DatabaseInfo& info : instances) {
       after = info.name;
       std::uint64_t source = 0;
       std::from_chars(info.name.data() + 1, info.name.data() + info.name.size(), source, 16);
-      if (store_.info(source)) continue;
+      if (source != last) is_there = store_.info(source).has_value();
+      last = source;
+      if (is_there) continue;
       auto name = DatabaseName::stored(info.name);
       if (auto dropped = name ? store_.drop(*name) : Result<>(); !dropped)
         log::warn("{}: {}", info.name, dropped.error().message());

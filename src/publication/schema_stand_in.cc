@@ -19,12 +19,6 @@ int compare(void*, int left_size, const void* left, int right_size, const void* 
 
 void answer_null(sqlite3_context* context, int, sqlite3_value**) { sqlite3_result_null(context); }
 
-std::string quoted_name(std::string_view name) {
-  std::string text = "\"";
-  for (char c : name) text += c == '"' ? "\"\"" : std::string(1, c);
-  return text + '"';
-}
-
 // Arguments from the fourth on are those in the parentheses.
 int connect(sqlite3* db, void*, int count, const char* const* arguments, sqlite3_vtab** table,
             char**) {

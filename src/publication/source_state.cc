@@ -11,14 +11,6 @@ constexpr std::size_t kStatementsMax = 1'000;
 constexpr std::chrono::minutes kLongest{5};  // of a statement
 constexpr int kStepsBetweenLooks = 100'000;  // of SQLite's machine: about a millisecond
 
-bool is_same(const sqlite::Value& a, const sqlite::Value& b) {
-  const auto* number = std::get_if<double>(&a);
-  const auto* other = std::get_if<double>(&b);
-  if (number != nullptr && other != nullptr)
-    return std::bit_cast<std::uint64_t>(*number) == std::bit_cast<std::uint64_t>(*other);
-  return a == b;
-}
-
 // Of a parameter that the statement may not have.
 Result<> bind_named(sqlite::Statement& statement, const std::string& name,
                     const sqlite::Value& value) {
@@ -27,31 +19,6 @@ Result<> bind_named(sqlite::Statement& statement, const std::string& name,
 }
 
 }  // namespace
-
-sqlite::Value value_of(const sqlite::Statement& statement, int column) {
-  switch (statement.column_type(column)) {
-    case SQLITE_INTEGER:
-      return statement.column_int(column);
-    case SQLITE_FLOAT:
-      return statement.column_double(column);
-    case SQLITE_TEXT:
-      return std::string(statement.column_text(column));
-    case SQLITE_BLOB: {
-      ByteView bytes = statement.column_blob(column);
-      return Bytes(bytes.begin(), bytes.end());
-    }
-    default:
-      return std::monostate();
-  }
-}
-
-bool is_same(const Row& a, const Row& b) {
-  if (a.size() != b.size()) return false;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    if (!is_same(a[i], b[i])) return false;
-  }
-  return true;
-}
 
 Result<std::unique_ptr<SourceState>> SourceState::newest(database::Store& store,
                                                          const database::DatabaseName& name,
@@ -125,10 +92,7 @@ Result<> SourceState::step_all(sqlite::Statement& statement, const Visit& visit)
   for (;;) {
     OFFPRINT_TRY_ASSIGN(bool found, statement.step());
     if (!found) return {};
-    Row row;
-    for (int column = 0; column < statement.column_count(); ++column)
-      row.push_back(value_of(statement, column));
-    OFFPRINT_TRY(visit(std::move(row)));
+    OFFPRINT_TRY(visit(row_of(statement)));
   }
 }
 

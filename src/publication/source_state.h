@@ -9,17 +9,10 @@
 #include <vector>
 
 #include "database/store.h"
+#include "publication/row.h"
 #include "sqlite/connection.h"
 
 namespace offprint::publication {
-
-using Row = std::vector<sqlite::Value>;
-
-// The same values, of the same types.
-bool is_same(const Row& a, const Row& b);
-
-// The value of a column of the row that a statement stands at.
-sqlite::Value value_of(const sqlite::Statement& statement, int column);
 
 // The value of a parameter of a publication.
 struct Argument {

@@ -18,15 +18,6 @@ Result<> each_row(sqlite::Connection& connection, std::string_view sql,
   }
 }
 
-std::string quoted_text(std::string_view text) {
-  std::string quoted = "'";
-  for (char c : text) {
-    quoted += c;
-    if (c == '\'') quoted += c;
-  }
-  return quoted + '\'';
-}
-
 const SourceColumn* SourceTable::find(std::string_view column) const {
   auto found = std::ranges::find_if(
       columns, [&](const SourceColumn& each) { return folded(each.name) == folded(column); });

@@ -38,6 +38,4 @@ Result<SourceTable> read_source_table(sqlite::Connection& connection, const std:
 Result<> each_row(sqlite::Connection& connection, std::string_view sql,
                   const std::function<void(const sqlite::Statement&)>& visit);
 
-std::string quoted_text(std::string_view text);
-
 }  // namespace offprint::publication

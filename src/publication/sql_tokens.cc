@@ -170,6 +170,15 @@ std::string quoted_name(std::string_view name) {
   return quoted + '"';
 }
 
+std::string quoted_text(std::string_view text) {
+  std::string quoted = "'";
+  for (char c : text) {
+    quoted += c;
+    if (c == '\'') quoted += c;
+  }
+  return quoted + '\'';
+}
+
 std::string folded(std::string_view name) {
   std::string text(name);
   std::ranges::transform(text, text.begin(), lower);

@@ -35,6 +35,8 @@ Result<Tokens> tokenize_whole(std::string_view sql);
 
 // A name between double quotes.
 std::string quoted_name(std::string_view name);
+// 'text', as SQL.
+std::string quoted_text(std::string_view text);
 
 // A name as SQLite compares it: ASCII letters in lower case.
 std::string folded(std::string_view name);

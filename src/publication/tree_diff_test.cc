@@ -50,7 +50,8 @@ PageSet pages_that_differ(const State& a, const State& b) {
 class TreeDiffTest : public ::testing::TestWithParam<int> {
  protected:
   void SetUp() override {
-    std::string pattern = "/tmp/offprint-test-XXXXXX";
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "offprint-test-XXXXXX").string();
     ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
     folder_ = pattern;
     path_ = folder_ + "/a.db";
