@@ -1,0 +1,283 @@
+#include "cluster/group_member.h"
+
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace offprint::cluster {
+namespace {
+
+using Role = GroupMember::Role;
+constexpr MemberId kA{1}, kB{2}, kC{3};
+
+struct Sent {
+  MemberId to;
+  Message message;
+};
+
+// Keeps what the member wanted, until it is looked at.
+class Wanted final : public Effects {
+ public:
+  Lsn send_records(MemberId to, const Append& message) override {
+    sent.push_back({to, message});
+    return message.end();
+  }
+  void send(MemberId to, const Message& message) override { sent.push_back({to, message}); }
+  void needs_fill(MemberId member) override { fills.push_back(member); }
+  void store(Command command, Lsn, const EpochRuns&) override { last_command = command; }
+  void truncate(Command command, Lsn to) override {
+    last_command = command;
+    cuts.push_back(to);
+  }
+  void promise(Command command, Epoch) override { last_command = command; }
+  void read_record() override { ++reads; }
+  void compare_and_swap(const GroupView& next) override { changes.push_back(next); }
+  void committed(Lsn lsn) override { commit = lsn; }
+  void changed() override {}
+
+  // The newest message of this kind to `to`.
+  template <class T>
+  std::optional<T> last(MemberId to) const {
+    for (auto each = sent.rbegin(); each != sent.rend(); ++each) {
+      if (each->to == to && std::holds_alternative<T>(each->message))
+        return std::get<T>(each->message);
+    }
+    return std::nullopt;
+  }
+
+  std::vector<Sent> sent;
+  std::vector<MemberId> fills;
+  std::vector<Lsn> cuts;
+  std::vector<GroupView> changes;
+  int reads = 0;
+  Command last_command = 0;
+  Lsn commit;
+};
+
+GroupView view_of(std::uint64_t version, Epoch epoch, MemberId primary, Members in_sync,
+                  std::uint32_t min_in_sync = 2) {
+  return {version, epoch, primary, std::move(in_sync), {kA, kB, kC}, min_in_sync};
+}
+
+GroupLog log_of(std::initializer_list<std::uint32_t> epochs) {
+  GroupLog log;
+  for (std::uint32_t epoch : epochs) log.append(Epoch{epoch}, Lsn{log.last().value + 1});
+  return log;
+}
+
+// A member at work, whose disk is as fast as can be.
+struct Member {
+  explicit Member(MemberId self, GroupLog log = GroupLog{}, Epoch promised = {})
+      : member({.self = self}, {.log = std::move(log), .promised = promised, .commit = {}},
+               Time{}) {}
+
+  void receive(MemberId from, const Message& message) {
+    member.receive(now, from, message, wanted);
+    sync();
+  }
+  void sync() { member.on_durable(now, wanted.last_command, wanted); }
+  void tick() {
+    member.tick(now, wanted);
+    sync();
+  }
+  Role role() const { return member.status(now).role; }
+  // Waits out its promise, and is elected.
+  void lead(const GroupView& record) {
+    now += GroupMember::Timing{}.grace + GroupMember::Timing{}.stagger * 3;
+    tick();
+    member.on_view(now, record, wanted);
+    ASSERT_EQ(role(), Role::kCandidate);
+    member.on_cas(now, CasOutcome::kApplied, record.version + 1, wanted);
+    sync();
+  }
+  void acknowledge(MemberId from, Lsn durable) {
+    receive(from, Ack{member.status(now).epoch, now, durable});
+  }
+  void propose() {
+    auto proposal = member.propose();
+    ASSERT_TRUE(proposal);
+    wanted.last_command = proposal->command;
+    member.flush(now, wanted);
+    sync();
+  }
+
+  Time now{10'000'000};
+  Wanted wanted;
+  GroupMember member;
+};
+
+Append append_of(Epoch epoch, Lsn previous, Epoch previous_epoch, EpochRuns runs, Lsn start,
+                 Lsn commit = {}) {
+  return {epoch, Time{1}, start, previous, previous_epoch, std::move(runs), commit};
+}
+
+TEST(GroupMemberTest, ACommitIsOnTheDiskOfAllInSync) {
+  Member a(kA);
+  a.lead(view_of(1, Epoch{0}, {}, {kA, kB, kC}));
+  for (MemberId peer : {kB, kC}) a.acknowledge(peer, Lsn{0});
+  EXPECT_EQ(a.role(), Role::kPrimary);
+  a.propose();
+  EXPECT_EQ(a.wanted.last<Append>(kB)->end(), Lsn{1});
+  a.acknowledge(kB, Lsn{1});
+  EXPECT_EQ(a.wanted.commit, Lsn{0}) << "one is missing";
+  a.acknowledge(kC, Lsn{1});
+  EXPECT_EQ(a.wanted.commit, Lsn{1});
+  EXPECT_EQ(a.wanted.last<Append>(kB)->commit, Lsn{1}) << "it is told at once";
+}
+
+TEST(GroupMemberTest, NothingIsWrittenBeforeTheOthersHaveTheLog) {
+  Member a(kA, log_of({1, 1}), Epoch{1});
+  a.lead(view_of(4, Epoch{1}, kB, {kA, kB}));
+  EXPECT_EQ(a.role(), Role::kRecovering);
+  EXPECT_FALSE(a.member.propose());
+  EXPECT_FALSE(a.member.may_answer(a.now));
+  a.acknowledge(kB, Lsn{1});
+  EXPECT_EQ(a.role(), Role::kRecovering);
+  a.acknowledge(kB, Lsn{2});
+  EXPECT_EQ(a.role(), Role::kPrimary);
+  EXPECT_EQ(a.wanted.commit, Lsn{2});
+  EXPECT_TRUE(a.member.may_answer(a.now));
+}
+
+TEST(GroupMemberTest, TheLeaseCountsFromWhenTheQuestionWasSent) {
+  Member a(kA);
+  a.lead(view_of(1, Epoch{0}, {}, {kA, kB}));
+  Time asked = a.now;
+  a.now += Time{900'000};
+  a.receive(kB, Ack{Epoch{1}, asked, Lsn{0}});
+  EXPECT_TRUE(a.member.may_answer(a.now));
+  a.now = asked + GroupMember::Timing{}.lease;
+  EXPECT_FALSE(a.member.may_answer(a.now));
+}
+
+TEST(GroupMemberTest, WhoDoesNotAnswerIsLeftOutByTheRecordFirst) {
+  Member a(kA);
+  a.lead(view_of(1, Epoch{0}, {}, {kA, kB, kC}));
+  for (MemberId peer : {kB, kC}) a.acknowledge(peer, Lsn{0});
+  a.propose();
+  a.acknowledge(kB, Lsn{1});
+  a.now += GroupMember::Timing{}.eject;
+  a.acknowledge(kB, Lsn{1});
+  a.tick();
+  ASSERT_EQ(a.wanted.changes.size(), 2U);
+  EXPECT_EQ(a.wanted.changes.back().in_sync, (Members{kA, kB}));
+  EXPECT_EQ(a.wanted.commit, Lsn{0});
+  a.member.on_cas(a.now, CasOutcome::kApplied, 3, a.wanted);
+  EXPECT_EQ(a.wanted.commit, Lsn{1});
+
+  // Never below the least number: then it stands still instead.
+  a.now += GroupMember::Timing{}.eject * 2;
+  a.tick();
+  EXPECT_EQ(a.wanted.changes.size(), 2U);
+  EXPECT_EQ(a.role(), Role::kBlocked);
+}
+
+TEST(GroupMemberTest, AFullDiskDoesNotHoldTheOthersUp) {
+  Member a(kA);
+  a.lead(view_of(1, Epoch{0}, {}, {kA, kB, kC}));
+  for (MemberId peer : {kB, kC}) a.acknowledge(peer, Lsn{0});
+  a.propose();
+  a.receive(kC, Nack{Nack::Reason::kNoSpace, Epoch{1}, {}, {}});
+  a.now += GroupMember::Timing{}.cas_every;
+  a.tick();
+  ASSERT_EQ(a.wanted.changes.size(), 2U);
+  EXPECT_EQ(a.wanted.changes.back().in_sync, (Members{kA, kB}));
+}
+
+TEST(GroupMemberTest, AReplicaTakesTheLogOfItsPrimary) {
+  Member b(kB, log_of({1, 1, 1, 2}), Epoch{2});
+  // The primary of epoch 3 has 1,1,3: it asks about its end first.
+  b.receive(kA, append_of(Epoch{3}, Lsn{3}, Epoch{3}, {}, Lsn{3}));
+  auto nack = b.wanted.last<Nack>(kA);
+  ASSERT_TRUE(nack);
+  EXPECT_EQ(nack->lsn, Lsn{3});
+  EXPECT_EQ(nack->lsn_epoch, Epoch{1});
+  b.receive(kA,
+            append_of(Epoch{3}, Lsn{2}, Epoch{1}, {{Epoch{3}, Lsn{3}, Lsn{3}}}, Lsn{3}, Lsn{2}));
+  EXPECT_EQ(b.wanted.cuts, (std::vector<Lsn>{Lsn{2}}));
+  EXPECT_EQ(b.member.log(), log_of({1, 1, 3}));
+  EXPECT_EQ(b.wanted.last<Ack>(kA)->durable, Lsn{3});
+  EXPECT_EQ(b.wanted.commit, Lsn{2});
+  // Older epochs are refused from then on.
+  b.receive(kC, append_of(Epoch{2}, Lsn{3}, Epoch{3}, {}, Lsn{4}));
+  EXPECT_EQ(b.wanted.last<Nack>(kC)->reason, Nack::Reason::kStaleEpoch);
+}
+
+TEST(GroupMemberTest, WhatWasCommittedIsNeverCut) {
+  Member b(kB, log_of({1, 1}), Epoch{1});
+  b.receive(kA, append_of(Epoch{1}, Lsn{2}, Epoch{1}, {}, Lsn{1}, Lsn{2}));
+  EXPECT_EQ(b.wanted.commit, Lsn{2});
+  b.receive(kC, append_of(Epoch{2}, Lsn{1}, Epoch{1}, {{Epoch{2}, Lsn{2}, Lsn{2}}}, Lsn{2}));
+  EXPECT_EQ(b.role(), Role::kDamaged);
+  EXPECT_EQ(b.wanted.last<Nack>(kC)->reason, Nack::Reason::kDamaged);
+  EXPECT_EQ(b.member.log(), log_of({1, 1}));
+}
+
+TEST(GroupMemberTest, AGuardiansWordEndsAPromise) {
+  Member b(kB);
+  b.receive(kA, append_of(Epoch{1}, Lsn{0}, Epoch{0}, {}, Lsn{1}));
+  b.tick();
+  EXPECT_EQ(b.wanted.reads, 0);
+  b.receive(kC, Release{kA, Epoch{1}});
+  EXPECT_EQ(b.wanted.reads, 1);
+  b.member.on_view(b.now, view_of(2, Epoch{1}, kA, {kA, kB}), b.wanted);
+  ASSERT_EQ(b.wanted.changes.size(), 1U);
+  EXPECT_EQ(b.wanted.changes[0].primary, kB);
+  EXPECT_EQ(b.wanted.changes[0].epoch, Epoch{2});
+}
+
+TEST(GroupMemberTest, AGroupIsHandedOver) {
+  Member a(kA), b(kB);
+  a.lead(view_of(1, Epoch{0}, {}, {kA, kB}));
+  b.receive(kA, *a.wanted.last<Append>(kB));
+  EXPECT_FALSE(a.member.hand_over(a.now, kC, a.wanted)) << "it is not in sync";
+  a.acknowledge(kB, Lsn{0});
+  a.now += GroupMember::Timing{}.cas_every;
+  ASSERT_TRUE(a.member.hand_over(a.now, kB, a.wanted));
+  EXPECT_EQ(a.role(), Role::kDraining);
+  EXPECT_FALSE(a.member.may_answer(a.now));
+  GroupView after = a.wanted.changes.back();
+  a.member.on_cas(a.now, CasOutcome::kApplied, 3, a.wanted);
+  b.receive(kA, *a.wanted.last<Go>(kB));
+  EXPECT_EQ(b.wanted.reads, 1);
+  after.version = 3;
+  b.member.on_view(b.now, after, b.wanted);
+  b.sync();
+  EXPECT_TRUE(b.member.is_primary());
+}
+
+TEST(GroupMemberTest, APrimaryThatNobodyAnswersFallsSilentForAWhile) {
+  Member a(kA);
+  a.lead(view_of(1, Epoch{0}, {}, {kA, kB}));
+  std::size_t quiet = 0, loud = 0;
+  for (int i = 0; i < 200; ++i) {
+    a.now += GroupMember::Timing{}.beacon;
+    std::size_t before = a.wanted.sent.size();
+    a.tick();
+    ++(a.wanted.sent.size() == before ? quiet : loud);
+  }
+  EXPECT_GT(quiet, 100U);
+  EXPECT_GT(loud, 50U);
+}
+
+TEST(GroupMemberTest, ALogThatIsNotKeptAnyMoreIsAskedForWhole) {
+  GroupLog log = log_of({1, 1, 1, 1});
+  log.forget(Lsn{3});
+  Member a(kA, log, Epoch{1});
+  a.lead(view_of(1, Epoch{1}, kB, {kA, kB}));
+  a.receive(kC, Nack{Nack::Reason::kGap, Epoch{2}, Lsn{1}, Epoch{1}});
+  EXPECT_EQ(a.wanted.fills, (std::vector<MemberId>{kC}));
+}
+
+TEST(GroupMemberTest, NonsenseIsNotBelieved) {
+  Member a(kA);
+  a.lead(view_of(1, Epoch{0}, {}, {kA, kB}));
+  a.receive(kB, Ack{Epoch{1}, a.now, Lsn{77}});
+  a.receive(kB, Ack{Epoch{1}, a.now + Time{1'000'000'000}, Lsn{0}});
+  a.receive(MemberId{99}, Ack{Epoch{1}, a.now, Lsn{0}});
+  EXPECT_FALSE(a.member.may_answer(a.now));
+  EXPECT_EQ(a.wanted.commit, Lsn{0});
+}
+
+}  // namespace
+}  // namespace offprint::cluster
