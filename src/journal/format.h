@@ -20,7 +20,8 @@ inline constexpr std::uint32_t kRecordMagic = 0x4f504a52;           // "OPJR"
 inline constexpr std::uint8_t kFillerKind = 254;  // the rest of the segment is unused
 inline constexpr std::uint8_t kMarkKind =
     255;  // the journal's own: state of the groups, a fresh durable lsn
-inline constexpr std::uint16_t kGroupStatesType = 0xff00;  // metadata of a mark
+inline constexpr std::uint16_t kGroupStatesType = 0xff00;    // metadata of a mark
+inline constexpr std::uint16_t kGroupPromisesType = 0xff01;  // the same
 
 // The header's block is never written again while the segment holds records, so a torn write cannot
 // hurt it.
@@ -30,13 +31,14 @@ inline constexpr std::size_t kRecordHeaderSize = 72;
 inline constexpr std::uint64_t kRecordAlignment = 8;
 inline constexpr std::size_t kMetadataHeaderSize = 6;
 inline constexpr std::size_t kGroupStateSize = 24;
+inline constexpr std::size_t kGroupPromiseSize = 8;
 
 inline constexpr std::uint64_t kSegmentSizeMin = 64 << 10;
 inline constexpr std::uint64_t kSegmentSizeMax = 1 << 30;
 inline constexpr std::size_t kGroupCountMax = 256;
 // A segment's header, its first mark and one record of half a segment always fit.
-static_assert(kSegmentHeaderBlock + kRecordHeaderSize + kMetadataHeaderSize +
-                  kGroupCountMax * kGroupStateSize + kSegmentSizeMin / 2 <=
+static_assert(kSegmentHeaderBlock + kRecordHeaderSize + 2 * kMetadataHeaderSize +
+                  kGroupCountMax * (kGroupStateSize + kGroupPromiseSize) + kSegmentSizeMin / 2 <=
               kSegmentSizeMin);
 
 // Random identity of a journal: records of another one never verify.
@@ -125,13 +127,6 @@ struct LargeReference {
 };
 Bytes encode_large_reference(const LargeReference& reference);
 Result<LargeReference> parse_large_reference(ByteView value);
-
-// Where a group's log stands.
-struct GroupState {
-  Lsn last;     // position of the group's newest record in the group's own log: 1, 2, 3 …
-  Lsn commit;   // the newest one known to be committed
-  Epoch epoch;  // fencing epoch of the newest record
-};
 
 // A verified record of `bytes` (padded_size() of them), payload and metadata copied.
 Result<Record> decode_record(const RecordHeader& header, ByteView bytes,

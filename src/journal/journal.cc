@@ -50,6 +50,8 @@ class JournalImpl final : public Journal {
 
   Result<Location> append(Draft draft) override;
   Result<> wait_durable(const Location& location) override;
+  void set_commit(std::uint32_t group, Lsn commit) override;
+  GroupState group(std::uint32_t group) const override;
   Result<std::unique_ptr<LargePayload>> create_large_payload() override;
   Result<Record> read(const Location& location) override;
   Result<std::unique_ptr<ltx::ByteSource>> open_payload(const Location& location) override;
@@ -226,7 +228,7 @@ Result<Location> JournalImpl::place(const Draft& draft, const Bytes& metadata,
   OFFPRINT_TRY(make_room(lock, header.padded_size()));
   header.lsn = next_;
   header.durable_lsn = stated_durable_ = durable_;
-  groups_.advance(header);
+  OFFPRINT_TRY(groups_.advance(header, draft.group_lsn));
   pending_.add(segments_.back(), header, body, metadata, draft.payload);
   next_.value += header.padded_size();
   if (large != nullptr) current().large_files.push_back(large->name);
@@ -356,7 +358,22 @@ Result<std::uint64_t> JournalImpl::write_out(std::vector<PendingChunk>& batch) {
 }
 
 void JournalImpl::set_committed(const GroupTable& snapshot) {
-  for (const auto& [group, state] : snapshot.states) groups_.states[group].commit = state.last;
+  if (auto local = snapshot.states.find(kLocalGroup); local != snapshot.states.end())
+    groups_.states[kLocalGroup].commit = local->second.last;
+}
+
+void JournalImpl::set_commit(std::uint32_t group, Lsn commit) {
+  std::lock_guard lock(mutex_);
+  auto found = groups_.states.find(group);
+  if (group == kLocalGroup || found == groups_.states.end()) return;
+  GroupState& state = found->second;
+  state.commit = std::max(state.commit, std::min(commit, state.last));
+}
+
+GroupState JournalImpl::group(std::uint32_t group) const {
+  std::lock_guard lock(mutex_);
+  auto found = groups_.states.find(group);
+  return found != groups_.states.end() ? found->second : GroupState{};
 }
 
 Result<std::unique_ptr<LargePayload>> JournalImpl::create_large_payload() {

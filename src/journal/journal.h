@@ -29,9 +29,14 @@ enum class Kind : std::uint8_t {
   kCreate = 2,
   kDrop = 3,
   kCheckpointed = 4,  // the database file holds, fsynced, everything up to the txid in the metadata
-  kTruncate = 5,
-  kPromise = 6,
+  kTruncate = 5,      // of a replicated group: its log ends at the record's group lsn
+  kPromise = 6,       // of a replicated group: no primary of an earlier fencing epoch is followed
 };
+
+// Records of this group are this node's own affair: they are numbered as they come, and committed
+// when they are durable. The others are *replicated*: their records have the same number on every
+// node, and are committed when all of those that count have them.
+inline constexpr std::uint32_t kLocalGroup = 0;
 
 // One piece of a record's metadata. Readers skip types they do not know.
 // NOTE: stored; do not change the values.
@@ -58,8 +63,11 @@ struct Metadata {
 struct Draft {
   Kind kind = Kind::kTransaction;
   std::uint64_t database_id = 0;
-  std::uint32_t group = 0;
-  Epoch fencing_epoch;
+  std::uint32_t group = kLocalGroup;
+  // Of a replicated group: the number that the record has to get, and for kTruncate the number of
+  // the last one that stays.
+  std::optional<Lsn> group_lsn = {};
+  Epoch fencing_epoch;  // for kTruncate: of the last record that stays
   std::vector<Metadata> metadata;
   Bytes payload;  // empty when `large` is given
   // A payload that stands in a file of its own, already fsynced (see LargePayload).
@@ -110,6 +118,15 @@ struct Options {
   bool background = true;
 };
 
+// Where a group's log stands.
+struct GroupState {
+  Lsn last;        // position of the group's newest record in the group's own log: 1, 2, 3 …
+  Lsn commit;      // the newest one known to be committed
+  Epoch epoch;     // fencing epoch of the newest record
+  Epoch promised;  // of a replicated group: see kPromise
+  bool operator==(const GroupState&) const = default;
+};
+
 struct Segment {
   Lsn begin;
   Lsn end;  // of the next segment's begin, or of the tail in the last one
@@ -138,6 +155,12 @@ class Journal {
   // Waits until the record is durable; whoever comes first writes and syncs for all that wait.
   virtual Result<> wait_durable(const Location& location) = 0;
   Result<Location> commit(Draft draft);  // append and wait
+
+  // Of a replicated group: records up to here are committed. Stands in what is appended from now
+  // on.
+  virtual void set_commit(std::uint32_t group, Lsn commit) = 0;
+  // As of the last append.
+  virtual GroupState group(std::uint32_t group) const = 0;
 
   virtual Result<std::unique_ptr<LargePayload>> create_large_payload() = 0;
 

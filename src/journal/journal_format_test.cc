@@ -55,7 +55,7 @@ TEST(JournalFormat, RecordsOfTheExample) {
   record.lsn = Lsn{mark.lsn.value + mark.padded_size()};
   record.durable_lsn = mark.durable_lsn;
   record.database_id = 1;
-  groups.advance(record);
+  OFFPRINT_ASSERT_OK(groups.advance(record, {}));
   pending.add(segment, record, body_crc({}, as_bytes("hello"), seed), {}, as_bytes("hello"));
 
   std::vector<PendingChunk> chunks = pending.take();

@@ -21,7 +21,6 @@ TEST(Journal, RecordsComeBackAsTheyWereGiven) {
     for (std::uint64_t i = 0; i < 20; ++i) {
       Draft draft = test_draft(test_payload(i, i * 37), 100 + i);
       draft.kind = static_cast<Kind>(1 + i % 6);
-      draft.group = static_cast<std::uint32_t>(i % 2);
       draft.fencing_epoch = Epoch{static_cast<std::uint32_t>(i / 5)};
       if (i % 3 == 0)
         draft.metadata.push_back({MetadataType::kDatabaseState, test_payload(1000 + i, i)});
@@ -48,11 +47,11 @@ TEST(Journal, RecordsComeBackAsTheyWereGiven) {
     EXPECT_EQ(record.location.payload_size, i * 37);
     EXPECT_EQ(record.kind, static_cast<Kind>(1 + i % 6));
     EXPECT_EQ(record.database_id, 100 + i);
-    EXPECT_EQ(record.group, i % 2);
-    EXPECT_EQ(record.group_lsn.value, i / 2 + 1);
-    EXPECT_EQ(record.commit_lsn.value, i / 2);
+    EXPECT_EQ(record.group, kLocalGroup);
+    EXPECT_EQ(record.group_lsn.value, i + 1);
+    EXPECT_EQ(record.commit_lsn.value, i);
     EXPECT_EQ(record.fencing_epoch.value, i / 5);
-    EXPECT_EQ(record.previous_epoch.value, i < 2 ? 0 : (i - 2) / 5);
+    EXPECT_EQ(record.previous_epoch.value, i < 1 ? 0 : (i - 1) / 5);
     EXPECT_LE(record.durable_lsn, record.location.lsn);
     EXPECT_EQ(record.metadata.size(), (i % 3 == 0 ? 1u : 0u) + (i % 4 == 0 ? 1u : 0u));
     EXPECT_EQ(record.payload, test_payload(i, i * 37));
@@ -211,34 +210,6 @@ TEST(Journal, FreedSegmentsAreReusedAndTheirRecordsNeverComeBack) {
                          Code::kNotFound);
   }
   EXPECT_LE(files.used_bytes(), 5 * kTestSegment);
-}
-
-TEST(Journal, NumbersOfAGroupOutliveItsSegments) {
-  FaultFileSystem files;
-  {
-    auto opened = open_journal(files);
-    OFFPRINT_ASSERT_OK(opened);
-    Draft draft = test_draft(test_payload(1, 10));
-    draft.group = 7;
-    draft.fencing_epoch = Epoch{3};
-    OFFPRINT_ASSERT_OK(opened->journal->commit(std::move(draft)));
-    for (int i = 0; i < 100; ++i)
-      OFFPRINT_ASSERT_OK(opened->journal->commit(test_draft(Bytes(3000))));
-    OFFPRINT_ASSERT_OK(opened->journal->remove_before(opened->journal->end_lsn()));
-    EXPECT_EQ(opened->journal->segments().size(), 1u);
-  }
-  auto opened = open_journal(files);
-  OFFPRINT_ASSERT_OK(opened);
-  Draft draft = test_draft(test_payload(2, 10));
-  draft.group = 7;
-  draft.fencing_epoch = Epoch{4};
-  auto location = opened->journal->commit(std::move(draft));
-  OFFPRINT_ASSERT_OK(location);
-  auto record = opened->journal->read(*location);
-  OFFPRINT_ASSERT_OK(record);
-  EXPECT_EQ(record->group_lsn.value, 2u);
-  EXPECT_EQ(record->commit_lsn.value, 1u);
-  EXPECT_EQ(record->previous_epoch.value, 3u);
 }
 
 TEST(Journal, FullDiskRefusesAndWorksAgainLater) {

@@ -1,6 +1,9 @@
 #include "journal/pending.h"
 
+#include <algorithm>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "base/assert.h"
 
@@ -43,30 +46,54 @@ void PendingBuffer::give_back(std::vector<PendingChunk> written) {
   spare_ = std::move(bytes);
 }
 
-void GroupTable::advance(RecordHeader& header) {
+Result<> GroupTable::advance(RecordHeader& header, std::optional<Lsn> wanted) {
   GroupState& state = states[header.group];
-  header.group_lsn = Lsn{state.last.value + 1};
+  const bool replicated = header.group != kLocalGroup;
+  const auto kind = static_cast<Kind>(header.kind);
+  Lsn at{state.last.value + 1};
+  if (replicated && kind == Kind::kPromise) at = state.last;
+  if (replicated && kind == Kind::kTruncate && wanted && *wanted <= state.last) at = *wanted;
+  bool numbered = replicated && kind != Kind::kPromise;
+  if (numbered != wanted.has_value() || (wanted && *wanted != at)) {
+    return fail(Code::kInvalid,
+                fmt::format("journal: group {} is at record {}; this one cannot be number {}",
+                            header.group, state.last.value, wanted ? wanted->value : 0));
+  }
+  if (at < state.commit)
+    return fail(Code::kInvalid, "journal: what is committed cannot be cut off");
+  header.group_lsn = at;
   header.commit_lsn = state.commit;
   header.previous_epoch = state.epoch;
-  state.last = header.group_lsn;
+  if (replicated && kind == Kind::kPromise) {
+    state.promised = std::max(state.promised, header.fencing_epoch);
+    return {};
+  }
+  state.last = at;
   state.epoch = header.fencing_epoch;
+  return {};
 }
 
 Bytes GroupTable::encode() const {
-  Bytes value;
+  Bytes value, promises;
   for (const auto& [group, state] : states) {
     append_be<std::uint32_t>(value, group);
     append_be<std::uint32_t>(value, state.epoch.value);
     append_be<std::uint64_t>(value, state.last.value);
     append_be<std::uint64_t>(value, state.commit.value);
+    if (group == kLocalGroup) continue;
+    append_be<std::uint32_t>(promises, group);
+    append_be<std::uint32_t>(promises, state.promised.value);
   }
   Bytes metadata;
   append_metadata(metadata, kGroupStatesType, value);
+  if (!promises.empty()) append_metadata(metadata, kGroupPromisesType, promises);
   return metadata;
 }
 
 std::uint64_t GroupTable::mark_size() const {
+  std::size_t replicated = states.size() - states.count(kLocalGroup);
   std::uint64_t length = kRecordHeaderSize + kMetadataHeaderSize + states.size() * kGroupStateSize;
+  if (replicated > 0) length += kMetadataHeaderSize + replicated * kGroupPromiseSize;
   return (length + kRecordAlignment - 1) & ~(kRecordAlignment - 1);
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "journal/format.h"
@@ -42,8 +43,8 @@ struct GroupTable {
   bool admits(std::uint32_t group) const {
     return states.size() < kGroupCountMax || states.contains(group);
   }
-  // Gives the record its place in its group's log.
-  void advance(RecordHeader& header);
+  // Gives the record its place in its group's log. kInvalid: it cannot have the one that it wants.
+  Result<> advance(RecordHeader& header, std::optional<Lsn> wanted);
   // As metadata of a mark, and how long that mark is in the journal.
   Bytes encode() const;
   std::uint64_t mark_size() const;

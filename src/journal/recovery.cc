@@ -87,7 +87,14 @@ Result<> Scan::note(const SegmentReader::Found& found, SegmentFile& segment) {
   state_.known_durable = std::max(state_.known_durable, header.durable_lsn);
   if (header.kind == kMarkKind) return note_groups(found);
   if (header.is_internal()) return {};
-  state_.groups[header.group] = {header.group_lsn, header.commit_lsn, header.fencing_epoch};
+  GroupState& group = state_.groups[header.group];
+  group.commit = std::max(group.commit, header.commit_lsn);
+  if (header.group != kLocalGroup && header.kind == static_cast<std::uint8_t>(Kind::kPromise)) {
+    group.promised = std::max(group.promised, header.fencing_epoch);
+  } else {
+    group.last = header.group_lsn;
+    group.epoch = header.fencing_epoch;
+  }
   auto take = [&](std::uint16_t type, ByteView value) -> Result<> {
     if (type != static_cast<std::uint16_t>(MetadataType::kLargePayload)) return {};
     OFFPRINT_TRY_ASSIGN(auto reference, parse_large_reference(value));
@@ -100,12 +107,19 @@ Result<> Scan::note(const SegmentReader::Found& found, SegmentFile& segment) {
 
 Result<> Scan::note_groups(const SegmentReader::Found& found) {
   auto take = [&](std::uint16_t type, ByteView value) -> Result<> {
+    if (type == kGroupPromisesType) {
+      for (; value.size() >= kGroupPromiseSize; value = value.subspan(kGroupPromiseSize)) {
+        GroupState& group = state_.groups[load_be<std::uint32_t>(value.data())];
+        group.promised = std::max(group.promised, Epoch{load_be<std::uint32_t>(value.data() + 4)});
+      }
+      return {};
+    }
     if (type != kGroupStatesType) return {};
     for (; value.size() >= kGroupStateSize; value = value.subspan(kGroupStateSize)) {
-      state_.groups[load_be<std::uint32_t>(value.data())] = {
-          Lsn{load_be<std::uint64_t>(value.data() + 8)},
-          Lsn{load_be<std::uint64_t>(value.data() + 16)},
-          Epoch{load_be<std::uint32_t>(value.data() + 4)}};
+      GroupState& group = state_.groups[load_be<std::uint32_t>(value.data())];
+      group.last = Lsn{load_be<std::uint64_t>(value.data() + 8)};
+      group.commit = std::max(group.commit, Lsn{load_be<std::uint64_t>(value.data() + 16)});
+      group.epoch = Epoch{load_be<std::uint32_t>(value.data() + 4)};
     }
     return {};
   };
@@ -265,7 +279,8 @@ Result<RecoveredState> recover(FileSystem& files, const std::string& directory, 
   OFFPRINT_TRY(scan.judge());
   for (const LargeReference& reference : scan.large()) OFFPRINT_TRY(large.check(reference));
   state.end = scan.tail();
-  for (auto& [group, at] : state.groups) at.commit = at.last;
+  if (auto local = state.groups.find(kLocalGroup); local != state.groups.end())
+    local->second.commit = local->second.last;
   // From here on it changes the disk.
   OFFPRINT_TRY(make_survivors_durable(state, scan));
   OFFPRINT_TRY(drop_segments_above(files, state, scan));
