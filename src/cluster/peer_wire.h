@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "cluster/protocol.h"
+#include "journal/journal.h"
+
+// What the nodes of a cluster send each other, as bytes: frames of many groups on one connection.
+// Format: docs/protocol/cluster.md. Nothing here does I/O.
+namespace offprint::cluster {
+
+inline constexpr std::uint8_t kPeerVersion = 1;
+inline constexpr std::size_t kPeerHeaderSize = 12;
+// No frame's body is larger; a reader refuses what claims to be.
+inline constexpr std::size_t kPeerBodyMax = 48 << 20;
+// Writers leave further records to the next frame beyond this.
+inline constexpr std::size_t kPeerBodyTarget = 1 << 20;
+
+// First on every connection, from both sides.
+struct PeerHello {
+  std::uint8_t version = kPeerVersion;  // the newest that the sender speaks
+  std::string cluster;
+  std::string node;
+  MemberId member;
+  bool operator==(const PeerHello&) const = default;
+};
+
+// A record of a group's log as it goes into the journal of each member.
+struct PeerRecord {
+  journal::Kind kind = journal::Kind::kTransaction;
+  std::uint64_t database_id = 0;
+  std::vector<journal::Metadata> metadata;
+  Bytes payload;
+};
+
+// A message of a group, with the records of an Append: one for each number in its runs.
+struct PeerMessage {
+  std::uint32_t group = 0;
+  Message message;
+  std::vector<PeerRecord> records;
+};
+
+using PeerFrame = std::variant<PeerHello, PeerMessage>;
+
+// Append one frame to `to`. A message's body must stay within kPeerBodyMax.
+void append_hello(Bytes& to, const PeerHello& hello);
+void append_message(Bytes& to, const PeerMessage& message);
+// What the record adds to a frame.
+std::size_t wire_size(const PeerRecord& record);
+
+// Takes the bytes of a connection in pieces of any size. Thread: one.
+class PeerFrameReader {
+ public:
+  void add(ByteView bytes) { buffer_.insert(buffer_.end(), bytes.begin(), bytes.end()); }
+  // The next frame; nothing: more bytes are needed. kCorrupt: these are no frames, or they were
+  // damaged; kInvalid: of a newer version. After an error the connection is of no use.
+  Result<std::optional<PeerFrame>> next();
+
+ private:
+  Bytes buffer_;
+  std::size_t read_ = 0;
+};
+
+}  // namespace offprint::cluster
