@@ -56,7 +56,7 @@ void EtcdSession::call(EtcdCall call, Done done) {
     bool sent = false;
     if (active->exchange) {
       sent = http_.stop(*active->exchange);
-      if (endpoint_ == active->endpoint) leave_endpoint();
+      leave_endpoint(active->endpoint);
     }
     std::string text = "etcd did not answer in time";
     if (active->last_error) text += ": " + active->last_error->message();
@@ -66,15 +66,20 @@ void EtcdSession::call(EtcdCall call, Done done) {
   attempt(active);
 }
 
+void EtcdSession::wait_for_token(const ActivePointer& active) {
+  waiting_.push_back([this, active](std::optional<Error> error) {
+    if (!error) return attempt(active);
+    if (error->code() == Code::kUnauthorized || error->code() == Code::kForbidden)
+      return finish(active, {std::move(error), false, ""});
+    active->last_error = std::move(error);
+    loop_.at(SteadyClock::now() + milliseconds(kBackOffMaxMs), [this, active] { attempt(active); });
+  });
+  fetch_token();
+}
+
 void EtcdSession::attempt(const ActivePointer& active) {
   if (!active->done) return;
-  if (needs_token(*active)) {
-    waiting_.push_back([this, active](std::optional<Error> error) {
-      if (error) return finish(active, {std::move(error), false, ""});
-      attempt(active);
-    });
-    return fetch_token();
-  }
+  if (needs_token(*active)) return wait_for_token(active);
   EtcdExchange exchange;
   std::size_t endpoint = endpoint_;
   active->endpoint = endpoint;
@@ -110,7 +115,7 @@ void EtcdSession::answer(const ActivePointer& active, std::size_t endpoint, Etcd
   }
   if (!error) return finish(active, {std::nullopt, false, std::move(answered.body)});
   if (active->call.at_most_once && answered.may_be_sent) {
-    if (endpoint_ == endpoint) leave_endpoint();
+    leave_endpoint(endpoint);
     return finish(active, {std::move(error), true, ""});
   }
   next_endpoint(active, endpoint, std::move(*error));
@@ -128,7 +133,7 @@ void EtcdSession::answer_failure(const ActivePointer& active, std::size_t endpoi
   }
   if (failure.is_definite()) return finish(active, {std::move(error), false, ""});
   if (active->call.at_most_once) {
-    if (endpoint_ == endpoint) leave_endpoint();
+    leave_endpoint(endpoint);
     return finish(active, {std::move(error), true, ""});
   }
   // It may be that this member alone has no leader.
@@ -139,7 +144,7 @@ void EtcdSession::answer_failure(const ActivePointer& active, std::size_t endpoi
 
 void EtcdSession::next_endpoint(const ActivePointer& active, std::size_t endpoint, Error error) {
   if (!active->done) return;
-  if (endpoint_ == endpoint) leave_endpoint();
+  leave_endpoint(endpoint);
   active->last_error = std::move(error);
   ++active->failures;
   std::size_t count = options_.endpoints.size();
@@ -157,7 +162,9 @@ void EtcdSession::finish(const ActivePointer& active, EtcdReply reply) {
   done(std::move(reply));
 }
 
-void EtcdSession::leave_endpoint() { endpoint_ = (endpoint_ + 1) % options_.endpoints.size(); }
+void EtcdSession::leave_endpoint(std::size_t endpoint) {
+  if (endpoint_ == endpoint) endpoint_ = (endpoint_ + 1) % options_.endpoints.size();
+}
 
 void EtcdSession::fetch_token() {
   if (fetching_) return;
@@ -208,6 +215,7 @@ void EtcdSession::start_stream(std::uint64_t id) {
     return fetch_token();
   }
   EtcdExchange exchange;
+  it->second.endpoint = endpoint_;
   exchange.url = options_.endpoints[endpoint_] + it->second.stream.path;
   exchange.body = it->second.stream.body;
   exchange.token = token_;
@@ -225,22 +233,24 @@ void EtcdSession::start_stream(std::uint64_t id) {
 void EtcdSession::end_stream(std::uint64_t id, Error error) {
   auto it = streams_.find(id);
   if (it == streams_.end()) return;
+  leave_endpoint(it->second.endpoint);
   auto on_end = std::move(it->second.stream.on_end);
   streams_.erase(it);
   on_end(std::move(error));
 }
 
-void EtcdSession::stop_stream(std::uint64_t id) {
+void EtcdSession::stop_stream(std::uint64_t id, bool failed) {
   auto it = streams_.find(id);
   if (it == streams_.end()) return;
   if (it->second.exchange) http_.stop(*it->second.exchange);
+  if (failed) leave_endpoint(it->second.endpoint);
   streams_.erase(it);
 }
 
 void EtcdSession::end(Error error) {
   if (ended_) return;
   ended_ = error;
-  while (!streams_.empty()) stop_stream(streams_.begin()->first);
+  while (!streams_.empty()) stop_stream(streams_.begin()->first, false);
   waiting_.clear();
   while (!active_.empty()) {
     ActivePointer active = active_.begin()->second;

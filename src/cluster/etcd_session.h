@@ -67,9 +67,8 @@ class EtcdSession {
   void call(EtcdCall call, Done done);
   // An exchange whose answer does not end. One attempt.
   std::uint64_t stream(Stream stream);
-  void stop_stream(std::uint64_t id);
-  // The endpoint that is used now is not to be trusted.
-  void leave_endpoint();
+  // `failed`: its endpoint is not to be trusted.
+  void stop_stream(std::uint64_t id, bool failed);
   // Ends all calls; those to come fail at once.
   void end(Error error);
   bool has_ended() const { return ended_.has_value(); }
@@ -80,9 +79,13 @@ class EtcdSession {
   struct OpenStream {
     Stream stream;
     std::optional<EtcdHttp::Id> exchange;
+    std::size_t endpoint = 0;
   };
   using ActivePointer = std::shared_ptr<Active>;
 
+  // The next one is used from now on, unless that was done already.
+  void leave_endpoint(std::size_t endpoint);
+  void wait_for_token(const ActivePointer& active);
   void attempt(const ActivePointer& active);
   void answer(const ActivePointer& active, std::size_t endpoint, EtcdAnswer answer);
   void answer_failure(const ActivePointer& active, std::size_t endpoint,

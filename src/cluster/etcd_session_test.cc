@@ -25,7 +25,7 @@ std::string header(int revision) {
 // As an etcd that has /k = v at revision 5, and applies swaps as revision 6.
 FakeReply sound(const FakeRequest& request) {
   std::string entry = R"("kvs":[{"key":"L2s=","mod_revision":"5","value":"dg=="}],"count":"1")";
-  if (request.path == kEtcdRange) return FakeReply::json("{" + header(5) + "," + entry + "}");
+  if (request.path == kEtcdRange) return FakeReply::json("{" + header(6) + "," + entry + "}");
   if (request.path == kEtcdTxn) {
     return FakeReply::json("{" + header(6) +
                            R"(,"succeeded":true,"responses":[{"response_put":{}}]})");
@@ -157,6 +157,30 @@ TEST(EtcdSession, ASwapIsNotRepeatedOnAKeptConnectionThatBreaks) {
     EXPECT_EQ(swap(*one, "/k", 5, "w", 500).outcome, Outcome::kUnknown);
     EXPECT_EQ(endpoint.count(kEtcdTxn), round);
   }
+}
+
+// A kept connection may be closed already, and then nobody knows whether a swap arrived.
+TEST(EtcdSession, ASwapGoesOverAConnectionOfItsOwn) {
+  FakeEndpoint endpoint([](const FakeRequest& request) -> FakeReply {
+    if (request.number > 1) return {"", Then::kReset};
+    return sound(request);
+  });
+  auto one = connect({&endpoint});
+  for (int round = 0; round < 5; ++round) {
+    expect_value(*one);
+    EXPECT_EQ(swap(*one, "/k", 5, "w").outcome, Outcome::kApplied);
+  }
+}
+
+TEST(EtcdSession, ATokenThatCannotBeFetchedYetIsWaitedFor) {
+  std::atomic<int> refusals{3};
+  FakeEndpoint endpoint([&](const FakeRequest& request) {
+    if (refusals.fetch_sub(1) > 0) return FakeReply::error(503, 14, "etcdserver: no leader");
+    if (request.path == kEtcdAuthenticate) return FakeReply::json(R"({"token":"t"})");
+    return sound(request);
+  });
+  auto one = connect({&endpoint}, "root");
+  expect_value(*one);
 }
 
 TEST(EtcdSession, WhatEtcdRefusesDefinitelyFailsDefinitely) {

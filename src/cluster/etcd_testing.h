@@ -38,6 +38,7 @@ struct FakeReply {
 
 struct FakeRequest {
   std::string path, token, body;
+  int number = 0;  // on its connection, from 1 on
 };
 
 class FakeEndpoint {
@@ -126,6 +127,7 @@ class FakeEndpoint {
     std::string buffer;
     FakeRequest request;
     while (receive(socket, buffer, request)) {
+      ++request.number;
       {
         std::lock_guard lock(mutex_);
         requests_.push_back(request);

@@ -47,7 +47,6 @@ void EtcdWatch::open() {
   stream.on_end = [this](const Error& error) {
     log::debug("the watch of {} ended: {}", prefix_, error.message());
     stream_ = 0;
-    session_.leave_endpoint();
     reopen_later();
   };
   stream_ = session_.stream(std::move(stream));
@@ -75,8 +74,7 @@ void EtcdWatch::take_line(std::string_view text) {
   auto line = parse_etcd_watch(text);
   if (!line || line->ended) {
     log::debug("the watch of {}: {}", prefix_, line ? *line->ended : line.error().message());
-    session_.stop_stream(std::exchange(stream_, 0));
-    session_.leave_endpoint();
+    session_.stop_stream(std::exchange(stream_, 0), true);
     return reopen_later();
   }
   if (line->created) poll();  // what changed while there was no watch
@@ -92,8 +90,7 @@ void EtcdWatch::poll() {
     bool found = entries && compare(*entries);
     missed_ = found ? missed_ + 1 : 0;
     if (missed_ >= kMissedMax && stream_ != 0) {
-      session_.stop_stream(std::exchange(stream_, 0));
-      session_.leave_endpoint();
+      session_.stop_stream(std::exchange(stream_, 0), true);
       open();
     }
   });
