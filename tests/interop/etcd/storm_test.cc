@@ -173,7 +173,7 @@ TEST(EtcdStorm, EachVersionHasOneWinnerWhateverDies) {
   std::printf("storm: %zu versions; %d applied, %d refused, %d failed, %d unknown\n", versions,
               counts[Outcome::kApplied], counts[Outcome::kRefused], counts[Outcome::kFailed],
               counts[Outcome::kUnknown]);
-  EXPECT_GT(counts[Outcome::kApplied], 100);
+  EXPECT_GT(counts[Outcome::kApplied], 20);
   EXPECT_GT(counts[Outcome::kRefused], 0);
 }
 
