@@ -8,6 +8,7 @@
 #include <openssl/hmac.h>
 
 #include "base/assert.h"
+#include "base/text_encoding.h"
 
 namespace offprint::archive {
 namespace {
@@ -130,10 +131,8 @@ Bytes sha256(ByteView bytes) {
 std::string sha256_hex(ByteView bytes) { return to_hex(sha256(bytes)); }
 
 std::string base64(ByteView bytes) {
-  std::string text((bytes.size() + 2) / 3 * 4 + 1, '\0');
-  int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()), bytes.data(),
-                             static_cast<int>(bytes.size()));
-  text.resize(static_cast<std::size_t>(size));
+  std::string text;
+  append_base64(text, bytes, Base64Padding::kPadded);
   return text;
 }
 
