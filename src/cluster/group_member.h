@@ -29,7 +29,8 @@ class Effects {
   virtual void needs_fill(MemberId member) = 0;
 
   // Takes into the journal those records of the message just received that follow on `after`.
-  virtual void store(Command command, Lsn after, const EpochRuns& runs) = 0;
+  // Answers the last one that it took; less than all: the disk is full.
+  virtual Lsn store(Command command, Lsn after, const EpochRuns& runs) = 0;
   virtual void truncate(Command command, Lsn to) = 0;
   virtual void promise(Command command, Epoch epoch) = 0;
 
@@ -86,8 +87,6 @@ class GroupMember {
   void on_cas(Time now, CasOutcome outcome, std::uint64_t version, Effects& effects);
   // The connection to a member is a new one: what was under way is lost.
   void on_connected(Time now, MemberId member, Effects& effects);
-  // This disk is full: the log takes no more records for now.
-  void set_no_space(bool no_space) { no_space_ = no_space; }
 
   // --- of the primary
   struct Proposal {
@@ -98,6 +97,8 @@ class GroupMember {
   // Takes a place for one more record. Nothing: nobody may write here now. The caller journals it
   // at once, then calls flush().
   std::optional<Proposal> propose();
+  // It could not be journaled. Before anything else.
+  void withdraw(const Proposal& proposal);
   // Sends what was proposed.
   void flush(Time now, Effects& effects);
   // Whether what was read before this call is what a linearizable read may answer.
@@ -209,7 +210,6 @@ class GroupMember {
   std::optional<Cas> cas_;
   Lsn commit_;
   Lsn told_commit_;  // to Effects
-  bool no_space_ = false;
 
   // Replica.
   Epoch accepted_;  // whose log this one follows …

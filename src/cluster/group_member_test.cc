@@ -24,7 +24,10 @@ class Wanted final : public Effects {
   }
   void send(MemberId to, const Message& message) override { sent.push_back({to, message}); }
   void needs_fill(MemberId member) override { fills.push_back(member); }
-  void store(Command command, Lsn, const EpochRuns&) override { last_command = command; }
+  Lsn store(Command command, Lsn after, const EpochRuns& runs) override {
+    last_command = command;
+    return std::max(after, std::min(runs.back().last, room));
+  }
   void truncate(Command command, Lsn to) override {
     last_command = command;
     cuts.push_back(to);
@@ -52,6 +55,7 @@ class Wanted final : public Effects {
   int reads = 0;
   Command last_command = 0;
   Lsn commit;
+  Lsn room{1000};  // of the disk
 };
 
 GroupView view_of(std::uint64_t version, Epoch epoch, MemberId primary, Members in_sync,
@@ -182,6 +186,29 @@ TEST(GroupMemberTest, AFullDiskDoesNotHoldTheOthersUp) {
   a.tick();
   ASSERT_EQ(a.wanted.changes.size(), 2U);
   EXPECT_EQ(a.wanted.changes.back().in_sync, (Members{kA, kB}));
+}
+
+TEST(GroupMemberTest, AReplicaTakesWhatItsDiskHasRoomFor) {
+  Member b(kB);
+  b.wanted.room = Lsn{2};
+  b.receive(kA, append_of(Epoch{1}, Lsn{0}, Epoch{0}, {{Epoch{1}, Lsn{1}, Lsn{4}}}, Lsn{1}));
+  EXPECT_EQ(b.wanted.last<Nack>(kA)->reason, Nack::Reason::kNoSpace);
+  EXPECT_EQ(b.member.log(), log_of({1, 1}));
+  b.wanted.room = Lsn{9};
+  b.receive(kA, append_of(Epoch{1}, Lsn{2}, Epoch{1}, {{Epoch{1}, Lsn{3}, Lsn{4}}}, Lsn{1}));
+  EXPECT_EQ(b.wanted.last<Ack>(kA)->durable, Lsn{4});
+}
+
+TEST(GroupMemberTest, WhatCouldNotBeJournaledWasNeverThere) {
+  Member a(kA);
+  a.lead(view_of(1, Epoch{0}, {}, {kA, kB}));
+  a.acknowledge(kB, Lsn{0});
+  auto proposal = a.member.propose();
+  ASSERT_TRUE(proposal);
+  a.member.withdraw(*proposal);
+  EXPECT_EQ(a.member.log().last(), Lsn{0});
+  a.propose();
+  EXPECT_EQ(a.wanted.last<Append>(kB)->runs[0].last, Lsn{1});
 }
 
 TEST(GroupMemberTest, AReplicaTakesTheLogOfItsPrimary) {

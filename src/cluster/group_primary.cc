@@ -113,7 +113,7 @@ bool GroupMember::may_answer(Time now) const {  // R11
 }
 
 std::optional<GroupMember::Proposal> GroupMember::propose() {
-  if (!is_primary_ || !acts() || damaged_ || no_space_) return std::nullopt;
+  if (!is_primary_ || !acts() || damaged_) return std::nullopt;
   if (!is_recovered() && !drops(Mutant::kCommitBeforeRecovery)) return std::nullopt;
   if (view_.in_sync.size() < view_.min_in_sync) return std::nullopt;
   Lsn lsn{log_.last().value + 1};
@@ -121,6 +121,14 @@ std::optional<GroupMember::Proposal> GroupMember::propose() {
   matched_ = lsn;
   undurable_.push_back({++last_command_, lsn});
   return Proposal{lsn, epoch_, last_command_};
+}
+
+void GroupMember::withdraw(const Proposal& proposal) {
+  OFFPRINT_ASSERT(proposal.lsn == log_.last() && proposal.command == last_command_);
+  log_.truncate(Lsn{proposal.lsn.value - 1});
+  matched_ = log_.last();
+  undurable_.pop_back();
+  --last_command_;
 }
 
 void GroupMember::flush(Time now, Effects& effects) {

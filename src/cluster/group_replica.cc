@@ -54,20 +54,20 @@ bool GroupMember::extend(MemberId from, const Append& append, Effects& effects) 
     return false;
   }
   if (!cut(from, append, effects)) return false;
-  if (append.end() > log_.last()) {
-    if (no_space_) {
-      effects.send(from, Nack{Nack::Reason::kNoSpace, append.epoch, {}, {}});
-      return false;
-    }
+  Lsn end = append.end();
+  if (end > log_.last()) {
     Lsn after = log_.last();
+    end = effects.store(++last_command_, after, append.runs);
+    OFFPRINT_ASSERT(after <= end && end <= append.end());
     for (const EpochRun& run : append.runs) {
-      if (run.last > log_.last()) log_.append(run.epoch, run.last);
+      if (run.last > log_.last() && run.first <= end)
+        log_.append(run.epoch, std::min(run.last, end));
     }
-    undurable_.push_back({++last_command_, log_.last()});
-    effects.store(last_command_, after, append.runs);
+    undurable_.push_back({last_command_, log_.last()});
   }
-  matched_ = std::max(matched_, append.end());
-  return true;
+  matched_ = std::max(matched_, end);
+  if (end < append.end()) effects.send(from, Nack{Nack::Reason::kNoSpace, append.epoch, {}, {}});
+  return end == append.end();
 }
 
 // Drops records that the primary does not have. False: one of them was committed.

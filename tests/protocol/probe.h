@@ -83,8 +83,7 @@ struct GroupMemberProbe {
       put(each.end.value);
     }
     cluster::describe(m.view_, put);
-    for (bool flag :
-         {m.view_uncertain_, m.reading_, m.no_space_, m.answer_due_, m.is_primary_, m.damaged_}) {
+    for (bool flag : {m.view_uncertain_, m.reading_, m.answer_due_, m.is_primary_, m.damaged_}) {
       put(flag);
     }
     time(m.next_attempt_, Time{});

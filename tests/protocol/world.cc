@@ -28,9 +28,9 @@ class World::NodeEffects final : public Effects {
   }
   void send(MemberId to, const Message& message) override { put(to, message); }
   void needs_fill(MemberId) override { world_.violate("a log that was never cut needs a fill"); }
-  void store(Command command, Lsn after, const EpochRuns& runs) override {
-    (void)after;
+  Lsn store(Command command, Lsn, const EpochRuns& runs) override {
     node().writes.push_back({Write::Kind::kRecords, command, runs, {}, {}});
+    return runs.back().last;
   }
   void truncate(Command command, Lsn to) override {
     node().writes.push_back({Write::Kind::kTruncate, command, {}, to, {}});

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+
+#include "cluster/group_log.h"
+#include "journal/journal.h"
+
+namespace offprint::cluster {
+
+// The log of one replicated group as it stands in this node's journal. Thread: one.
+struct IndexedGroup {
+  GroupLog log;
+  std::deque<journal::Location> places;  // of the records after log.base()
+  Epoch promised;
+  Lsn commit;
+
+  // Where a record of the log is; log.base() < lsn <= log.last().
+  const journal::Location& place(Lsn lsn) const { return places[lsn.value - log.base().value - 1]; }
+  void append(Epoch epoch, const journal::Location& place);
+  void truncate(Lsn to);
+  // Records that stand before `lsn` of the journal are not there any more.
+  void forget_before(journal::Lsn lsn);
+};
+
+// Reads the groups' logs out of a journal while that is opened. Thread: one.
+class GroupIndex {
+ public:
+  // As a Journal::Visitor, for every record.
+  void visit(const journal::Record& record);
+  // After the journal was opened: the group's log, which may be empty.
+  IndexedGroup take(const journal::Journal& journal, std::uint32_t group);
+
+ private:
+  struct Found {
+    IndexedGroup group;
+    bool begun = false;  // a record said where the log begins
+  };
+  std::map<std::uint32_t, Found> groups_;
+};
+
+}  // namespace offprint::cluster

@@ -1,0 +1,312 @@
+#include "cluster/peer_connections.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include <netinet/tcp.h>
+
+#include <fmt/format.h>
+#include <boost/asio/connect.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/write.hpp>
+
+#include "base/log.h"
+
+namespace offprint::cluster {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using ErrorCode = boost::system::error_code;
+
+namespace {
+
+struct HostPort {
+  std::string host, port;
+};
+Result<HostPort> parse_address(const std::string& address) {
+  auto colon = address.rfind(':');
+  if (colon == std::string::npos || colon == 0 || colon + 1 == address.size())
+    return fail(Code::kInvalid, "'" + address + "' is no HOST:PORT");
+  std::string host = address.substr(0, colon);
+  if (host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  return HostPort{std::move(host), address.substr(colon + 1)};
+}
+
+}  // namespace
+
+// One connection. Everything but queue() on the I/O thread; shared with the operations under way.
+class PeerConnections::Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  // `called`: whom we called; nobody when we were called.
+  Connection(PeerConnections& owner, tcp::socket socket, MemberId called)
+      : owner_(owner), called_(called), socket_(std::move(socket)), silence_(owner.io_) {}
+
+  MemberId called() const { return called_; }
+
+  void begin() {
+    ErrorCode ignored;
+    socket_.set_option(tcp::no_delay(true), ignored);
+    socket_.set_option(asio::socket_base::keep_alive(true), ignored);
+    const int silence_ms = owner_.options_.silence_ms;  // of a node that does not even acknowledge
+    setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &silence_ms,
+               sizeof silence_ms);
+    Bytes hello;
+    append_hello(hello, {.cluster = owner_.options_.cluster,
+                         .node = owner_.options_.self.node,
+                         .member = MemberId{owner_.options_.self.log_id}});
+    queue(hello);
+    read();
+    watch();
+  }
+
+  // Whether there was room. Thread: any.
+  template <class Append>
+  bool queue_if_room(std::size_t limit, Append append) {
+    std::lock_guard lock(mutex_);
+    if (closed_ || outgoing_.size() > limit) return false;
+    append(outgoing_);
+    if (!std::exchange(flush_posted_, true))
+      asio::post(owner_.io_, [self = shared_from_this()] { self->write(); });
+    return true;
+  }
+
+  void close() {
+    {
+      std::lock_guard lock(mutex_);
+      if (std::exchange(closed_, true)) return;
+    }
+    ErrorCode ignored;
+    silence_.cancel();
+    socket_.close(ignored);
+    owner_.ended(*this);
+  }
+
+ private:
+  void queue(const Bytes& bytes) {
+    queue_if_room(bytes.size(), [&](Bytes& to) { append(to, bytes); });
+  }
+
+  void write() {
+    {
+      std::lock_guard lock(mutex_);
+      if (closed_) return;
+      flush_posted_ = true;  // until this batch is out
+      if (outgoing_.empty()) {
+        flush_posted_ = false;
+        return;
+      }
+      writing_.clear();
+      std::swap(writing_, outgoing_);
+    }
+    asio::async_write(socket_, asio::buffer(writing_),
+                      [self = shared_from_this()](const ErrorCode& error, std::size_t) {
+                        if (error) return self->close();
+                        self->write();
+                      });
+  }
+
+  void read() {
+    socket_.async_read_some(asio::buffer(buffer_),
+                            [self = shared_from_this()](const ErrorCode& error, std::size_t size) {
+                              if (error || !self->take(size)) return self->close();
+                              self->read();
+                            });
+  }
+
+  bool take(std::size_t size) {
+    reader_.add(ByteView(buffer_).first(size));
+    for (;;) {
+      auto frame = reader_.next();
+      if (!frame) {
+        log::warn("node {:016x}: {}", member_.value, frame.error().message());
+        return false;
+      }
+      if (!*frame) return true;
+      if (auto* hello = std::get_if<PeerHello>(&**frame)) {
+        if (member_.value != 0 || (called_.value != 0 && hello->member != called_)) return false;
+        if (!owner_.greeted(shared_from_this(), *hello)) return false;
+        member_ = hello->member;
+        owner_.callbacks_.connected(member_);
+      } else if (member_.value == 0) {
+        return false;
+      } else {
+        owner_.callbacks_.received(member_, std::get<PeerMessage>(**std::move(frame)));
+      }
+    }
+  }
+
+  // Ends it when the other side does not say who it is. Later it may be silent: nodes that share no
+  // group have nothing to say to each other.
+  void watch() {
+    silence_.expires_after(std::chrono::milliseconds(owner_.options_.silence_ms));
+    silence_.async_wait([self = shared_from_this()](const ErrorCode& error) {
+      if (!error && self->member_.value == 0) self->close();
+    });
+  }
+
+  PeerConnections& owner_;
+  const MemberId called_;
+  tcp::socket socket_;
+  asio::steady_timer silence_;
+  MemberId member_;  // nobody before its hello
+  std::array<std::uint8_t, 64 << 10> buffer_;
+  PeerFrameReader reader_;
+  Bytes writing_;
+
+  std::mutex mutex_;
+  // --- guarded by mutex_
+  Bytes outgoing_;
+  bool flush_posted_ = false;
+  bool closed_ = false;
+};
+
+PeerConnections::PeerConnections(Options options) : options_(std::move(options)) {}
+
+Result<std::unique_ptr<PeerConnections>> PeerConnections::create(Options options) {
+  std::unique_ptr<PeerConnections> peers(new PeerConnections(std::move(options)));
+  OFFPRINT_TRY(peers->listen());
+  return peers;
+}
+
+Result<> PeerConnections::listen() {
+  OFFPRINT_TRY_ASSIGN(HostPort address, parse_address(options_.listen));
+  ErrorCode error;
+  tcp::resolver resolver(io_);
+  auto found = resolver.resolve(address.host, address.port, tcp::resolver::passive, error);
+  if (error || found.empty())
+    return fail(Code::kInvalid, "peer address " + options_.listen + ": " + error.message());
+  tcp::endpoint endpoint = *found.begin();
+  acceptor_.open(endpoint.protocol(), error);
+  if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
+  if (!error) acceptor_.bind(endpoint, error);
+  if (!error) acceptor_.listen(128, error);
+  if (error) return fail(Code::kIo, "listen on " + options_.listen + ": " + error.message());
+  port_ = acceptor_.local_endpoint(error).port();
+  return {};
+}
+
+PeerConnections::~PeerConnections() { stop(); }
+
+void PeerConnections::stop() {
+  io_.stop();
+  if (thread_.joinable()) thread_.join();
+  std::lock_guard lock(mutex_);
+  peers_.clear();
+}
+
+void PeerConnections::start(Callbacks callbacks) {
+  callbacks_ = std::move(callbacks);
+  accept();
+  thread_ = std::thread([this] { io_.run(); });
+}
+
+void PeerConnections::accept() {
+  acceptor_.async_accept([this](const ErrorCode& error, tcp::socket socket) {
+    if (error == asio::error::operation_aborted) return;
+    if (!error) std::make_shared<Connection>(*this, std::move(socket), MemberId{})->begin();
+    accept();
+  });
+}
+
+void PeerConnections::set_peer(const RecordMember& member, const std::string& address) {
+  MemberId id{member.log_id};
+  {
+    std::lock_guard lock(mutex_);
+    Peer& peer = peers_[id];
+    peer.member = member;
+    peer.address = address;
+    if (options_.self.log_id > member.log_id || peer.calling || peer.connection) return;
+    peer.calling = true;
+  }
+  asio::post(io_, [this, id] { call(id); });
+}
+
+void PeerConnections::call(MemberId member) {
+  std::string address;
+  {
+    std::lock_guard lock(mutex_);
+    address = peers_[member].address;
+  }
+  auto parsed = parse_address(address);
+  if (!parsed) return call_later(member);
+  auto resolver = std::make_shared<tcp::resolver>(io_);
+  auto socket = std::make_shared<tcp::socket>(io_);
+  auto timer = std::make_shared<asio::steady_timer>(io_, std::chrono::seconds(2));
+  timer->async_wait([socket](const ErrorCode& error) {
+    ErrorCode ignored;
+    if (!error) socket->close(ignored);
+  });
+  resolver->async_resolve(
+      parsed->host, parsed->port,
+      [this, member, resolver, socket, timer](const ErrorCode& error, const auto& found) {
+        if (error) {
+          timer->cancel();
+          return call_later(member);
+        }
+        asio::async_connect(
+            *socket, found, [this, member, socket, timer](const ErrorCode& failed, const auto&) {
+              timer->cancel();
+              if (failed) return call_later(member);
+              std::make_shared<Connection>(*this, std::move(*socket), member)->begin();
+            });
+      });
+}
+
+void PeerConnections::call_later(MemberId member) {
+  int wait_ms;
+  {
+    std::lock_guard lock(mutex_);
+    Peer& peer = peers_[member];
+    wait_ms = peer.wait_ms = std::min(std::max(options_.retry_ms, peer.wait_ms * 2), 1000);
+  }
+  auto timer = std::make_shared<asio::steady_timer>(io_, std::chrono::milliseconds(wait_ms));
+  timer->async_wait([this, member, timer](const ErrorCode& error) {
+    if (!error) call(member);
+  });
+}
+
+bool PeerConnections::greeted(const std::shared_ptr<Connection>& connection,
+                              const PeerHello& hello) {
+  if (hello.cluster != options_.cluster) {
+    log::warn("node {} is of cluster '{}', this is '{}'", hello.node, hello.cluster,
+              options_.cluster);
+    return false;
+  }
+  std::shared_ptr<Connection> former;
+  {
+    std::lock_guard lock(mutex_);
+    auto found = peers_.find(hello.member);
+    if (found == peers_.end()) return false;
+    former = std::exchange(found->second.connection, connection);
+    found->second.wait_ms = 0;
+  }
+  if (former) asio::post(io_, [former] { former->close(); });
+  return true;
+}
+
+void PeerConnections::ended(const Connection& connection) {
+  {
+    std::lock_guard lock(mutex_);
+    for (auto& [member, peer] : peers_) {
+      if (peer.connection.get() == &connection) peer.connection.reset();
+    }
+    auto called = peers_.find(connection.called());
+    if (called == peers_.end() || called->second.connection) return;
+  }
+  call_later(connection.called());
+}
+
+bool PeerConnections::send(MemberId to, const PeerMessage& message) {
+  std::shared_ptr<Connection> connection;
+  {
+    std::lock_guard lock(mutex_);
+    auto found = peers_.find(to);
+    if (found != peers_.end()) connection = found->second.connection;
+  }
+  return connection && connection->queue_if_room(options_.queue_bytes_max, [&](Bytes& bytes) {
+    append_message(bytes, message);
+  });
+}
+
+}  // namespace offprint::cluster

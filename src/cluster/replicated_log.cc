@@ -1,0 +1,446 @@
+#include "cluster/replicated_log.h"
+
+#include <algorithm>
+#include <ctime>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+
+namespace offprint::cluster {
+namespace {
+
+// Records kept in memory for those who do not have them yet; later they are read from the journal.
+constexpr std::size_t kFreshMax = 8192;
+constexpr std::size_t kFreshBytesMax = 16 << 20;
+
+std::uint32_t journal_group(std::uint32_t group) { return group + 1; }
+
+journal::Draft draft_of(const PeerRecord& record) {
+  journal::Draft draft;
+  draft.kind = record.kind;
+  draft.database_id = record.database_id;
+  draft.metadata = record.metadata;
+  draft.payload = record.payload;
+  return draft;
+}
+
+}  // namespace
+
+Time boot_time() {
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return std::chrono::duration_cast<Time>(std::chrono::seconds(now.tv_sec) +
+                                          std::chrono::nanoseconds(now.tv_nsec));
+}
+
+// What a member wants, done. Lives while the group's lock is held.
+class ReplicatedLog::GroupEffects final : public Effects {
+ public:
+  GroupEffects(ReplicatedLog& log, Group& group) : log_(log), group_(group) {}
+
+  Lsn send_records(MemberId to, const Append& append) override {
+    PeerMessage message;
+    message.group = group_.number;
+    Append sent = append;
+    sent.runs.clear();
+    std::size_t bytes = 0;
+    for (const EpochRun& run : append.runs) {
+      Lsn last{run.first.value - 1};
+      while (last < run.last && bytes < kPeerBodyTarget) {
+        auto record = log_.record_of(group_, Lsn{last.value + 1});
+        if (!record) break;
+        bytes += wire_size(**record);
+        message.records.push_back(**record);
+        ++last.value;
+      }
+      if (last >= run.first) sent.runs.push_back({run.epoch, run.first, last});
+      if (last < run.last) break;
+    }
+    Lsn end = sent.end();
+    message.message = std::move(sent);
+    return end > append.previous && log_.transport_.send(to, message) ? end : append.previous;
+  }
+
+  void send(MemberId to, const Message& message) override {
+    log_.transport_.send(to, {group_.number, message, {}});
+  }
+
+  void needs_fill(MemberId member) override {
+    log::warn("group {}: member {:016x} needs whole databases", group_.number, member.value);
+  }
+
+  Lsn store(Command command, Lsn after, const EpochRuns& runs) override {
+    OFFPRINT_ASSERT(group_.receiving != nullptr);
+    const std::uint64_t first = runs.front().first.value;
+    Lsn taken = after;
+    for (const EpochRun& run : runs) {
+      for (std::uint64_t lsn = std::max(run.first.value, taken.value + 1); lsn <= run.last.value;
+           ++lsn) {
+        journal::Draft draft = draft_of(group_.receiving->records[lsn - first]);
+        draft.group_lsn = Lsn{lsn};
+        draft.fencing_epoch = run.epoch;
+        auto place = put(std::move(draft));
+        if (!place) return taken;
+        group_.index.append(run.epoch, *place);
+        log_.sync_later(group_.number, command, *place);
+        taken = Lsn{lsn};
+      }
+    }
+    return taken;
+  }
+
+  void truncate(Command command, Lsn to) override {
+    group_.index.truncate(to);
+    group_.fresh.clear();
+    group_.fresh_bytes = 0;
+    journal::Draft draft;
+    draft.kind = journal::Kind::kTruncate;
+    draft.group_lsn = to;
+    draft.fencing_epoch = group_.index.log.last_epoch();
+    must_put(command, std::move(draft));
+  }
+
+  void promise(Command command, Epoch epoch) override {
+    journal::Draft draft;
+    draft.kind = journal::Kind::kPromise;
+    draft.fencing_epoch = epoch;
+    must_put(command, std::move(draft));
+  }
+
+  void read_record() override {
+    log_.coordinator_->read(log_.keys_.group(group_.number), log_.deadline(),
+                            [&log = log_, number = group_.number](auto found) {
+                              log.take_view(number, std::move(found));
+                            });
+  }
+
+  void compare_and_swap(const GroupView& next) override {
+    GroupRecord record = group_.record;
+    auto named = [&](MemberId member) {
+      auto found = std::ranges::find(record.replicas, member.value, &RecordMember::log_id);
+      return found != record.replicas.end() ? *found : RecordMember{};
+    };
+    record.epoch = next.epoch;
+    record.primary = named(next.primary);
+    record.in_sync.clear();
+    for (MemberId member : next.in_sync) record.in_sync.push_back(named(member));
+    Swap swap{log_.keys_.group(group_.number), static_cast<std::int64_t>(next.version),
+              record.to_json()};
+    log_.coordinator_->compare_and_swap(
+        std::move(swap), log_.deadline(),
+        [&log = log_, number = group_.number](const SwapResult& result) {
+          log.take_swap(number, result);
+        });
+  }
+
+  void committed(Lsn lsn) override {
+    log_.journal_.set_commit(journal_group(group_.number), lsn);
+    group_.moved.notify_all();
+    log_.listener_.committed(group_.number, lsn);
+  }
+  void changed() override {
+    group_.moved.notify_all();
+    log_.listener_.changed(group_.number);
+  }
+
+  Result<journal::Location> put(journal::Draft draft) {
+    draft.group = journal_group(group_.number);
+    auto place = log_.journal_.append(std::move(draft));
+    if (!place && place.error().code() != Code::kFull) log_.fatal(place.error());
+    return place;
+  }
+
+ private:
+  // A promise or a cut must not be forgotten: without room for it the node cannot go on.
+  void must_put(Command command, journal::Draft draft) {
+    auto place = put(std::move(draft));
+    if (!place) return log_.fatal(place.error());
+    log_.sync_later(group_.number, command, *place);
+  }
+
+  ReplicatedLog& log_;
+  Group& group_;
+};
+
+ReplicatedLog::ReplicatedLog(Options options, journal::Journal& journal, GroupIndex index,
+                             std::unique_ptr<Coordinator> coordinator, PeerTransport& transport,
+                             LogListener& listener)
+    : options_(std::move(options)),
+      keys_{options_.cluster},
+      journal_(journal),
+      transport_(transport),
+      listener_(listener),
+      to_sync_(options_.groups),
+      coordinator_(std::move(coordinator)) {
+  GroupMember::Options member;
+  member.self = MemberId{options_.self.log_id};
+  member.timing = options_.timing;
+  for (std::uint32_t i = 0; i < options_.groups; ++i) {
+    groups_.push_back(
+        std::make_unique<Group>(i, index.take(journal, journal_group(i)), member, boot_time()));
+  }
+  syncer_ = std::thread([this] { run_sync(); });
+  ticker_ = std::thread([this] { run_ticks(); });
+}
+
+ReplicatedLog::~ReplicatedLog() { shut_down(); }
+
+void ReplicatedLog::shut_down() {
+  if (ended_.exchange(true)) return;
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  for (auto& group : groups_) {
+    std::lock_guard lock(group->mutex);
+    group->moved.notify_all();
+  }
+  wake_sync_.notify_all();
+  wake_ticks_.notify_all();
+  ticker_.join();
+  syncer_.join();
+}
+
+void ReplicatedLog::fatal(const Error& error) {
+  log::error("the journal failed: {}", error.message());
+  if (options_.on_fatal) options_.on_fatal(error);
+}
+
+Deadline ReplicatedLog::deadline() const {
+  return SteadyClock::now() + std::chrono::milliseconds(options_.coordinator_timeout_ms);
+}
+
+Result<ReplicatedLog::Appended> ReplicatedLog::append(std::uint32_t number, journal::Draft draft) {
+  Group& group = *groups_[number];
+  auto record = std::make_shared<PeerRecord>(
+      PeerRecord{draft.kind, draft.database_id, draft.metadata, draft.payload});
+  std::lock_guard lock(group.mutex);
+  auto proposal = group.member.propose();
+  if (!proposal) {
+    if (!group.member.is_primary()) return fail(Code::kNotPrimary, "another node writes here");
+    return fail(Code::kUnavailable,
+                "too few nodes hold this group's databases at the moment; try again");
+  }
+  GroupEffects effects(*this, group);
+  draft.group_lsn = proposal->lsn;
+  draft.fencing_epoch = proposal->epoch;
+  auto place = effects.put(std::move(draft));
+  if (!place) {
+    group.member.withdraw(*proposal);
+    return fail(place.error());
+  }
+  group.index.append(proposal->epoch, *place);
+  keep_fresh(group, {proposal->lsn, std::move(record)});
+  group.member.flush(boot_time(), effects);
+  return Appended{number, *proposal, *place};
+}
+
+Result<> ReplicatedLog::wait(const Appended& appended, Deadline deadline) {
+  if (auto durable = journal_.wait_durable(appended.location); !durable) {
+    fatal(durable.error());
+    return fail(Code::kUnknown, durable.error().message());
+  }
+  Group& group = *groups_[appended.group];
+  std::unique_lock lock(group.mutex);
+  GroupEffects effects(*this, group);
+  group.member.on_durable(boot_time(), appended.proposal.command, effects);
+  for (;;) {
+    const GroupLog& log = group.member.log();
+    Lsn lsn = appended.proposal.lsn;
+    bool is_there =
+        lsn <= log.base() || (lsn <= log.last() && log.epoch_at(lsn) == appended.proposal.epoch);
+    GroupMember::Status status = group.member.status(boot_time());
+    if (is_there && status.commit >= lsn) return {};
+    bool leads = group.member.is_primary() && status.epoch == appended.proposal.epoch;
+    if (ended_) return fail(Code::kUnknown, "this node is shutting down");
+    if (!is_there || !leads) {
+      return fail(Code::kUnknown, "another node has become primary while this was being committed");
+    }
+    if (group.moved.wait_until(lock, deadline) == std::cv_status::timeout) {
+      if (group.member.status(boot_time()).commit >= lsn) continue;
+      return fail(Code::kUnknown, "it was not committed in time, and still may be");
+    }
+  }
+}
+
+void ReplicatedLog::keep_fresh(Group& group, Fresh fresh) {
+  if (!group.fresh.empty() && group.fresh.back().lsn.value + 1 != fresh.lsn.value) {
+    group.fresh.clear();
+    group.fresh_bytes = 0;
+  }
+  group.fresh_bytes += wire_size(*fresh.record);
+  group.fresh.push_back(std::move(fresh));
+  while (group.fresh.size() > kFreshMax || group.fresh_bytes > kFreshBytesMax) {
+    group.fresh_bytes -= wire_size(*group.fresh.front().record);
+    group.fresh.pop_front();
+  }
+}
+
+bool ReplicatedLog::may_answer(std::uint32_t number) {
+  Group& group = *groups_[number];
+  std::lock_guard lock(group.mutex);
+  return group.member.may_answer(boot_time());
+}
+
+Result<> ReplicatedLog::hand_over(std::uint32_t number, const RecordMember& to) {
+  Group& group = *groups_[number];
+  std::lock_guard lock(group.mutex);
+  GroupEffects effects(*this, group);
+  if (group.member.hand_over(boot_time(), MemberId{to.log_id}, effects)) return {};
+  return fail(Code::kUnavailable, fmt::format("{} cannot take this group now", to.node));
+}
+
+void ReplicatedLog::received(MemberId from, PeerMessage message) {
+  if (message.group >= groups_.size()) return;
+  Group& group = *groups_[message.group];
+  std::lock_guard lock(group.mutex);
+  GroupEffects effects(*this, group);
+  group.receiving = &message;
+  group.member.receive(boot_time(), from, message.message, effects);
+  group.receiving = nullptr;
+}
+
+void ReplicatedLog::connected(MemberId member) {
+  for (auto& group : groups_) {
+    std::lock_guard lock(group->mutex);
+    GroupEffects effects(*this, *group);
+    group->member.on_connected(boot_time(), member, effects);
+  }
+}
+
+ReplicatedLog::Status ReplicatedLog::status(std::uint32_t number) {
+  Group& group = *groups_[number];
+  std::lock_guard lock(group.mutex);
+  return {group.member.status(boot_time()), group.record};
+}
+
+Result<journal::Location> ReplicatedLog::find(std::uint32_t number, Lsn lsn) {
+  Group& group = *groups_[number];
+  std::lock_guard lock(group.mutex);
+  if (lsn <= group.index.log.base() || lsn > group.index.log.last())
+    return fail(Code::kNotFound, fmt::format("group {} has no record {}", number, lsn.value));
+  return group.index.place(lsn);
+}
+
+// As it was appended here, or from the journal.
+Result<std::shared_ptr<const PeerRecord>> ReplicatedLog::record_of(Group& group, Lsn lsn) {
+  if (!group.fresh.empty() && lsn >= group.fresh.front().lsn) {
+    std::uint64_t at = lsn.value - group.fresh.front().lsn.value;
+    if (at < group.fresh.size()) return group.fresh[at].record;
+  }
+  if (lsn <= group.index.log.base() || lsn > group.index.log.last())
+    return fail(Code::kNotFound, "no such record");
+  OFFPRINT_TRY_ASSIGN(journal::Record read, journal_.read(group.index.place(lsn)));
+  auto record = std::make_shared<PeerRecord>();
+  record->kind = read.kind;
+  record->database_id = read.database_id;
+  record->metadata = std::move(read.metadata);
+  record->payload = std::move(read.payload);
+  return std::shared_ptr<const PeerRecord>(std::move(record));
+}
+
+void ReplicatedLog::sync_later(std::uint32_t group, Command command,
+                               const journal::Location& location) {
+  {
+    std::lock_guard lock(mutex_);
+    to_sync_[group] = {command, location};
+    has_to_sync_ = true;
+  }
+  wake_sync_.notify_one();
+}
+
+// One fsync for all groups that wait for one.
+void ReplicatedLog::run_sync() {
+  for (;;) {
+    std::vector<ToSync> batch(groups_.size());
+    {
+      std::unique_lock lock(mutex_);
+      wake_sync_.wait(lock, [&] { return stopping_ || has_to_sync_; });
+      if (!has_to_sync_) return;
+      std::swap(batch, to_sync_);
+      has_to_sync_ = false;
+    }
+    auto last =
+        std::ranges::max_element(batch, {}, [](const ToSync& each) { return each.location.lsn; });
+    if (auto durable = journal_.wait_durable(last->location); !durable)
+      return fatal(durable.error());
+    for (std::uint32_t i = 0; i < batch.size(); ++i) {
+      if (batch[i].command == 0) continue;
+      Group& group = *groups_[i];
+      std::lock_guard lock(group.mutex);
+      GroupEffects effects(*this, group);
+      group.member.on_durable(boot_time(), batch[i].command, effects);
+    }
+  }
+}
+
+void ReplicatedLog::run_ticks() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    wake_ticks_.wait_for(lock, std::chrono::milliseconds(options_.tick_ms));
+    if (stopping_) return;
+    lock.unlock();
+    for (auto& group : groups_) {
+      std::lock_guard group_lock(group->mutex);
+      GroupEffects effects(*this, *group);
+      group->member.tick(boot_time(), effects);
+    }
+    lock.lock();
+  }
+}
+
+GroupView ReplicatedLog::view_of(const RegisterEntry& entry, const GroupRecord& record) {
+  GroupView view;
+  view.version = static_cast<std::uint64_t>(entry.version);
+  view.epoch = record.epoch;
+  view.primary = MemberId{record.primary.log_id};
+  view.min_in_sync = static_cast<std::uint32_t>(record.min_in_sync);
+  auto add = [](Members& members, const RecordMember& member) {
+    if (members.size() < members.capacity()) members.push_back(MemberId{member.log_id});
+  };
+  for (const RecordMember& member : record.in_sync) add(view.in_sync, member);
+  for (const RecordMember& member : record.replicas) add(view.replicas, member);
+  return view;
+}
+
+void ReplicatedLog::take_view(std::uint32_t number, Result<std::optional<RegisterEntry>> found) {
+  Group& group = *groups_[number];
+  Result<GroupRecord> record = fail(Code::kNotFound, "the group has no record");
+  if (!found) {
+    record = fail(found.error());
+  } else if (*found) {
+    record = GroupRecord::parse((*found)->value);
+    if (!record) log::error("record of group {}: {}", number, record.error().message());
+  }
+  std::lock_guard lock(group.mutex);
+  GroupEffects effects(*this, group);
+  if (!record) return group.member.on_read_failed(boot_time(), effects);
+  group.record = *record;
+  group.member.on_view(boot_time(), view_of(**found, *record), effects);
+}
+
+void ReplicatedLog::take_swap(std::uint32_t number, const SwapResult& result) {
+  CasOutcome outcome = CasOutcome::kUnknown;
+  switch (result.outcome) {
+    case SwapResult::Outcome::kApplied:
+      outcome = CasOutcome::kApplied;
+      break;
+    case SwapResult::Outcome::kRefused:
+      outcome = CasOutcome::kRefused;
+      break;
+    case SwapResult::Outcome::kFailed:
+      outcome = CasOutcome::kFailed;
+      break;
+    case SwapResult::Outcome::kUnknown:
+      break;
+  }
+  Group& group = *groups_[number];
+  std::lock_guard lock(group.mutex);
+  GroupEffects effects(*this, group);
+  group.member.on_cas(boot_time(), outcome, static_cast<std::uint64_t>(result.version), effects);
+}
+
+}  // namespace offprint::cluster

@@ -1,0 +1,163 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "cluster/coordinator.h"
+#include "cluster/group_index.h"
+#include "cluster/group_member.h"
+#include "cluster/group_record.h"
+#include "cluster/peer_wire.h"
+#include "journal/journal.h"
+
+namespace offprint::cluster {
+
+// Carries messages to the other members. Thread: any. Must not call the log back from within.
+class PeerTransport {
+ public:
+  virtual ~PeerTransport() = default;
+  // Puts it on its way, or loses it later. False: the member cannot be reached, or too much is
+  // under way to it.
+  virtual bool send(MemberId to, const PeerMessage& message) = 0;
+};
+
+// Told what happens to the groups' logs, under a lock of the log: be quick, call nothing here.
+class LogListener {
+ public:
+  virtual ~LogListener() = default;
+  // Records of the group up to here are committed, and in this node's journal.
+  virtual void committed(std::uint32_t group, Lsn lsn) = 0;
+  // What the member is, or may do, has changed.
+  virtual void changed(std::uint32_t group) = 0;
+};
+
+// The logs of all placement groups on this node: the protocol's members, at work on the node's
+// journal, the network and the coordinator.
+//
+// A write: append() takes a place for a record in the group's log, gives it to the journal and
+// sends it; wait() returns when it is committed. Records of other nodes come through received().
+// Thread: any.
+class ReplicatedLog {
+ public:
+  struct Options {
+    std::string cluster;
+    RecordMember self;
+    std::uint32_t groups = 32;  // numbered from 0; in the journal from 1
+    GroupMember::Timing timing{};
+    int tick_ms = 10;
+    int coordinator_timeout_ms = 1000;
+    // The journal failed: nothing may go on.
+    std::function<void(const Error&)> on_fatal;
+  };
+  // The journal was opened with `index` as its visitor. `journal`, `transport` and `listener`
+  // outlive it; nobody calls received() while it ends.
+  ReplicatedLog(Options options, journal::Journal& journal, GroupIndex index,
+                std::unique_ptr<Coordinator> coordinator, PeerTransport& transport,
+                LogListener& listener);
+  ~ReplicatedLog();
+  // Ends what waits with kUnknown, and all work of its own. The destructor does it too.
+  void shut_down();
+
+  // --- of the primary
+  struct Appended {
+    std::uint32_t group = 0;
+    GroupMember::Proposal proposal;
+    journal::Location location;
+  };
+  // Gives `draft` (of whatever group) the next place in the group's log. kNotPrimary: another node
+  // writes here; kUnavailable: nobody can at the moment; kFull, kTooLarge: as the journal says.
+  // After an error nothing has happened.
+  Result<Appended> append(std::uint32_t group, journal::Draft draft);
+  // Blocks until it is committed. kUnknown: it may have been, or may still be: this node has
+  // stopped being primary, or the deadline has passed.
+  Result<> wait(const Appended& appended, Deadline deadline);
+  // Whether what was read before this call is what a linearizable read may answer.
+  bool may_answer(std::uint32_t group);
+  // Hands the group to a member in sync that has all of it. kUnavailable: not now.
+  Result<> hand_over(std::uint32_t group, const RecordMember& to);
+
+  // --- from outside
+  void received(MemberId from, PeerMessage message);
+  // The connection to it is a new one.
+  void connected(MemberId member);
+
+  struct Status {
+    GroupMember::Status member;
+    GroupRecord record;  // as last read
+  };
+  Status status(std::uint32_t group);
+  // Where a record is; kNotFound: it is not kept any more, or not there.
+  Result<journal::Location> find(std::uint32_t group, Lsn lsn);
+
+ private:
+  class GroupEffects;
+  struct Fresh {
+    Lsn lsn;
+    std::shared_ptr<const PeerRecord> record;
+  };
+  struct Group {
+    Group(std::uint32_t number_, IndexedGroup index_, const GroupMember::Options& options, Time now)
+        : number(number_),
+          index(std::move(index_)),
+          member(options, {index.log, index.promised, index.commit, false}, now) {}
+    const std::uint32_t number;
+    std::mutex mutex;
+    std::condition_variable moved;  // the commit position, or the role
+    // --- guarded by mutex
+    IndexedGroup index;
+    GroupMember member;
+    GroupRecord record;       // as last read
+    std::deque<Fresh> fresh;  // appended here, perhaps not written yet
+    std::size_t fresh_bytes = 0;
+    const PeerMessage* receiving = nullptr;
+  };
+  struct ToSync {
+    Command command = 0;
+    journal::Location location;
+  };
+
+  void sync_later(std::uint32_t group, Command command, const journal::Location& location);
+  void run_sync();
+  void run_ticks();
+  void take_view(std::uint32_t group, Result<std::optional<RegisterEntry>> found);
+  void take_swap(std::uint32_t group, const SwapResult& result);
+  static GroupView view_of(const RegisterEntry& entry, const GroupRecord& record);
+  Deadline deadline() const;  // of the coordinator's answers
+  Result<std::shared_ptr<const PeerRecord>> record_of(Group& group, Lsn lsn);
+  static void keep_fresh(Group& group, Fresh fresh);
+  void fatal(const Error& error);
+
+  const Options options_;
+  const RecordKeys keys_;
+  journal::Journal& journal_;
+  PeerTransport& transport_;
+  LogListener& listener_;
+  std::vector<std::unique_ptr<Group>> groups_;
+
+  std::mutex mutex_;  // taken after a group's
+  std::condition_variable wake_sync_, wake_ticks_;
+  std::atomic<bool> ended_ = false;
+  // --- guarded by mutex_
+  std::vector<ToSync> to_sync_;  // by group; a command of 0: nothing
+  bool has_to_sync_ = false;
+  bool stopping_ = false;
+
+  std::thread syncer_, ticker_;
+  const std::unique_ptr<Coordinator>
+      coordinator_;  // last: its callbacks use the rest until it ends
+};
+
+// CLOCK_BOOTTIME: goes on while the machine sleeps.
+Time boot_time();
+
+}  // namespace offprint::cluster
