@@ -26,6 +26,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     Bytes again;
     if (const auto* message = std::get_if<PeerMessage>(&**frame)) {
       append_message(again, *message);
+    } else if (const auto* proof = std::get_if<PeerProof>(&**frame)) {
+      append_proof(again, *proof);
     } else {
       append_hello(again, std::get<PeerHello>(**frame));
     }

@@ -68,7 +68,7 @@ TEST(GroupLogTest, IsAListOfEpochs) {
           break;
         }
         default:
-          epoch += random() % 2;
+          epoch += static_cast<std::uint32_t>(random() % 2);
           model.resize(model.size() + 1 + random() % 3, epoch);
           log.append(Epoch{epoch}, Lsn{model.size()});
       }

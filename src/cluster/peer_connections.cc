@@ -2,16 +2,19 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <utility>
 
 #include <netinet/tcp.h>
 
 #include <fmt/format.h>
+#include <openssl/crypto.h>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
 
 #include "base/log.h"
+#include "base/random.h"
 
 namespace offprint::cluster {
 
@@ -28,6 +31,12 @@ Result<HostPort> parse_address(const std::string& address) {
   auto colon = address.rfind(':');
   if (colon == std::string::npos || colon == 0 || colon + 1 == address.size())
     return fail(Code::kInvalid, "'" + address + "' is no HOST:PORT");
+  std::uint16_t port = 0;
+  const char* end = address.data() + address.size();
+  if (auto parsed = std::from_chars(address.data() + colon + 1, end, port);
+      parsed.ec != std::errc() || parsed.ptr != end) {
+    return fail(Code::kInvalid, "'" + address + "' has no port from 0 to 65535");
+  }
   std::string host = address.substr(0, colon);
   if (host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
   return HostPort{std::move(host), address.substr(colon + 1)};
@@ -51,10 +60,13 @@ class PeerConnections::Connection : public std::enable_shared_from_this<Connecti
     const int silence_ms = owner_.options_.silence_ms;  // of a node that does not even acknowledge
     setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &silence_ms,
                sizeof silence_ms);
+    hello_.cluster = owner_.options_.cluster;
+    hello_.node = owner_.options_.self.node;
+    hello_.member = MemberId{owner_.options_.self.log_id};
+    hello_.nonce.resize(kPeerNonceSize);
+    fill_random(hello_.nonce);
     Bytes hello;
-    append_hello(hello, {.cluster = owner_.options_.cluster,
-                         .node = owner_.options_.self.node,
-                         .member = MemberId{owner_.options_.self.log_id}});
+    append_hello(hello, hello_);
     queue(hello);
     read();
     watch();
@@ -124,16 +136,46 @@ class PeerConnections::Connection : public std::enable_shared_from_this<Connecti
       }
       if (!*frame) return true;
       if (auto* hello = std::get_if<PeerHello>(&**frame)) {
-        if (member_.value != 0 || (called_.value != 0 && hello->member != called_)) return false;
-        if (!owner_.greeted(shared_from_this(), *hello)) return false;
-        member_ = hello->member;
-        owner_.callbacks_.connected(member_);
+        if (!take_hello(std::move(*hello))) return false;
+      } else if (auto* proof = std::get_if<PeerProof>(&**frame)) {
+        if (!take_proof(*proof)) return false;
       } else if (member_.value == 0) {
         return false;
       } else {
         owner_.callbacks_.received(member_, std::get<PeerMessage>(**std::move(frame)));
       }
     }
+  }
+
+  bool take_hello(PeerHello hello) {
+    const std::string& secret = owner_.options_.secret;
+    if (other_.member.value != 0 || hello.member.value == 0 || hello.member == hello_.member)
+      return false;
+    if (called_.value != 0 && hello.member != called_) return false;
+    other_ = std::move(hello);
+    if (secret.empty()) return welcome();
+    Bytes proof;
+    append_proof(proof, {proof_of(secret, hello_, other_)});
+    queue(proof);
+    return true;
+  }
+
+  bool take_proof(const PeerProof& proof) {
+    const std::string& secret = owner_.options_.secret;
+    if (secret.empty()) return true;  // it has one, we have none: it will leave
+    if (other_.member.value == 0 || member_.value != 0) return false;
+    Bytes expected = proof_of(secret, other_, hello_);
+    bool right = proof.mac.size() == expected.size() &&
+                 CRYPTO_memcmp(proof.mac.data(), expected.data(), expected.size()) == 0;
+    if (!right) log::warn("node {}: it does not know the cluster's secret", other_.node);
+    return right && welcome();
+  }
+
+  bool welcome() {
+    if (!owner_.greeted(shared_from_this(), other_)) return false;
+    member_ = other_.member;
+    owner_.callbacks_.connected(member_);
+    return true;
   }
 
   // Ends it when the other side does not say who it is. Later it may be silent: nodes that share no
@@ -149,7 +191,8 @@ class PeerConnections::Connection : public std::enable_shared_from_this<Connecti
   const MemberId called_;
   tcp::socket socket_;
   asio::steady_timer silence_;
-  MemberId member_;  // nobody before its hello
+  PeerHello hello_, other_;
+  MemberId member_;  // nobody before it has proved it
   std::array<std::uint8_t, 64 << 10> buffer_;
   PeerFrameReader reader_;
   Bytes writing_;

@@ -26,9 +26,10 @@ class PeerConnections final : public PeerTransport {
     std::string cluster;
     RecordMember self;
     std::string listen;                     // HOST:PORT; port 0: any
+    std::string secret;                     // of the cluster; empty: whoever connects is believed
     std::size_t queue_bytes_max = 8 << 20;  // to one node; then it takes no more
     int retry_ms = 50;                      // after this, doubled up to a second
-    int silence_ms = 3'000;                 // a connection that says nothing is broken
+    int silence_ms = 3'000;  // who does not say who he is, or acknowledges nothing, for so long
   };
   struct Callbacks {
     std::function<void(MemberId from, PeerMessage message)> received;
@@ -62,7 +63,7 @@ class PeerConnections final : public PeerTransport {
   void accept();
   void call(MemberId member);
   void call_later(MemberId member);
-  // The other side has said who it is. False: it is nobody we talk to.
+  // The other side has proved who it is. False: it is nobody we talk to.
   bool greeted(const std::shared_ptr<Connection>& connection, const PeerHello& hello);
   void ended(const Connection& connection);
 

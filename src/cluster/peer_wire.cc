@@ -3,6 +3,8 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 
 #include "base/assert.h"
 #include "base/crc32c.h"
@@ -18,6 +20,7 @@ enum class FrameKind : std::uint8_t {
   kNack = 4,
   kGo = 5,
   kRelease = 6,
+  kProof = 7,
 };
 
 constexpr std::size_t kRecordHeader = 1 + 8 + 2 + 4;
@@ -202,6 +205,7 @@ Result<PeerMessage> take_message(FrameKind kind, BodyReader& body) {
       return message;
     }
     case FrameKind::kHello:
+    case FrameKind::kProof:
       break;
   }
   return bad_frame("is of an unknown kind");
@@ -222,6 +226,24 @@ void append_hello(Bytes& to, const PeerHello& hello) {
   frame.text(hello.cluster);
   frame.text(hello.node);
   frame.put(hello.member);
+  frame.bytes(hello.nonce);
+}
+
+void append_proof(Bytes& to, const PeerProof& proof) {
+  FrameWriter frame(to, FrameKind::kProof);
+  frame.bytes(proof.mac);
+}
+
+Bytes proof_of(const std::string& secret, const PeerHello& sender, const PeerHello& other) {
+  Bytes said;
+  append_hello(said, sender);
+  append(said, other.nonce);
+  Bytes mac(EVP_MAX_MD_SIZE);
+  unsigned size = 0;
+  HMAC(EVP_sha256(), secret.data(), static_cast<int>(secret.size()), said.data(), said.size(),
+       mac.data(), &size);
+  mac.resize(size);
+  return mac;
 }
 
 void append_message(Bytes& to, const PeerMessage& message) {
@@ -292,7 +314,10 @@ Result<std::optional<PeerFrame>> PeerFrameReader::next() {
     hello.cluster = body.text();
     hello.node = body.text();
     hello.member = body.member();
+    hello.nonce = body.bytes();
     taken = std::move(hello);
+  } else if (kind == FrameKind::kProof) {
+    taken = PeerProof{body.bytes()};
   } else {
     OFFPRINT_TRY_ASSIGN(auto message, take_message(kind, body));
     taken = std::move(message);

@@ -28,8 +28,17 @@ struct PeerHello {
   std::string cluster;
   std::string node;
   MemberId member;
+  Bytes nonce;  // random, kPeerNonceSize
   bool operator==(const PeerHello&) const = default;
 };
+inline constexpr std::size_t kPeerNonceSize = 32;
+
+// After the other side's hello, where the cluster has a secret: the sender knows it.
+struct PeerProof {
+  Bytes mac;
+};
+// HMAC-SHA-256 of the sender's hello and the other side's nonce.
+Bytes proof_of(const std::string& secret, const PeerHello& sender, const PeerHello& other);
 
 // A record of a group's log as it goes into the journal of each member.
 struct PeerRecord {
@@ -46,10 +55,11 @@ struct PeerMessage {
   std::vector<PeerRecord> records;
 };
 
-using PeerFrame = std::variant<PeerHello, PeerMessage>;
+using PeerFrame = std::variant<PeerHello, PeerProof, PeerMessage>;
 
 // Append one frame to `to`. A message's body must stay within kPeerBodyMax.
 void append_hello(Bytes& to, const PeerHello& hello);
+void append_proof(Bytes& to, const PeerProof& proof);
 void append_message(Bytes& to, const PeerMessage& message);
 // What the record adds to a frame.
 std::size_t wire_size(const PeerRecord& record);

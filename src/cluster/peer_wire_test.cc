@@ -73,7 +73,7 @@ Bytes bytes_of(const PeerMessage& message) {
 
 TEST(PeerWireTest, WhatIsSentArrivesInPiecesOfAnySize) {
   std::mt19937_64 random(3);
-  PeerHello hello{.cluster = "main", .node = "n1", .member = MemberId{77}};
+  PeerHello hello{.cluster = "main", .node = "n1", .member = MemberId{77}, .nonce = Bytes(32, 5)};
   for (int round = 0; round < 200; ++round) {
     std::vector<PeerMessage> sent;
     Bytes wire;
@@ -101,6 +101,22 @@ TEST(PeerWireTest, WhatIsSentArrivesInPiecesOfAnySize) {
     for (std::size_t i = 0; i < sent.size(); ++i)
       EXPECT_EQ(bytes_of(std::get<PeerMessage>(received[i + 1])), bytes_of(sent[i]));
   }
+}
+
+TEST(PeerWireTest, AProofIsOfBothHellosAndTheSecret) {
+  PeerHello a{.cluster = "main", .node = "n1", .member = MemberId{1}, .nonce = Bytes(32, 1)};
+  PeerHello b{.cluster = "main", .node = "n2", .member = MemberId{2}, .nonce = Bytes(32, 2)};
+  Bytes proof = proof_of("secret", a, b);
+  EXPECT_EQ(proof.size(), 32U);
+  EXPECT_EQ(proof, proof_of("secret", a, b));
+  EXPECT_NE(proof, proof_of("Secret", a, b));
+  EXPECT_NE(proof, proof_of("secret", b, a)) << "what the other side sent proves nothing";
+  PeerHello again = b;
+  again.nonce[31] ^= 1;
+  EXPECT_NE(proof, proof_of("secret", a, again)) << "an old proof proves nothing";
+  PeerHello somebody = a;
+  somebody.member = MemberId{3};
+  EXPECT_NE(proof, proof_of("secret", somebody, b));
 }
 
 TEST(PeerWireTest, ASingleFlippedBitIsSeen) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <limits>
 #include <utility>
 
 #include <fmt/format.h>
@@ -15,6 +16,7 @@ namespace {
 // Records kept in memory for those who do not have them yet; later they are read from the journal.
 constexpr std::size_t kFreshMax = 8192;
 constexpr std::size_t kFreshBytesMax = 16 << 20;
+constexpr Lsn kAll{std::numeric_limits<std::uint64_t>::max()};
 
 std::uint32_t journal_group(std::uint32_t group) { return group + 1; }
 
@@ -138,11 +140,11 @@ class ReplicatedLog::GroupEffects final : public Effects {
 
   void committed(Lsn lsn) override {
     log_.journal_.set_commit(journal_group(group_.number), lsn);
-    group_.moved.notify_all();
+    wake(group_, lsn);
     log_.listener_.committed(group_.number, lsn);
   }
   void changed() override {
-    group_.moved.notify_all();
+    wake(group_, kAll);
     log_.listener_.changed(group_.number);
   }
 
@@ -196,7 +198,7 @@ void ReplicatedLog::shut_down() {
   }
   for (auto& group : groups_) {
     std::lock_guard lock(group->mutex);
-    group->moved.notify_all();
+    wake(*group, kAll);
   }
   wake_sync_.notify_all();
   wake_ticks_.notify_all();
@@ -259,11 +261,25 @@ Result<> ReplicatedLog::wait(const Appended& appended, Deadline deadline) {
     if (!is_there || !leads) {
       return fail(Code::kUnknown, "another node has become primary while this was being committed");
     }
-    if (group.moved.wait_until(lock, deadline) == std::cv_status::timeout) {
-      if (group.member.status(boot_time()).commit >= lsn) continue;
+    Waiter waiter;
+    waiter.lsn = lsn;
+    group.waiters.push_back(&waiter);
+    bool woken = waiter.wake.wait_until(lock, deadline, [&] { return waiter.woken; });
+    if (!woken) {
+      std::erase(group.waiters, &waiter);
       return fail(Code::kUnknown, "it was not committed in time, and still may be");
     }
   }
+}
+
+// Takes those that wait for records up to `up_to` out, and wakes them.
+void ReplicatedLog::wake(Group& group, Lsn up_to) {
+  std::erase_if(group.waiters, [&](Waiter* waiter) {
+    if (waiter->lsn > up_to) return false;
+    waiter->woken = true;
+    waiter->wake.notify_one();
+    return true;
+  });
 }
 
 void ReplicatedLog::keep_fresh(Group& group, Fresh fresh) {

@@ -105,14 +105,19 @@ class ReplicatedLog {
     Lsn lsn;
     std::shared_ptr<const PeerRecord> record;
   };
+  // Of wait(): woken when its record is committed, or may never be.
+  struct Waiter {
+    Lsn lsn;
+    bool woken = false;
+    std::condition_variable wake;
+  };
   struct Group {
-    Group(std::uint32_t number_, IndexedGroup index_, const GroupMember::Options& options, Time now)
-        : number(number_),
-          index(std::move(index_)),
+    Group(std::uint32_t which, IndexedGroup found, const GroupMember::Options& options, Time now)
+        : number(which),
+          index(std::move(found)),
           member(options, {index.log, index.promised, index.commit, false}, now) {}
     const std::uint32_t number;
     std::mutex mutex;
-    std::condition_variable moved;  // the commit position, or the role
     // --- guarded by mutex
     IndexedGroup index;
     GroupMember member;
@@ -120,6 +125,7 @@ class ReplicatedLog {
     std::deque<Fresh> fresh;  // appended here, perhaps not written yet
     std::size_t fresh_bytes = 0;
     const PeerMessage* receiving = nullptr;
+    std::vector<Waiter*> waiters;
   };
   struct ToSync {
     Command command = 0;
@@ -135,6 +141,7 @@ class ReplicatedLog {
   Deadline deadline() const;  // of the coordinator's answers
   Result<std::shared_ptr<const PeerRecord>> record_of(Group& group, Lsn lsn);
   static void keep_fresh(Group& group, Fresh fresh);
+  static void wake(Group& group, Lsn up_to);
   void fatal(const Error& error);
 
   const Options options_;
