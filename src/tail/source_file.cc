@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <limits>
 #include <thread>
 
 #include <fmt/format.h>
@@ -212,6 +213,11 @@ std::uint32_t SourceFile::backfilled() const {
   const auto* from = static_cast<const std::uint8_t*>(const_cast<const void*>(wal_index_));
   std::memcpy(&value, from + kBackfillOffset, sizeof value);
   return value;
+}
+
+std::uint32_t SourceFile::generations_since() const {
+  auto newest = WalPlace::read(wal_index_);
+  return newest ? newest->salt1 - place_.salt1 : std::numeric_limits<std::uint32_t>::max();
 }
 
 std::uint32_t SourceFile::frames() const {

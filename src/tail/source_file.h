@@ -66,6 +66,8 @@ class SourceFile {
   bool is_newest() const;
   // Frames of the -wal that are in the database file.
   std::uint32_t backfilled() const;
+  // How often the -wal was begun anew since; very often when that cannot be told now.
+  std::uint32_t generations_since() const;
   // Frames in the -wal now.
   std::uint32_t frames() const;
 
