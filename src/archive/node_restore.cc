@@ -12,6 +12,7 @@
 #include "archive/adopt.h"
 #include "archive/history.h"
 #include "archive/node_layout.h"
+#include "archive/tag_files.h"
 #include "base/clock.h"
 #include "database/store.h"
 #include "database/store_folder.h"
@@ -151,6 +152,8 @@ Result<std::optional<AdoptedFile>> NodeRestore::catalog() {
   const std::string file = scratch_ + "/catalog.db";
   auto restored = restore_file_of(kCatalogPrefix, file, {});
   if (!restored) return fail(restored.error().with_context("the list of databases"));
+  // The store forgets tags that have no file.
+  OFFPRINT_TRY(fetch_tag_files(objects_, files_, file, options_.directory + "/tags", scratch_));
   OFFPRINT_TRY_ASSIGN(auto history, read_history(kCatalogPrefix));
   AdoptedFile adopted;
   adopted.path = file;

@@ -20,9 +20,10 @@ constexpr std::uint32_t kTrimEvery = 100;  // files that come to rest
 constexpr std::uint32_t kAsideMin = 100;  // frames of a -wal that is begun anew unseen
 constexpr std::uint32_t kAsideLooks = 3;  // that find as much as the last one, and miss nothing
 constexpr std::uint32_t kAsideChances = 3;  // for a program to make its own checkpoint
-constexpr std::chrono::seconds kAsidePauseMin{10};
+constexpr std::chrono::seconds kAsidePauseMin{1};
 constexpr std::chrono::seconds kAsidePauseMax{3600};
-constexpr int kAsidePauseCosts = 1'000;  // what was missed costs no more than a part of the time
+constexpr int kAsidePauseCosts = 50;  // what was missed costs no more than a part of the time
+constexpr int kAsideForgets = 10;     // pauses of that length without a further one
 
 std::atomic<std::uint32_t> emptied_count{0};  // of the process
 
@@ -74,10 +75,12 @@ void FileTail::note_restart(std::uint32_t frames) {
 
 // Something was missed: to compare took so long.
 void FileTail::do_not_stand_aside(SteadyClock::duration cost) {
-  aside_pause_ = std::max<SteadyClock::duration>(
-      {2 * aside_pause_, kAsidePauseMin, kAsidePauseCosts * cost});
+  const Deadline now = SteadyClock::now();
+  const bool again = now < aside_from_ + kAsideForgets * aside_pause_;
+  const SteadyClock::duration doubled = again ? 2 * aside_pause_ : aside_pause_.zero();
+  aside_pause_ = std::max<SteadyClock::duration>({doubled, kAsidePauseMin, kAsidePauseCosts * cost});
   aside_pause_ = std::min<SteadyClock::duration>(aside_pause_, kAsidePauseMax);
-  aside_from_ = SteadyClock::now() + aside_pause_;
+  aside_from_ = now + aside_pause_;
 }
 
 // A checkpoint that waits for readers waits for whoever has the lock of one of them, also for those

@@ -110,10 +110,9 @@ class Frames {
     sum_.add(bytes.subspan(kFrameHeaderSize));
     if (!sum_.is(header_.checksum1, header_.checksum2))
       return lost(fmt::format("frame {} has another checksum", frame_ + 1));
-    // That before a piece is not at hand any more.
-    may_be_copy_ = at_ == 0 ? header_.page == page_before_
-                            : is_copy(ByteView(piece_).subspan(at_ - size_, size_), bytes);
-    page_before_ = header_.page;
+    const ByteView before =
+        at_ == 0 ? ByteView(before_piece_) : ByteView(piece_).subspan(at_ - size_, size_);
+    may_be_copy_ = !before.empty() && is_copy(before, bytes);
     at_ += size_;
     ++frame_;
     return {};
@@ -130,6 +129,10 @@ class Frames {
 
  private:
   Result<> read_piece(std::uint32_t count_max) {
+    if (at_ >= size_) {
+      const auto end = piece_.begin() + static_cast<std::ptrdiff_t>(at_);
+      before_piece_.assign(end - static_cast<std::ptrdiff_t>(size_), end);
+    }
     const std::size_t at_once = std::max<std::size_t>(1, kPieceBytes / size_);
     piece_.resize(std::min<std::size_t>(at_once, count_max) * size_);
     OFFPRINT_TRY_ASSIGN(std::size_t size,
@@ -145,10 +148,9 @@ class Frames {
   const std::size_t size_;
   Sum sum_;
   std::uint32_t frame_;
-  Bytes piece_;
+  Bytes piece_, before_piece_;  // the latter is a frame, or nothing
   std::size_t at_ = 0;  // of the next one in piece_
   FrameHeader header_;
-  PageNo page_before_ = 0;
   bool may_be_copy_ = false;
 };
 
