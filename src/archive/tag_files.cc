@@ -1,13 +1,11 @@
 #include "archive/tag_files.h"
 
 #include <algorithm>
-#include <vector>
 
 #include <fmt/format.h>
 
 #include "archive/chain.h"
 #include "archive/node_layout.h"
-#include "base/log.h"
 #include "database/past_snapshot.h"
 #include "database/tags.h"
 #include "ltx/file_stream.h"
@@ -141,15 +139,16 @@ Result<> TagFiles::remove_dropped(std::int64_t before_ms) {
 
 // --- and back
 
-Result<std::size_t> fetch_tag_files(ObjectStore& objects, FileSystem& files,
-                                    const std::string& catalog_file, const std::string& folder,
-                                    const std::string& scratch) {
+Result<std::vector<std::string>> fetch_tag_files(ObjectStore& objects, FileSystem& files,
+                                                 const std::string& catalog_file,
+                                                 const std::string& folder,
+                                                 const std::string& scratch) {
+  std::vector<std::string> left_out;
   OFFPRINT_TRY_ASSIGN(auto tags, read_tags(catalog_file));
-  if (tags.empty()) return std::size_t{0};
+  if (tags.empty()) return left_out;
   OFFPRINT_TRY_ASSIGN(auto listed, objects.list(kTagsPrefix));
   OFFPRINT_TRY(files.create_directories(folder));
   const std::string unfinished = scratch + "/tag.ltx";
-  std::size_t count = 0;
   for (const NamedTag& tag : tags) {
     const std::string stem = tag.file_name.substr(0, tag.file_name.size() - kSuffix.size());
     const std::size_t size = key_of(tag.file_name, 0).size();
@@ -164,15 +163,14 @@ Result<std::size_t> fetch_tag_files(ObjectStore& objects, FileSystem& files,
       const Code code = fetched.error().code();
       if (code != Code::kNotFound && code != Code::kCorrupt && code != Code::kInvalid)
         return fail(std::move(fetched).error());
-      log::warn("tag '{}' is not restored: {}", tag.tag, fetched.error().message());
+      left_out.push_back(fmt::format("{}: {}", tag.tag, fetched.error().message()));
       continue;
     }
     OFFPRINT_TRY(files.rename(unfinished, folder + "/" + tag.file_name));
-    ++count;
   }
   OFFPRINT_TRY(files.remove(unfinished));
   OFFPRINT_TRY(files.sync_directory(folder));
-  return count;
+  return left_out;
 }
 
 }  // namespace offprint::archive

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "archive/object_store.h"
 #include "base/file_system.h"
@@ -42,10 +43,11 @@ class TagFiles {
 };
 
 // Fetches the files of the tags that a list of databases (an SQLite file) names into `folder`; what
-// the archive lacks or has damaged is told in the log and left out. Each is proven. Needs the folder
-// `scratch`. Answers how many came.
-Result<std::size_t> fetch_tag_files(ObjectStore& objects, FileSystem& files,
-                                    const std::string& catalog_file, const std::string& folder,
-                                    const std::string& scratch);
+// the archive lacks or has damaged is left out. Each is proven. Needs the folder `scratch`. Answers
+// what was left out, and why.
+Result<std::vector<std::string>> fetch_tag_files(ObjectStore& objects, FileSystem& files,
+                                                 const std::string& catalog_file,
+                                                 const std::string& folder,
+                                                 const std::string& scratch);
 
 }  // namespace offprint::archive
