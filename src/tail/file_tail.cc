@@ -272,6 +272,7 @@ Deadline FileTail::next_look(bool something_changed, bool took) {
     next = std::min(next, std::max(look, not_before_));
     if (something_changed && !took) not_before_ = look;
   }
+  if (next >= now + kSlowLook && held_->is_slim()) held_->rest();
   return next;
 }
 

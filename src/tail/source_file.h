@@ -42,6 +42,9 @@ class SourceFile {
 
   // For one that will only wait: it lets go of all memory that SQLite can do without.
   Result<> slim_down();
+  // Nothing is looked at for a while: the wal-index is mapped, and takes no memory of this process
+  // until then.
+  void rest() const;
   // It has read no pages, and remembers nothing but its place.
   bool is_slim() const { return !page_; }
 
