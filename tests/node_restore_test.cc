@@ -333,7 +333,9 @@ TEST_F(NodeRestoreTest, TheArchiveGoesOnWithTheHistory) {
   EXPECT_GE(archived, 6);
   EXPECT_EQ(txids.front(), "8");
   EXPECT_THAT(second_.run({"db", "history", "orders"}).out, HasSubstr("archive"));
-  { std::ofstream(archive_ + "/orders/offprint/history") << "no history"; }
+  {
+    std::ofstream(archive_ + "/orders/offprint/history") << "no history";
+  }
   Finished rest = second_.run({"db", "history", "orders"});
   EXPECT_EQ(rest.exit_code, 0) << rest.err;
   EXPECT_THAT(rest.out, HasSubstr("log"));

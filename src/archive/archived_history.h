@@ -14,8 +14,8 @@ namespace offprint::archive {
 // A state that an archive can restore, and the transactions that lead to it from the one before:
 // one by one they are not kept any more.
 struct ArchivedMoment {
-  TxId first;              // of those transactions; the last one is that of the bookmark
-  Bookmark bookmark;       // of the state
+  TxId first;                // of those transactions; the last one is that of the bookmark
+  Bookmark bookmark;         // of the state
   std::int64_t time_ms = 0;  // of the last transaction
   std::uint64_t bytes = 0;   // of the object that has them; of a snapshot: all of the database
   bool is_snapshot = false;  // that is what the object is

@@ -32,7 +32,8 @@ struct ArchiverOptions {
   int start_wait_ms = 5'000;                      // start() waits so long for an archive's answer
   std::chrono::milliseconds urgent_kept{60'000};  // when_there() is for who waits less long
   std::chrono::milliseconds dropped_look = std::chrono::hours(24);  // for what is over its time
-  std::string tags_folder;  // of the node's data folder: its files are kept, too; empty: they are not
+  std::string
+      tags_folder;  // of the node's data folder: its files are kept, too; empty: they are not
   FileSystem* files = &FileSystem::real();  // of that
   int stop_flush_ms = 5'000;  // stop() tries so long to bring everything into the archive
   std::function<std::int64_t()> wall_clock_ms = unix_time_ms;

@@ -56,8 +56,8 @@ Result<std::vector<NamedTag>> read_tags(const std::string& catalog_file) {
 }
 
 // Proven: what comes is not what it should be, or is.
-Result<> fetch(ObjectStore& objects, FileSystem& files, const std::string& key,
-               const NamedTag& tag, const std::string& unfinished) {
+Result<> fetch(ObjectStore& objects, FileSystem& files, const std::string& key, const NamedTag& tag,
+               const std::string& unfinished) {
   OFFPRINT_TRY(files.remove(unfinished));
   OFFPRINT_TRY_ASSIGN(std::shared_ptr<File> file,
                       files.open(unfinished, FileSystem::Mode::kCreateNew));

@@ -4,8 +4,8 @@
 
 #include <fmt/format.h>
 
-#include "archive/node_layout.h"
 #include "archive/adopt.h"
+#include "archive/node_layout.h"
 #include "base/log.h"
 #include "base/random.h"
 
@@ -114,7 +114,8 @@ Result<> Archiving::start(const ArchiveOptions& options, const std::string& data
   store.set_archive_wait(std::move(wait));
   store.set_older_states(states_.get());
   service.archive_status = [this] { return archiver_->status(); };
-  service.archived_moments = [this](const auto& name, const auto& lineage, auto before, auto limit) {
+  service.archived_moments = [this](const auto& name, const auto& lineage, auto before,
+                                    auto limit) {
     return archive::list_moments(*objects_, archive::archive_prefix(name), lineage, before, limit);
   };
   service.create_from_archive = [this, &store,

@@ -102,8 +102,7 @@ void print_end(const NodeArguments& arguments, const archive::NodeRestored& done
     std::printf("%s]}\n", line.c_str());
     return;
   }
-  for (const std::string& tag : done.lost_tags)
-    std::printf("lost      tag %s\n", tag.c_str());
+  for (const std::string& tag : done.lost_tags) std::printf("lost      tag %s\n", tag.c_str());
   for (const std::string& name : done.dropped)
     std::printf("dropped   %s: the node had dropped it; offprint restore makes a file of it\n",
                 name.c_str());

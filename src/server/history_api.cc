@@ -121,9 +121,9 @@ Result<> append_logged(std::string& to, Service& service, const DatabaseName& na
                        const database::LogEntry& entry, const Lineage& lineage, bool with_details) {
   if (to.back() == '}') to += ',';
   const Bookmark bookmark{entry.epoch, entry.txid, lineage};
-  to += fmt::format(R"({{"txid":{},"bookmark":"{}","time":"{}","bytes":{})", entry.txid.value,
-                    bookmark.text(), format_rfc3339(entry.timestamp_ms),
-                    entry.location.payload_size);
+  to +=
+      fmt::format(R"({{"txid":{},"bookmark":"{}","time":"{}","bytes":{})", entry.txid.value,
+                  bookmark.text(), format_rfc3339(entry.timestamp_ms), entry.location.payload_size);
   if (with_details) {
     auto details = service.store.details(name, entry);
     // The log may end before what it says of its oldest transactions.
@@ -156,8 +156,8 @@ Result<Response> list_transactions(Service& service, const DatabaseName& name,
     OFFPRINT_TRY(append_logged(body, service, name, entry, lineage, query.details));
   append_older(body, older);
   body += ']';
-  const bool archive_waits = !more_logged && entries.size() == query.limit &&
-                             service.archived_moments && before.value > 1;
+  const bool archive_waits =
+      !more_logged && entries.size() == query.limit && service.archived_moments && before.value > 1;
   if (!older.moments.empty()) before = older.moments.back().bookmark.txid;
   if (more_logged || older.more || archive_waits) body += fmt::format(",\"next\":{}", before.value);
   if (!older.error.empty()) {

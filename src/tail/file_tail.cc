@@ -214,9 +214,11 @@ Result<> FileTail::advance() {
 bool FileTail::is_written_over() {
   if (!stamp_ || FileStamp::of(path_) == stamp_) return false;
   if (held_->is_newest()) return true;
-  // Nor before the generation that follows is brought in.
+  // Nor before the generation that follows is brought in; while nobody reads, that place may not
+  // have been the last of its own.
+  const std::uint32_t generations = held_->is_reading() ? 1 : 0;
   bool not_brought_in = held_->backfilled() == 0 && !held_->is_checkpointed();
-  if (not_brought_in && held_->generations_since() <= 1) return true;
+  if (not_brought_in && held_->generations_since() <= generations) return true;
   stamp_.reset();
   return false;
 }
@@ -264,8 +266,7 @@ Deadline FileTail::next_look(bool something_changed, bool took) {
   if (deaf_) return took ? not_before_ : now + kDeafLook;
   if (held_->frames() > 0 || spare_ || !held_->is_slim())
     next = std::max(quiet_from(), now + kFirstLook);
-  bool in_the_way =
-      held_->is_reading() && held_->frames() > 0 && !held_->is_out_of_the_way();
+  bool in_the_way = held_->is_reading() && held_->frames() > 0 && !held_->is_out_of_the_way();
   if ((commit_may_come_ || in_the_way) && idle_looks_ < kLooksMax) {
     int doubled = std::max(0, idle_looks_ - kSameLooks);
     Deadline look = now + kFirstLook * (1 << doubled);

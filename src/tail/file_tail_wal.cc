@@ -17,8 +17,8 @@ constexpr std::chrono::milliseconds kGivesWay{300};  // programs look again each
 constexpr std::chrono::microseconds kGivesWayLook{50};
 constexpr std::uint32_t kTrimEvery = 100;  // files that come to rest
 
-constexpr std::uint32_t kAsideMin = 100;  // frames of a -wal that is begun anew unseen
-constexpr std::uint32_t kAsideLooks = 3;  // that find as much as the last one, and miss nothing
+constexpr std::uint32_t kAsideMin = 100;    // frames of a -wal that is begun anew unseen
+constexpr std::uint32_t kAsideLooks = 3;    // that find as much as the last one, and miss nothing
 constexpr std::uint32_t kAsideChances = 3;  // for a program to make its own checkpoint
 constexpr std::chrono::seconds kAsidePauseMin{1};
 constexpr std::chrono::seconds kAsidePauseMax{3600};
@@ -58,8 +58,8 @@ Result<> FileTail::look_after_wal() {
 
 // A program begins its -wal anew when a checkpoint of its own brought all into the file, and nobody
 // reads from it. With somebody who always does it would try at each of its commits, each time in
-// vain. So nobody reads from it when that is near: what was written behind the last look stays there
-// until the next generation has reached it.
+// vain. So nobody reads from it when that is near: what was written behind the last look stays
+// there until the next generation has reached it.
 void FileTail::stand_aside() {
   if (!held_->is_reading() || held_->lets_restart()) return;
   const std::uint32_t frames = held_->place().last_frame;
@@ -78,7 +78,8 @@ void FileTail::do_not_stand_aside(SteadyClock::duration cost) {
   const Deadline now = SteadyClock::now();
   const bool again = now < aside_from_ + kAsideForgets * aside_pause_;
   const SteadyClock::duration doubled = again ? 2 * aside_pause_ : aside_pause_.zero();
-  aside_pause_ = std::max<SteadyClock::duration>({doubled, kAsidePauseMin, kAsidePauseCosts * cost});
+  aside_pause_ =
+      std::max<SteadyClock::duration>({doubled, kAsidePauseMin, kAsidePauseCosts * cost});
   aside_pause_ = std::min<SteadyClock::duration>(aside_pause_, kAsidePauseMax);
   aside_from_ = now + aside_pause_;
 }

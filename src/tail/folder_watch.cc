@@ -28,7 +28,7 @@ Result<FolderWatch> FolderWatch::create() {
 }
 
 FolderWatch::FolderWatch(FolderWatch&& other) noexcept
-    : descriptor_(std::exchange(other.descriptor_, -1)), 
+    : descriptor_(std::exchange(other.descriptor_, -1)),
       watched_(std::move(other.watched_)),
       numbers_(std::move(other.numbers_)) {}
 

@@ -9,9 +9,9 @@
 
 namespace offprint::tail {
 
-// Notices that files were made, removed or replaced, by their folders, and that they were written, by
-// themselves (inotify): one descriptor for all of them. What it says is a hint; notices can get lost
-// when there are too many. Whoever writes pays for each notice, also where only the folder is
+// Notices that files were made, removed or replaced, by their folders, and that they were written,
+// by themselves (inotify): one descriptor for all of them. What it says is a hint; notices can get
+// lost when there are too many. Whoever writes pays for each notice, also where only the folder is
 // watched. Thread: one; descriptor() can be waited on.
 class FolderWatch {
  public:
@@ -32,8 +32,8 @@ class FolderWatch {
   Result<> add_file(const std::string& path);
   void remove_file(const std::string& path);
   struct Notice {
-    std::string folder;   // as in the path that was added, without its last slash
-    std::string name;     // in it; empty: the folder itself, or anything in it
+    std::string folder;    // as in the path that was added, without its last slash
+    std::string name;      // in it; empty: the folder itself, or anything in it
     bool written = false;  // and that is all that happened to the file
     bool operator==(const Notice&) const = default;
   };

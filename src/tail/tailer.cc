@@ -77,8 +77,8 @@ class TailerImpl final : public Tailer {
     // --- of the noticing thread
     bool watched = false;
     bool files_watched = false;
-    bool is_link = false;  // its path, or a folder of it
-    std::string real;      // where that leads
+    bool is_link = false;       // its path, or a folder of it
+    std::string real;           // where that leads
     bool is_unwatched = false;  // because it is deaf
   };
 
@@ -101,8 +101,8 @@ class TailerImpl final : public Tailer {
   std::unordered_map<std::string, std::vector<std::size_t>> by_file_;  // of the noticing thread
   Deadline watch_again_at_{};                                          // the same
   std::unordered_map<std::string, int> deaf_folders_;  // the same: how many files of theirs are
-  Deadline heard_at_{}, listens_at_{};                                 // the same
-  int heard_in_a_row_ = 0;                                             // the same
+  Deadline heard_at_{}, listens_at_{};                 // the same
+  int heard_in_a_row_ = 0;                             // the same
 
   mutable std::mutex mutex_;
   std::condition_variable rests_;
@@ -167,7 +167,8 @@ void TailerImpl::run() {
   }
 }
 
-// Folders that are not watched: they are not there yet, or were replaced; or a file in them is deaf.
+// Folders that are not watched: they are not there yet, or were replaced; or a file in them is
+// deaf.
 void TailerImpl::watch_folders() {
   const Deadline now = SteadyClock::now();
   if (now < watch_again_at_) return;
@@ -253,8 +254,7 @@ void TailerImpl::change_hearing(Entry& entry, bool deaf) {
   const std::string folder = FolderWatch::split(entry.real).first;
   entry.is_unwatched = deaf;
   if (deaf) {
-    for (std::string_view suffix : kSuffixes)
-      watch_.remove_file(entry.real + std::string(suffix));
+    for (std::string_view suffix : kSuffixes) watch_.remove_file(entry.real + std::string(suffix));
     entry.files_watched = false;
     if (++deaf_folders_[folder] == 1) watch_.remove(folder);
     watch_again_at_ = std::min(watch_again_at_, SteadyClock::now() + kDeafFolderLook);

@@ -303,8 +303,8 @@ TEST_F(TailerTest, AFastProgramsCheckpointsAreNotInTheWay) {
     largest = std::max(largest, std::filesystem::file_size(path_ + "-wal"));
   }
   expect_equal_soon();
-  std::printf("%d commits, at most %.1f MiB in the -wal, %zu transactions, %zu comparisons\n", written,
-              static_cast<double>(largest) / (1 << 20),
+  std::printf("%d commits, at most %.1f MiB in the -wal, %zu transactions, %zu comparisons\n",
+              written, static_cast<double>(largest) / (1 << 20),
               static_cast<std::size_t>(status().transactions),
               static_cast<std::size_t>(status().comparisons));
   EXPECT_LT(largest, std::size_t{tail_options_.each.restart_frames} * 4096 / 2);

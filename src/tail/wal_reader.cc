@@ -52,9 +52,7 @@ Result<> read_all(const ReadWal& wal, std::uint64_t offset, std::span<std::uint8
   return {};
 }
 
-bool is_big_endian(const std::uint8_t* header) {
-  return (load_be<std::uint32_t>(header) & 1) != 0;
-}
+bool is_big_endian(const std::uint8_t* header) { return (load_be<std::uint32_t>(header) & 1) != 0; }
 
 // The checksum before the first frame that is to be read.
 Result<Sum> begin_sum(const ReadWal& wal, const WalPlace& from, const WalPlace& to) {
@@ -149,7 +147,7 @@ class Frames {
   Sum sum_;
   std::uint32_t frame_;
   Bytes piece_, before_piece_;  // the latter is a frame, or nothing
-  std::size_t at_ = 0;  // of the next one in piece_
+  std::size_t at_ = 0;          // of the next one in piece_
   FrameHeader header_;
   bool may_be_copy_ = false;
 };

@@ -47,9 +47,9 @@ struct WalChanges {
 // kBehind: the -wal does not lead from there to there (any more).
 Result<WalChanges> read_wal(const ReadWal& wal, const WalPlace& from, const WalPlace& to);
 
-// What the generation of `from` still has behind it, since the -wal was begun anew once: the next one
-// did not reach those frames yet. Whether they are all, and all of them were ever seen, is for the
-// caller to say: by counting. kBehind: the database became smaller in them.
+// What the generation of `from` still has behind it, since the -wal was begun anew once: the next
+// one did not reach those frames yet. Whether they are all, and all of them were ever seen, is for
+// the caller to say: by counting. kBehind: the database became smaller in them.
 Result<WalChanges> read_wal_rest(const ReadWal& wal, const WalPlace& from);
 
 // Both in one, pages above the size `page_count` left out.
