@@ -91,6 +91,12 @@ std::vector<WalPlace> walk(Bytes& wal, bool mend, std::map<std::uint32_t, PageNo
 
 void check(const ReadWal& wal, const WalPlace& from, const WalPlace& to,
            const std::map<std::uint32_t, PageNo>& frames) {
+  if (auto rest = read_wal_rest(wal, from)) {
+    Bytes image(from.page_size);
+    OFFPRINT_ASSERT(rest->commits + rest->copies <= rest->frames);
+    for (const WalPage& page : rest->pages)
+      OFFPRINT_ASSERT(read_frame(wal, from, page, image).has_value());
+  }
   auto read = read_wal(wal, from, to);
   OFFPRINT_ASSERT(read.has_value());
   std::map<PageNo, std::uint32_t> expected;

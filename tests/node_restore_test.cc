@@ -7,6 +7,7 @@
 #include <fstream>
 #include <memory>
 #include <random>
+#include <set>
 #include <thread>
 
 #include <fmt/format.h>
@@ -245,6 +246,100 @@ TEST_F(NodeRestoreTest, AnEarlierMomentIsRestored) {
   ASSERT_TRUE(all_archived(second_));
   EXPECT_EQ(first_.run({"verify", url("orders"), "--scratch", folder_.path()}).exit_code, 0);
   EXPECT_TRUE(std::filesystem::exists(archive_ + "/_offprint/dropped"));
+}
+
+// Tags outlive the log and what the archive keeps of its transactions.
+TEST_F(NodeRestoreTest, TagsAreThereToo) {
+  start(first_);
+  fill(first_, "orders", 5);
+  auto tag = [&](const std::string& how, const std::string& name) {
+    ASSERT_EQ(first_.run({"db", "snapshot", "orders", how, name}).exit_code, 0) << name;
+  };
+  for (const char* each : {"before", "again", "damaged", "dropped"}) tag("--tag", each);
+  const std::string tags = archive_ + "/_offprint/tags";
+  auto count = [&] {
+    std::error_code none;
+    return std::distance(std::filesystem::directory_iterator(tags, none), {});
+  };
+  EXPECT_TRUE(comes([&] { return count() == 4; }));
+  first_.query("orders", "DELETE FROM t WHERE i > 2");
+  tag("--drop", "dropped");
+  tag("--drop", "again");
+  tag("--tag", "again");
+  EXPECT_TRUE(comes([&] { return count() == 3; }));
+  ASSERT_TRUE(all_archived(first_));
+  first_.kill();
+  for (const auto& each : std::filesystem::directory_iterator(tags)) {
+    if (each.path().string().find("damaged") == std::string::npos) continue;
+    std::fstream file(each.path(), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(200);
+    file << "damage";
+  }
+  Finished restored = restore_node();
+  ASSERT_EQ(restored.exit_code, 0) << restored.out << restored.err;
+  EXPECT_THAT(restored.out, HasSubstr("lost      tag damaged: "));
+  start(second_, {"--archive-take-over"});
+  auto rows_at = [&](const std::string& moment) {
+    return second_.run({"sql", "orders", "SELECT count(*) AS n FROM t", "--at", moment, "--json"})
+        .out;
+  };
+  EXPECT_THAT(rows_at("tag:before"), HasSubstr("5"));
+  EXPECT_THAT(rows_at("tag:again"), HasSubstr("2"));
+  const std::string listed = second_.request("GET", "/v1/databases/orders/history/tags")->body;
+  EXPECT_THAT(listed, Not(HasSubstr("dropped")));
+  EXPECT_THAT(listed, Not(HasSubstr("damaged")));
+  ASSERT_EQ(second_.run({"db", "restore", "orders", "--at", "tag:before"}).exit_code, 0);
+  EXPECT_EQ(second_.query("orders", "SELECT count(*) FROM t"), "[[5]]");
+  ASSERT_TRUE(all_archived(second_));
+  EXPECT_EQ(count(), 3);  // the damaged one goes when its time is over
+}
+
+// A server whose log has nothing of it lists what its archive can restore, page after page.
+TEST_F(NodeRestoreTest, TheArchiveGoesOnWithTheHistory) {
+  start(first_);
+  first_.create("orders");
+  first_.query("orders", "CREATE TABLE t(i INTEGER PRIMARY KEY, v)");
+  for (int i = 0; i < 6; ++i) {
+    first_.query("orders", "INSERT INTO t(v) VALUES('row')");
+    ASSERT_TRUE(all_archived(first_));  // each by itself
+  }
+  ASSERT_EQ(first_.terminate(), 0);
+  ASSERT_EQ(restore_node().exit_code, 0);
+  start(second_, {"--archive-take-over"});
+  second_.query("orders", "INSERT INTO t(v) VALUES('new')");
+  ASSERT_TRUE(all_archived(second_));
+  std::vector<std::string> txids;
+  std::string next;
+  int pages = 0, archived = 0;
+  do {
+    auto page = second_.request("GET", "/v1/databases/orders/history?limit=2&details=1" +
+                                           (next.empty() ? "" : "&before=" + next));
+    ASSERT_EQ(page->status, 200) << page->body;
+    EXPECT_THAT(page->body, Not(HasSubstr("archive_error")));
+    const std::string& body = page->body;
+    for (std::size_t at = 0; (at = body.find("{\"txid\":", at)) != std::string::npos; ++at) {
+      txids.push_back(body.substr(at + 8, body.find(',', at) - at - 8));
+      archived += body.find("\"archived\"", at) < body.find('}', at);
+      const std::string bookmark = json_field(body.substr(at), "bookmark");
+      Finished then = second_.run({"sql", "orders", "SELECT count(*) FROM t", "--at", bookmark});
+      EXPECT_EQ(then.exit_code, 0) << bookmark << then.err;
+    }
+    std::size_t at = body.find("\"next\":");
+    next = at == std::string::npos ? "" : body.substr(at + 7, body.find('}', at) - at - 7);
+  } while (!next.empty() && ++pages < 20);
+  EXPECT_TRUE(next.empty());
+  EXPECT_EQ(txids.size(), std::set<std::string>(txids.begin(), txids.end()).size());
+  EXPECT_GE(txids.size(), 7u);
+  EXPECT_GE(archived, 6);
+  EXPECT_EQ(txids.front(), "8");
+  EXPECT_THAT(second_.run({"db", "history", "orders"}).out, HasSubstr("archive"));
+  {
+    std::ofstream(archive_ + "/orders/offprint/history") << "no history";
+  }
+  Finished rest = second_.run({"db", "history", "orders"});
+  EXPECT_EQ(rest.exit_code, 0) << rest.err;
+  EXPECT_THAT(rest.out, HasSubstr("log"));
+  EXPECT_THAT(rest.err, HasSubstr("is left out"));
 }
 
 // Archives of before lists of databases were archived.

@@ -71,6 +71,7 @@ class TailServerTest : public ::testing::Test {
   std::unique_ptr<Process> start_writer(std::uint64_t seed) {
     Process::Options options;
     options.arguments = {"python3", test_script("tail_writer.py"), path_, std::to_string(seed)};
+    if (truncates_) options.arguments.emplace_back("truncates");
     options.stderr_path = folder_ / "writer.log";
     options.pipe_input = true;
     auto writer = std::make_unique<Process>(options);
@@ -88,7 +89,10 @@ class TailServerTest : public ::testing::Test {
     return at == std::string::npos ? "" : line.substr(at + 2, line.find(',') - at - 2);
   }
 
+  void expect_prefixes_while_everything_is_killed();
+
   TemporaryFolder folder_;
+  bool truncates_ = false;  // the program empties its -wal after each commit
   const std::string path_ = folder_ / "app/program.db";
   std::vector<std::string> options_;
   ServerProcess server_{folder_};
@@ -115,7 +119,7 @@ class PrefixReader {
   long number_ = 0;
 };
 
-TEST_F(TailServerTest, AReplicaIsAlwaysACommittedPrefixWhileEverythingIsKilled) {
+void TailServerTest::expect_prefixes_while_everything_is_killed() {
   const std::uint64_t seed = test_seed();
   std::mt19937_64 random(seed);
   start();
@@ -150,6 +154,51 @@ TEST_F(TailServerTest, AReplicaIsAlwaysACommittedPrefixWhileEverythingIsKilled) 
   ASSERT_TRUE(server_.restart());
   EXPECT_THAT(server_.query("orders", kInvariant), HasSubstr("[" + number + ",1]"));
   EXPECT_THAT(info(), ::testing::Not(HasSubstr("stopped")));
+}
+
+TEST_F(TailServerTest, AReplicaIsAlwaysACommittedPrefixWhileEverythingIsKilled) {
+  expect_prefixes_while_everything_is_killed();
+}
+
+// Each commit is in a -wal that is gone when the next one comes.
+TEST_F(TailServerTest, AReplicaIsACommittedPrefixOfAProgramThatTruncatesAtEachCommit) {
+  truncates_ = true;
+  expect_prefixes_while_everything_is_killed();
+}
+
+// Many programs at work: what they wrote is there soon, by their -wal alone.
+TEST_F(TailServerTest, ManyActiveFilesAtOnce) {
+  const bool large = number_from_environment("OFFPRINT_TEST_LARGE", 0) > 0;
+  const int count = large ? 300 : 60;
+  std::vector<sqlite::Connection> programs;
+  options_.clear();
+  for (int i = 0; i < count; ++i) {
+    const std::string path = fmt::format("{}/app/{}.db", folder_.path(), i);
+    auto file = sqlite::Connection::open(path, {.create = true, .busy_timeout_ms = 10'000});
+    ASSERT_TRUE(file && file->query_text("PRAGMA journal_mode=WAL"));
+    ASSERT_TRUE(file->execute("PRAGMA synchronous=OFF; CREATE TABLE t(a INTEGER PRIMARY KEY)"));
+    programs.push_back(*std::move(file));
+    options_.insert(options_.end(), {"--tail", fmt::format("d{}={}", i, path)});
+  }
+  start();
+  const auto all = static_cast<std::uint64_t>(count);
+  ASSERT_TRUE(comes([&] { return server_.metric("tail_following") == all; }, 120));
+  const double cpu = process_cpu_seconds(server_.pid());
+  int commits = 0;
+  for (Deadline until = in_seconds(3); SteadyClock::now() < until; ++commits) {
+    for (sqlite::Connection& each : programs)
+      ASSERT_TRUE(each.execute("INSERT INTO t DEFAULT VALUES"));
+  }
+  const std::string wanted = fmt::format("[[{}]]", commits);
+  for (int i = 0; i < count; ++i) {
+    const std::string name = fmt::format("d{}", i);
+    EXPECT_TRUE(comes([&] { return server_.query(name, "SELECT max(a) FROM t") == wanted; }));
+  }
+  std::printf("%d files, %d commits each: %.1f us of CPU a commit, %.1f MiB\n", count, commits,
+              (process_cpu_seconds(server_.pid()) - cpu) / (commits * count) * 1e6,
+              static_cast<double>(process_memory_kib(server_.pid(), "VmHWM")) / 1024);
+  EXPECT_EQ(server_.metric("tail_comparisons_total"), all);
+  EXPECT_LE(process_memory_kib(server_.pid(), "VmHWM"), large ? 400u << 10 : 200u << 10);
 }
 
 TEST_F(TailServerTest, IsSeenAndOnlyRead) {

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""tail_writer.py FILE SEED: a program that knows nothing of Offprint, and writes as fast as it can.
+"""tail_writer.py FILE SEED [truncates]: a program that knows nothing of Offprint, and writes as fast as it can.
 
 Each commit raises the number in `state` by one, and what the other tables hold adds up to what `state` says. Between
-commits it does what programs do: other settings, checkpoints of all kinds, VACUUM, closing and opening again. It goes
+commits it does what programs do: other settings, checkpoints of all kinds, VACUUM, closing and opening again. With
+`truncates` it empties the -wal after each commit. It goes
 on until its standard input ends, then writes one JSON object: the last number, the commits, what was busy.
 """
 import json
@@ -22,7 +23,8 @@ SUMS = "UPDATE state SET number=?, rows=(SELECT count(*) FROM row), bytes=(SELEC
 
 
 class Writer:
-    def __init__(self, path, seed):
+    def __init__(self, path, seed, truncates):
+        self.truncates = truncates
         self.path, self.random, self.busy, self.commits = path, random.Random(seed), {}, 0
         self.connection = None
         self.open()
@@ -71,6 +73,8 @@ class Writer:
         run("COMMIT")
         self.number += 1
         self.commits += 1
+        if self.truncates:
+            self.note_busy("each", run("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
 
     def step(self):
         dice = self.random.random()
@@ -86,7 +90,7 @@ class Writer:
 
 
 def main():
-    writer = Writer(sys.argv[1], int(sys.argv[2]))
+    writer = Writer(sys.argv[1], int(sys.argv[2]), "truncates" in sys.argv[3:])
     print("ready", flush=True)
     while not select.select([sys.stdin], [], [], 0)[0] or os.read(0, 1):
         writer.step()

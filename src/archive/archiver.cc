@@ -37,7 +37,10 @@ Archiver::Archiver(ObjectStore& objects, database::Store& store, std::string own
       lease_(objects, std::move(owner), options_.former_owners, options_.take_over,
              std::chrono::milliseconds(options_.lease_look_ms)),
       pool_(std::make_unique<database::ThreadPool>(options_.threads)),
-      urgent_pool_(std::make_unique<database::ThreadPool>(options_.threads)) {}
+      urgent_pool_(std::make_unique<database::ThreadPool>(options_.threads)) {
+  if (!options_.tags_folder.empty())
+    tags_ = std::make_unique<TagFiles>(objects_, *options_.files, options_.tags_folder);
+}
 
 Archiver::~Archiver() { stop(); }
 
@@ -287,6 +290,9 @@ Result<> Archiver::work_on(const DatabaseName& name, Entry& entry) {
     is_stopping = flushing_;
   }
   const std::string prefix = archive_prefix(name);
+  // The list of databases names tags: their files are there before it, and longer.
+  const bool has_tags = tags_ && name == DatabaseName::catalog();
+  if (has_tags) OFFPRINT_TRY(tags_->put_new());
   if (is_of_the_past && entry.repair == nullptr &&
       DatabaseArchive::is_complete(objects_, prefix, store_, name))
     return {};
@@ -299,6 +305,10 @@ Result<> Archiver::work_on(const DatabaseName& name, Entry& entry) {
   }
   if (entry.repair) entry.repair->done = entry.archive->repair(entry.repair->damaged_keys);
   Result<> done = entry.archive->put_transactions();
+  if (done && has_tags) {
+    const std::int64_t before_ms = options_.wall_clock_ms() - options_.schedule.retention.count();
+    done = tags_->remove_dropped(before_ms);
+  }
   if (done && is_stopping) done = entry.archive->note_head();
   if (done) {
     note_reached(entry);

@@ -15,6 +15,7 @@
 #include "archive/lease.h"
 #include "archive/object_store.h"
 #include "archive/schedule.h"
+#include "archive/tag_files.h"
 #include "base/clock.h"
 #include "database/executor.h"
 #include "database/store.h"
@@ -31,6 +32,9 @@ struct ArchiverOptions {
   int start_wait_ms = 5'000;                      // start() waits so long for an archive's answer
   std::chrono::milliseconds urgent_kept{60'000};  // when_there() is for who waits less long
   std::chrono::milliseconds dropped_look = std::chrono::hours(24);  // for what is over its time
+  std::string
+      tags_folder;  // of the node's data folder: its files are kept, too; empty: they are not
+  FileSystem* files = &FileSystem::real();  // of that
   int stop_flush_ms = 5'000;  // stop() tries so long to bring everything into the archive
   std::function<std::int64_t()> wall_clock_ms = unix_time_ms;
 };
@@ -126,6 +130,7 @@ class Archiver {
   database::Store& store_;
   const ArchiverOptions options_;
   Lease lease_;
+  std::unique_ptr<TagFiles> tags_;  // used by the thread that works for the list of databases
   std::unique_ptr<database::Subscription> commits_;
   std::thread lease_thread_;
   std::unique_ptr<database::ThreadPool> pool_, urgent_pool_;

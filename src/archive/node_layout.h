@@ -14,6 +14,7 @@
 namespace offprint::archive {
 
 inline constexpr const char* kCatalogPrefix = "_offprint/catalog/";
+inline constexpr const char* kTagsPrefix = "_offprint/tags/";
 inline constexpr const char* kDroppedPrefix = "_offprint/dropped/";
 
 // Below which a database's archive is; the list of databases is one too.

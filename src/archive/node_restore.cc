@@ -12,6 +12,7 @@
 #include "archive/adopt.h"
 #include "archive/history.h"
 #include "archive/node_layout.h"
+#include "archive/tag_files.h"
 #include "base/clock.h"
 #include "database/store.h"
 #include "database/store_folder.h"
@@ -75,7 +76,7 @@ class NodeRestore {
   NodeContent content_;
   std::unique_ptr<database::Store> store_;
   std::vector<Wanted> wanted_;
-  std::vector<std::string> dropped_;
+  std::vector<std::string> dropped_, lost_tags_;
 
   std::mutex mutex_;
   // Guarded by mutex_.
@@ -151,6 +152,9 @@ Result<std::optional<AdoptedFile>> NodeRestore::catalog() {
   const std::string file = scratch_ + "/catalog.db";
   auto restored = restore_file_of(kCatalogPrefix, file, {});
   if (!restored) return fail(restored.error().with_context("the list of databases"));
+  // The store forgets tags that have no file.
+  const std::string tags = options_.directory + "/tags";
+  OFFPRINT_TRY_ASSIGN(lost_tags_, fetch_tag_files(objects_, files_, file, tags, scratch_));
   OFFPRINT_TRY_ASSIGN(auto history, read_history(kCatalogPrefix));
   AdoptedFile adopted;
   adopted.path = file;
@@ -362,6 +366,7 @@ Result<NodeRestored> NodeRestore::run() {
   NodeRestored result;
   result.has_catalog = content_.has_catalog;
   result.dropped = dropped_;
+  result.lost_tags = lost_tags_;
   for (Wanted& wanted : wanted_) result.databases.push_back(std::move(wanted.about));
   OFFPRINT_TRY(finish_folder(result));
   return result;

@@ -47,6 +47,7 @@ struct NodeRestored {
   bool has_catalog = false;             // else the databases were found by their histories
   std::vector<NodeDatabase> databases;  // by name
   std::vector<std::string> dropped;     // the archive has them, the node had dropped them
+  std::vector<std::string> lost_tags;   // with what is wrong; of a run that restores the catalog
   bool is_complete() const;             // the folder can be served
 };
 

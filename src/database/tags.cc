@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "database/past_snapshot.h"
 #include "ltx/checksum.h"
+#include "ltx/file_stream.h"
 
 namespace offprint::database {
 namespace {
@@ -23,35 +24,6 @@ bool is_tag(std::string_view text) {
          std::ranges::all_of(
              text, [&](char c) { return is_plain(c) || c == '-' || c == '_' || c == '.'; });
 }
-
-// A file as it is written from its beginning on, and read.
-class FileSink final : public ltx::ByteSink {
- public:
-  explicit FileSink(File& file) : file_(file) {}
-  Result<> write(ByteView bytes) override {
-    OFFPRINT_TRY(file_.write_at(size_, bytes));
-    size_ += bytes.size();
-    return {};
-  }
-
- private:
-  File& file_;
-  std::uint64_t size_ = 0;
-};
-
-class FileSource final : public ltx::ByteSource {
- public:
-  explicit FileSource(File& file) : file_(file) {}
-  Result<std::size_t> read(std::span<std::uint8_t> to) override {
-    OFFPRINT_TRY_ASSIGN(std::size_t size, file_.read_at(offset_, to));
-    offset_ += size;
-    return size;
-  }
-
- private:
-  File& file_;
-  std::uint64_t offset_ = 0;
-};
 
 Result<> write_snapshot(Snapshot& state, ltx::ByteSink& sink) {
   ltx::Encoder encoder(sink);
@@ -74,8 +46,12 @@ Result<> write_snapshot(Snapshot& state, ltx::ByteSink& sink) {
 
 }  // namespace
 
+std::string Tags::file_name(std::uint64_t database_id, const std::string& tag) {
+  return fmt::format("{:016x}-{}.ltx", database_id, tag);
+}
+
 std::string Tags::file_of(std::uint64_t database_id, const std::string& tag) const {
-  return fmt::format("{}/{:016x}-{}.ltx", folder(), database_id, tag);
+  return folder() + "/" + file_name(database_id, tag);
 }
 
 Result<> Tags::start() {
@@ -123,7 +99,7 @@ Result<TagInfo> Tags::add_one(std::uint64_t database_id, const std::string& tag,
   info.created_at_ms = unix_time_ms();
   auto written = [&]() -> Result<> {
     OFFPRINT_TRY_ASSIGN(auto file, files_.open(unfinished, FileSystem::Mode::kCreateNew));
-    FileSink sink(*file);
+    ltx::FileSink sink(*file);
     OFFPRINT_TRY(write_snapshot(state, sink));
     OFFPRINT_TRY(file->sync());
     OFFPRINT_TRY_ASSIGN(info.size_bytes, file->size());
@@ -166,7 +142,7 @@ Result<TagInfo> Tags::find(std::uint64_t database_id, const std::string& tag) {
 Result<std::unique_ptr<Snapshot>> Tags::open(std::uint64_t database_id, const TagInfo& tag) {
   const std::string path = file_of(database_id, tag.tag);
   OFFPRINT_TRY_ASSIGN(auto file, files_.open(path, FileSystem::Mode::kRead));
-  FileSource source(*file);
+  ltx::FileSource source(std::shared_ptr<File>(std::move(file)));
   std::array<std::uint8_t, 8> random;
   fill_random(random);
   auto state = make_stored_snapshot(source, tag.bookmark, files_,

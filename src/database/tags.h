@@ -19,7 +19,9 @@ class Tags {
   Tags(FileSystem& files, std::string directory, Catalog& catalog)
       : files_(files), directory_(std::move(directory)), catalog_(catalog) {}
 
-  // Removes files that no tag has, and tags that have no file (the archive of a node has none).
+  // Of a tag's file in its folder.
+  static std::string file_name(std::uint64_t database_id, const std::string& tag);
+  // Removes files that no tag has, and tags that have no file (an archive may not have had it).
   Result<> start();
   // kConflict: the database has such a tag; kInvalid: not a tag's name.
   Result<TagInfo> add(std::uint64_t database_id, const std::string& tag, Snapshot& state);

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "archive/adopt.h"
+#include "archive/node_layout.h"
 #include "base/log.h"
 #include "base/random.h"
 
@@ -92,6 +93,7 @@ Result<> Archiving::start(const ArchiveOptions& options, const std::string& data
   OFFPRINT_TRY_ASSIGN(Owner owner, make_owner(files, path, service.options.node_name));
   archive::ArchiverOptions archiver;
   archiver.former_owners = owner.former;
+  archiver.tags_folder = data + "/tags";
   archiver.take_over = options.take_over;
   archiver.schedule.sync = std::chrono::milliseconds(options.sync_ms);
   archiver.urgent_kept = std::chrono::milliseconds(options.wait_ms);
@@ -112,6 +114,10 @@ Result<> Archiving::start(const ArchiveOptions& options, const std::string& data
   store.set_archive_wait(std::move(wait));
   store.set_older_states(states_.get());
   service.archive_status = [this] { return archiver_->status(); };
+  service.archived_moments = [this](const auto& name, const auto& lineage, auto before,
+                                    auto limit) {
+    return archive::list_moments(*objects_, archive::archive_prefix(name), lineage, before, limit);
+  };
   service.create_from_archive = [this, &store,
                                  scratch = service.options.spool_directory](const auto& name) {
     auto made = archive::create_from_archive(*objects_, store, name, scratch);

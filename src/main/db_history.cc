@@ -82,6 +82,14 @@ Result<> list_tags(const DbOptions& options) {
   return {};
 }
 
+// An archive may have a transaction only together with those since another one.
+std::string text_of_place(simdjson::dom::element each) {
+  if (json_text(each, "archived").empty()) return "log";
+  const std::string first = json_text(each, "first_txid");
+  if (first == json_text(each, "txid")) return "archive";
+  return fmt::format("archive, with those from {}", first);
+}
+
 }  // namespace
 
 Result<> show_history(const DbOptions& options) {
@@ -104,7 +112,7 @@ Result<> show_history(const DbOptions& options) {
   ResultSet table;
   table.columns = {"txid", "time", "bytes"};
   if (options.details) table.columns.insert(table.columns.end(), {"pages", "tables"});
-  table.columns.emplace_back("bookmark");
+  table.columns.insert(table.columns.end(), {"bookmark", "kept in"});
   for (simdjson::dom::element each : list) {
     std::vector<sqlite::Value> row = {json_text(each, "txid"), json_text(each, "time"),
                                       json_text(each, "bytes")};
@@ -116,9 +124,14 @@ Result<> show_history(const DbOptions& options) {
       row.insert(row.end(), {json_text(each, "pages"), names});
     }
     row.emplace_back(json_text(each, "bookmark"));
+    row.emplace_back(text_of_place(each));
     table.rows.push_back(std::move(row));
   }
   std::fputs(format_result(table, format_here()).c_str(), stdout);
+  if (std::string failed = json_text(root, "archive_error"); !failed.empty())
+    std::fprintf(stderr, "what only the archive has is left out: %s\n", failed.c_str());
+  if (std::string next = json_text(root, "next"); !next.empty())
+    std::fprintf(stderr, "for older ones: --before %s\n", next.c_str());
   return {};
 }
 

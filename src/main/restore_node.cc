@@ -94,9 +94,15 @@ void print_end(const NodeArguments& arguments, const archive::NodeRestored& done
       if (i > 0) line += ',';
       server::append_json_string(line, done.dropped[i]);
     }
+    line += R"(],"lost_tags":[)";
+    for (std::size_t i = 0; i < done.lost_tags.size(); ++i) {
+      if (i > 0) line += ',';
+      server::append_json_string(line, done.lost_tags[i]);
+    }
     std::printf("%s]}\n", line.c_str());
     return;
   }
+  for (const std::string& tag : done.lost_tags) std::printf("lost      tag %s\n", tag.c_str());
   for (const std::string& name : done.dropped)
     std::printf("dropped   %s: the node had dropped it; offprint restore makes a file of it\n",
                 name.c_str());

@@ -84,33 +84,86 @@ Result<HistoryQuery> read_query(const Address& address) {
   return query;
 }
 
+// What the log has forgotten and the archive has.
+struct OlderStates {
+  std::vector<archive::ArchivedMoment> moments;
+  bool more = false;
+  std::string error;  // an archive that does not answer takes nothing from what the log has
+};
+
+OlderStates older_states(Service& service, const DatabaseName& name, const Lineage& lineage,
+                         TxId before, std::size_t limit) {
+  OlderStates older;
+  if (!service.archived_moments || limit == 0 || before.value <= 1) return older;
+  limit = std::min(limit, kDetailsMax);  // each may take a request
+  auto moments = service.archived_moments(name, lineage, before, limit + 1);
+  if (!moments) {
+    if (moments.error().code() != Code::kNotFound) older.error = moments.error().message();
+    return older;
+  }
+  older.moments = *std::move(moments);
+  older.more = older.moments.size() > limit;
+  if (older.more) older.moments.pop_back();
+  return older;
+}
+
+void append_older(std::string& to, const OlderStates& older) {
+  for (const archive::ArchivedMoment& moment : older.moments) {
+    if (to.back() == '}') to += ',';
+    to += fmt::format(
+        R"({{"txid":{},"bookmark":"{}","time":"{}","bytes":{},"first_txid":{},"archived":"{}"}})",
+        moment.bookmark.txid.value, moment.bookmark.text(), format_rfc3339(moment.time_ms),
+        moment.bytes, moment.first.value, moment.is_snapshot ? "snapshot" : "transactions");
+  }
+}
+
+Result<> append_logged(std::string& to, Service& service, const DatabaseName& name,
+                       const database::LogEntry& entry, const Lineage& lineage, bool with_details) {
+  if (to.back() == '}') to += ',';
+  const Bookmark bookmark{entry.epoch, entry.txid, lineage};
+  to +=
+      fmt::format(R"({{"txid":{},"bookmark":"{}","time":"{}","bytes":{})", entry.txid.value,
+                  bookmark.text(), format_rfc3339(entry.timestamp_ms), entry.location.payload_size);
+  if (with_details) {
+    auto details = service.store.details(name, entry);
+    // The log may end before what it says of its oldest transactions.
+    if (details)
+      append_details(to, *details);
+    else if (details.error().code() != Code::kBehind)
+      return fail(details.error());
+  }
+  to += '}';
+  return {};
+}
+
 Result<Response> list_transactions(Service& service, const DatabaseName& name,
                                    const HistoryQuery& query) {
   OFFPRINT_TRY_ASSIGN(auto info, service.store.info(name));
+  const Lineage& lineage = info.bookmark.lineage;
   OFFPRINT_TRY_ASSIGN(auto entries, service.store.log_before(name, query.before, query.limit + 1));
-  const bool more = entries.size() > query.limit;
-  if (more) entries.pop_back();
+  const bool more_logged = entries.size() > query.limit;
+  if (more_logged) entries.pop_back();
+  TxId before = query.before.value_or(info.bookmark.txid.next());
+  if (!entries.empty()) before = entries.back().txid;
+  const OlderStates older =
+      older_states(service, name, lineage, before, query.limit - entries.size());
+  if (entries.empty() && older.moments.empty() && !older.error.empty())
+    return fail(Code::kUnavailable, "the archive: " + older.error);
   std::string body = "{\"name\":";
   append_json_string(body, name.text());
   body += ",\"transactions\":[";
-  for (const database::LogEntry& entry : entries) {
-    if (body.back() == '}') body += ',';
-    const Bookmark bookmark{entry.epoch, entry.txid, info.bookmark.lineage};
-    body += fmt::format(R"({{"txid":{},"bookmark":"{}","time":"{}","bytes":{})", entry.txid.value,
-                        bookmark.text(), format_rfc3339(entry.timestamp_ms),
-                        entry.location.payload_size);
-    if (query.details) {
-      auto details = service.store.details(name, entry);
-      // The log may end before what it says of its oldest transactions.
-      if (details)
-        append_details(body, *details);
-      else if (details.error().code() != Code::kBehind)
-        return fail(details.error());
-    }
-    body += '}';
-  }
+  for (const database::LogEntry& entry : entries)
+    OFFPRINT_TRY(append_logged(body, service, name, entry, lineage, query.details));
+  append_older(body, older);
   body += ']';
-  if (more) body += fmt::format(",\"next\":{}", entries.back().txid.value);
+  const bool archive_waits =
+      !more_logged && entries.size() == query.limit && service.archived_moments && before.value > 1;
+  if (!older.moments.empty()) before = older.moments.back().bookmark.txid;
+  if (more_logged || older.more || archive_waits) body += fmt::format(",\"next\":{}", before.value);
+  if (!older.error.empty()) {
+    body += ",\"archive_error\":";
+    append_json_string(body, older.error);
+  }
   body += "}\n";
   return json(std::move(body));
 }

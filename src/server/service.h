@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "archive/archived_history.h"
 #include "archive/archiver.h"
 #include "archive/named_objects.h"
 #include "archive/prover.h"
@@ -59,6 +60,11 @@ struct Service {
   // Of databases that follow a program's own file; empty: there are none.
   std::function<std::vector<tail::TailStatus>()> tails = {};
   std::function<std::optional<tail::TailStatus>(const std::string& name)> tail_of = {};
+  // Older states that the archive has of a lineage, before a transaction, so many at most, newest
+  // first; blocks. Empty: there is no archive.
+  std::function<Result<std::vector<archive::ArchivedMoment>>(
+      const database::DatabaseName&, const Lineage&, TxId before, std::size_t limit)>
+      archived_moments = {};
   // Makes a database of what the archive has under its name; blocks. Empty: there is no archive.
   std::function<Result<>(const database::DatabaseName&)> create_from_archive = {};
   publication::Publications* publications = nullptr;  // null: of a node that has copies

@@ -4,26 +4,9 @@
 
 #include "base/clock.h"
 #include "ltx/checksum.h"
+#include "ltx/file_stream.h"
 
 namespace offprint::tail {
-namespace {
-
-class FileSource final : public ltx::ByteSource {
- public:
-  explicit FileSource(std::shared_ptr<File> file) : file_(std::move(file)) {}
-  Result<std::size_t> read(std::span<std::uint8_t> to) override {
-    OFFPRINT_TRY_ASSIGN(std::size_t size, file_->read_at(offset_, to));
-    offset_ += size;
-    return size;
-  }
-
- private:
-  const std::shared_ptr<File> file_;
-  std::uint64_t offset_ = 0;
-};
-
-}  // namespace
-
 class ChangeSet::Output final : public ltx::ByteSink {
  public:
   explicit Output(Options options) : options_(std::move(options)) {}
@@ -45,7 +28,7 @@ class ChangeSet::Output final : public ltx::ByteSink {
     transaction.ltx = std::move(bytes_);
     if (!file_) return transaction;
     transaction.open = [file = file_]() -> Result<std::unique_ptr<ltx::ByteSource>> {
-      return std::make_unique<FileSource>(file);
+      return std::make_unique<ltx::FileSource>(file);
     };
     return transaction;
   }

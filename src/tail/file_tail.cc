@@ -30,6 +30,10 @@ constexpr int kLooksMax = 20;
 // Between what is taken from a program that does not pause: each look takes time from it.
 constexpr std::chrono::microseconds kPaceMin{250};
 constexpr std::chrono::microseconds kPaceMax{4'000};
+constexpr std::uint32_t kLooksOfWal = 8;  // while it writes a -wal
+constexpr int kLooksUntilDeaf = 8;
+constexpr int kLooksUntilHeard = 16;
+constexpr milliseconds kDeafLook{1};
 constexpr int kBusyMax = 16;
 constexpr int kEmptyDoublings = 12;
 constexpr std::uint32_t kHeldRestarts = 4;
@@ -99,7 +103,8 @@ FileTail::FileTail(database::Store& store, database::DatabaseName name, std::str
       name_(std::move(name)),
       path_(std::move(path)),
       options_(std::move(options)),
-      changed_at_(SteadyClock::now()) {
+      changed_at_(SteadyClock::now()),
+      aside_at_(options_.checkpoint_frames / 4 * 3) {
   status_.name = name_.text();
   status_.file = path_;
 }
@@ -162,8 +167,9 @@ Deadline FileTail::step(bool something_changed) {
   bool too_long = held_ && held_->frames() > kHeldRestarts * options_.restart_frames;
   // What a file's -wal and -shm say may not be about it any more: closed, they may go.
   bool not_its = error.code() == Code::kCorrupt;
-  if (held_ && (!held_->is_reading() || too_long || not_its || written_over_)) let_go(false);
+  if (held_ && (too_long || not_its || written_over_)) let_go(false);
   compared_at_.reset();
+  deaf_ = false;
   bool passes = error.code() == Code::kBusy && failures_in_a_row_ < kBusyMax;
   if (!passes) {
     {
@@ -196,6 +202,7 @@ Result<> FileTail::advance() {
   }
   if (!same_) OFFPRINT_TRY(compare());
   if (!held_->is_newest()) OFFPRINT_TRY(take_changes());
+  stand_aside();
   set_state(TailState::kFollowing);
   note_stamp();
   OFFPRINT_TRY(look_after_wal());
@@ -206,7 +213,12 @@ Result<> FileTail::advance() {
 // Only checkpoints write to the file, and not any more when they have brought all into it.
 bool FileTail::is_written_over() {
   if (!stamp_ || FileStamp::of(path_) == stamp_) return false;
-  if (held_->is_newest() || (held_->backfilled() == 0 && !held_->is_checkpointed())) return true;
+  if (held_->is_newest()) return true;
+  // Nor before the generation that follows is brought in; while nobody reads, that place may not
+  // have been the last of its own.
+  const std::uint32_t generations = held_->is_reading() ? 1 : 0;
+  bool not_brought_in = held_->backfilled() == 0 && !held_->is_checkpointed();
+  if (not_brought_in && held_->generations_since() <= generations) return true;
   stamp_.reset();
   return false;
 }
@@ -236,12 +248,7 @@ Deadline FileTail::next_look(bool something_changed, bool took) {
   not_before_ = now;
   if (took || something_changed) commit_may_come_ = !took;
   if (took) {
-    bool without_pause = now < took_at_ + 2 * kPaceMax;
-    pace_ = without_pause ? std::clamp(2 * pace_, kPaceMin, kPaceMax) : pace_.zero();
-    not_before_ = now + pace_;
-    took_at_ = changed_at_ = now;
-    empty_tries_ = 0;
-    idle_looks_ = kLooksAfterCommit;
+    pace_looks(now);
   } else if (something_changed) {
     idle_looks_ =
         idle_looks_ >= kLooksAfterCommit ? 0 : std::min(idle_looks_ + 1, kLooksWhileWritten);
@@ -249,18 +256,40 @@ Deadline FileTail::next_look(bool something_changed, bool took) {
     idle_looks_ = std::min(idle_looks_ + 1, kLooksMax);
   }
   Deadline next = now + kSlowLook;
-  if (!held_ || !same_) return next;
+  if (!held_ || !same_) {
+    deaf_ = false;
+    return next;
+  }
+  if (!took) busy_looks_ = deaf_ ? std::min(busy_looks_, 0) - 1 : 0;
+  if (busy_looks_ <= -kLooksUntilHeard) deaf_ = false;
   if (!held_->is_newest()) return not_before_;
+  if (deaf_) return took ? not_before_ : now + kDeafLook;
   if (held_->frames() > 0 || spare_ || !held_->is_slim())
     next = std::max(quiet_from(), now + kFirstLook);
-  bool in_the_way = held_->frames() > 0 && !held_->is_out_of_the_way();
+  bool in_the_way = held_->is_reading() && held_->frames() > 0 && !held_->is_out_of_the_way();
   if ((commit_may_come_ || in_the_way) && idle_looks_ < kLooksMax) {
     int doubled = std::max(0, idle_looks_ - kSameLooks);
     Deadline look = now + kFirstLook * (1 << doubled);
     next = std::min(next, std::max(look, not_before_));
     if (something_changed && !took) not_before_ = look;
   }
+  if (next >= now + kSlowLook && held_->is_slim()) held_->rest();
   return next;
+}
+
+// Something was taken. A program that does not pause is looked at now and then, so often that it
+// cannot begin its -wal anew twice meanwhile.
+void FileTail::pace_looks(Deadline now) {
+  const bool without_pause = now < took_at_ + 2 * kPaceMax;
+  pace_ = without_pause ? std::clamp(2 * pace_, kPaceMin, kPaceMax) : pace_.zero();
+  if (advance_ > aside_at_ / kLooksOfWal)
+    pace_ = std::max(std::min(kPaceMin, pace_), pace_ * (aside_at_ / kLooksOfWal) / advance_);
+  busy_looks_ = without_pause ? std::max(busy_looks_, 0) + 1 : 0;
+  deaf_ = busy_looks_ >= kLooksUntilDeaf;
+  not_before_ = now + pace_;
+  took_at_ = changed_at_ = now;
+  empty_tries_ = 0;
+  idle_looks_ = kLooksAfterCommit;
 }
 
 // A program's reader may have been in the way of emptying the -wal.

@@ -14,6 +14,7 @@
 #include "tail/change_set.h"
 #include "tail/source_file.h"
 #include "tail/tail_status.h"
+#include "tail/wal_reader.h"
 
 namespace offprint::tail {
 
@@ -46,7 +47,8 @@ struct FileStamp {
 
 // Keeps one hosted database equal to a program's own file: a whole transaction at a time, each a
 // state that the program committed. Between two steps it holds a read transaction at the state that
-// the database has. What it can prove nothing about it compares, page by page. docs/tailing.md.
+// the database has, or none when the program is about to begin its -wal anew. What it can prove
+// nothing about it compares, page by page. docs/tailing.md.
 // Thread: step() and close() one at a time; status() any.
 class FileTail {
  public:
@@ -63,6 +65,9 @@ class FileTail {
   Deadline not_before() const { return not_before_; }
   // A step that compares ends soon, as a failure; none may follow. Any thread.
   void interrupt() { interrupted_ = true; }
+  // Something comes at each look, and it looks again by itself soon: notices would only cost the
+  // program time. After the step that makes it false it is to be called once more, with notices.
+  bool is_deaf() const { return deaf_; }
   // Lets go of the file.
   void close();
 
@@ -82,7 +87,8 @@ class FileTail {
   Result<> send_difference(database::Snapshot& copy);
   Result<> begin_anew(const Position& position, bool other_content);
   Result<> take_changes();
-  bool is_continued(const WalPlace& to, std::uint32_t commits) const;
+  Result<WalChanges> read_written(const ReadWal& wal, const WalPlace& to);
+  Result<> check_continued(const WalPlace& to, const WalChanges& written) const;
   Result<std::unique_ptr<ChangeSet>> read_changes(SourceFile& next);
   Result<> add_growth(ChangeSet& changes, SourceFile& next, PageNo& from, PageNo before);
   Result<> send(ChangeSet& changes);
@@ -93,8 +99,12 @@ class FileTail {
   Result<> restart_wal();
   Result<> empty_wal();
   Result<> give_way();
+  void stand_aside();
+  void note_restart(std::uint32_t frames);
+  void do_not_stand_aside(SteadyClock::duration cost);
   Result<> open_spare();
   Deadline next_look(bool something_changed, bool took);
+  void pace_looks(Deadline now);
   Deadline quiet_from() const;
   void let_go(bool other_file);
   void set_state(TailState state, const std::string& error = {});
@@ -133,6 +143,12 @@ class FileTail {
   Deadline not_before_{};
   std::chrono::microseconds pace_{0};  // between steps, while each finds something
   Deadline took_at_{};
+  bool deaf_ = false;
+  int busy_looks_ = 0;          // in a row, that found something; below 0: deaf, and nothing
+  std::uint32_t advance_ = 0;   // frames that the last look found
+  std::uint32_t aside_at_ = 0;  // frames of the -wal, then the program's checkpoint is near
+  Deadline aside_from_{};       // not before, after something was missed …
+  SteadyClock::duration aside_pause_{};  // … for so long
 
   mutable std::mutex mutex_;
   TailStatus status_;  // guarded by mutex_

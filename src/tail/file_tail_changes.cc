@@ -59,6 +59,7 @@ Result<> FileTail::take_changes() {
     status_.wal_bytes = sqlite::frame_offset(spare_->place().last_frame + 1, spare_->page_size());
   }
   auto changes = read_changes(*spare_);
+  const bool stood_aside = !held_->is_reading();
   const bool missed = !changes && changes.error().code() == Code::kBehind;
   Result<> sent = changes ? send(**changes) : fail(changes.error());
   if (missed) {
@@ -67,7 +68,10 @@ Result<> FileTail::take_changes() {
     held_->end();
     std::swap(held_, spare_);
     same_ = false;
-    return compare();
+    const Deadline start = SteadyClock::now();
+    Result<> compared = compare();
+    if (stood_aside) do_not_stand_aside(SteadyClock::now() - start);
+    return compared;
   }
   if (!sent) {
     spare_->end();
@@ -78,14 +82,36 @@ Result<> FileTail::take_changes() {
   return {};
 }
 
+// What the -wal has behind the state that is held. Nobody kept its program from beginning it anew
+// when there is no read transaction: then the rest of the generation before may be there, too.
+Result<WalChanges> FileTail::read_written(const ReadWal& wal, const WalPlace& to) {
+  const WalPlace& from = held_->place();
+  if (held_->is_reading() || to.salt1 != from.salt1 + 1) return read_wal(wal, from, to);
+  OFFPRINT_TRY_ASSIGN(WalChanges rest, read_wal_rest(wal, from));  // the first to be written over
+  OFFPRINT_TRY_ASSIGN(WalChanges written, read_wal(wal, from, to));
+  note_restart(from.last_frame + rest.frames);
+  return join_changes(std::move(rest), written, to.page_count);
+}
+
 // Whether the -wal can only have gone from one place to the other by the commits that are there
 // now. While a reader stays, SQLite sees to that (docs/tailing.md). Without one the wal-index
-// counts: commits, and in a salt the times that the -wal was begun anew.
-bool FileTail::is_continued(const WalPlace& to, std::uint32_t commits) const {
+// counts: commits, and in a salt the times that the -wal was begun anew. kBehind: something may be
+// missing.
+Result<> FileTail::check_continued(const WalPlace& to, const WalChanges& written) const {
   const WalPlace& from = held_->place();
-  if (from.same_generation(to)) return true;
-  if (held_->is_reading()) return held_->lets_restart();
-  return to.salt1 == from.salt1 + 1 && to.change - from.change == commits;
+  if (from.same_generation(to)) return {};
+  if (held_->is_reading() && held_->lets_restart()) return {};
+  // A commit that nobody ever saw may stand behind those of the generation before.
+  const bool countable =
+      written.copies == 0 ||
+      std::ranges::none_of(written.pages, [](const WalPage& page) { return page.is_before; });
+  if (!held_->is_reading() && to.salt1 == from.salt1 + 1 && countable &&
+      to.change - from.change == written.commits)
+    return {};
+  return fail(Code::kBehind,
+              fmt::format("the -wal was begun anew {} times meanwhile, and {} of {} commits are in "
+                          "it now",
+                          to.salt1 - from.salt1, written.commits, to.change - from.change));
 }
 
 // In one transaction: what was before is in held_ or, when that had to give way, in the database;
@@ -96,14 +122,9 @@ Result<std::unique_ptr<ChangeSet>> FileTail::read_changes(SourceFile& next) {
   ReadWal wal = [&next](std::uint64_t offset, std::span<std::uint8_t> bytes) {
     return next.read_wal_at(offset, bytes);
   };
-  OFFPRINT_TRY_ASSIGN(auto written, read_wal(wal, held_->place(), to));
-  if (!is_continued(to, written.commits)) {
-    const WalPlace& from = held_->place();
-    return fail(Code::kBehind,
-                fmt::format("the -wal was begun anew {} times meanwhile, and {} of {} commits are "
-                            "in it now",
-                            to.salt1 - from.salt1, written.commits, to.change - from.change));
-  }
+  OFFPRINT_TRY_ASSIGN(WalChanges written, read_written(wal, to));
+  OFFPRINT_TRY(check_continued(to, written));
+  advance_ = written.frames;
   if (written.pages.empty()) return set;
   const PageNo old_count = page_count_;
   if (held_->page_size() != next.page_size())
@@ -119,7 +140,7 @@ Result<std::unique_ptr<ChangeSet>> FileTail::read_changes(SourceFile& next) {
   PageNo grown = old_count + 1;  // pages from here on are new
   for (const WalPage& page : written.pages) {
     OFFPRINT_TRY(add_growth(changes, next, grown, page.page));
-    OFFPRINT_TRY(read_frame(wal, to, page, image));
+    OFFPRINT_TRY(read_frame(wal, page.is_before ? held_->place() : to, page, image));
     std::optional<ByteView> old;
     if (page.page <= old_count) {
       OFFPRINT_TRY_ASSIGN(old, old_page(page.page));
@@ -163,6 +184,7 @@ Result<> FileTail::compare() {
     ++status_.comparisons;
   }
   OFFPRINT_TRY_ASSIGN(position_, store_.position(name_));
+  if (!held_->is_reading()) OFFPRINT_TRY(held_->begin());
   if (held_->lets_restart()) compared_at_ = FileStamp::of(path_);
   OFFPRINT_TRY_ASSIGN(page_count_, held_->page_count());
   if (page_count_ == 0) return fail(Code::kBusy, "the file has no pages yet");

@@ -17,6 +17,14 @@ constexpr std::chrono::milliseconds kGivesWay{300};  // programs look again each
 constexpr std::chrono::microseconds kGivesWayLook{50};
 constexpr std::uint32_t kTrimEvery = 100;  // files that come to rest
 
+constexpr std::uint32_t kAsideMin = 100;    // frames of a -wal that is begun anew unseen
+constexpr std::uint32_t kAsideLooks = 3;    // that find as much as the last one, and miss nothing
+constexpr std::uint32_t kAsideChances = 3;  // for a program to make its own checkpoint
+constexpr std::chrono::seconds kAsidePauseMin{1};
+constexpr std::chrono::seconds kAsidePauseMax{3600};
+constexpr int kAsidePauseCosts = 50;  // what was missed costs no more than a part of the time
+constexpr int kAsideForgets = 10;     // pauses of that length without a further one
+
 std::atomic<std::uint32_t> emptied_count{0};  // of the process
 
 }  // namespace
@@ -33,7 +41,8 @@ Result<> FileTail::look_after_wal() {
   if (frames == 0) return {};
   bool grown = frames >= restart_tried_at_ + options_.restart_frames / kGrowthBetweenRestarts;
   if (frames >= options_.restart_frames && grown) return restart_wal();
-  if (frames >= std::max(backfilled, checkpointed_at_) + options_.checkpoint_frames) {
+  const std::uint32_t chances = held_->is_reading() ? 1 : kAsideChances;
+  if (frames >= std::max(backfilled, checkpointed_at_) + chances * options_.checkpoint_frames) {
     checkpointed_at_ = frames;
     OFFPRINT_TRY(open_spare());
     OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_PASSIVE));
@@ -47,10 +56,39 @@ Result<> FileTail::look_after_wal() {
   return {};
 }
 
+// A program begins its -wal anew when a checkpoint of its own brought all into the file, and nobody
+// reads from it. With somebody who always does it would try at each of its commits, each time in
+// vain. So nobody reads from it when that is near: what was written behind the last look stays
+// there until the next generation has reached it.
+void FileTail::stand_aside() {
+  if (!held_->is_reading() || held_->lets_restart()) return;
+  const std::uint32_t frames = held_->place().last_frame;
+  const bool is_near = frames >= aside_at_ || held_->backfilled() > 0;
+  const std::uint32_t enough = std::max(std::min(kAsideMin, aside_at_), kAsideLooks * advance_);
+  if (is_near && frames >= enough && SteadyClock::now() >= aside_from_) held_->end();
+}
+
+// The -wal was begun anew, and had so many frames.
+void FileTail::note_restart(std::uint32_t frames) {
+  aside_at_ = std::min(std::max(frames, kAsideMin), options_.checkpoint_frames) / 4 * 3;
+}
+
+// Something was missed: to compare took so long.
+void FileTail::do_not_stand_aside(SteadyClock::duration cost) {
+  const Deadline now = SteadyClock::now();
+  const bool again = now < aside_from_ + kAsideForgets * aside_pause_;
+  const SteadyClock::duration doubled = again ? 2 * aside_pause_ : aside_pause_.zero();
+  aside_pause_ =
+      std::max<SteadyClock::duration>({doubled, kAsidePauseMin, kAsidePauseCosts * cost});
+  aside_pause_ = std::min<SteadyClock::duration>(aside_pause_, kAsidePauseMax);
+  aside_from_ = now + aside_pause_;
+}
+
 // A checkpoint that waits for readers waits for whoever has the lock of one of them, also for those
 // that came later and see the newest state: it gets that lock only when nobody has it for a moment.
 // It keeps writers away meanwhile. What happens after it is proven by what the wal-index counts.
 Result<> FileTail::give_way() {
+  if (!held_->is_reading()) return {};
   checkpoints_seen_ = held_->is_checkpointed() ? checkpoints_seen_ + 1 : 0;
   if (checkpoints_seen_ < kWaitsAfter) return {};
   checkpoints_seen_ = 0;

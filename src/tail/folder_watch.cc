@@ -6,14 +6,17 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <set>
 
 #include <fmt/format.h>
 
 namespace offprint::tail {
 namespace {
 
-constexpr std::uint32_t kEvents = IN_MODIFY | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO |
-                                  IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+constexpr std::uint32_t kFolderEvents = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM |
+                                        IN_MOVED_TO | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF |
+                                        IN_ONLYDIR;
+constexpr std::uint32_t kFileEvents = IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF;
 constexpr std::size_t kBufferBytes = 64 << 10;
 
 }  // namespace
@@ -25,7 +28,9 @@ Result<FolderWatch> FolderWatch::create() {
 }
 
 FolderWatch::FolderWatch(FolderWatch&& other) noexcept
-    : descriptor_(std::exchange(other.descriptor_, -1)), folders_(std::move(other.folders_)) {}
+    : descriptor_(std::exchange(other.descriptor_, -1)),
+      watched_(std::move(other.watched_)),
+      numbers_(std::move(other.numbers_)) {}
 
 FolderWatch::~FolderWatch() {
   if (descriptor_ >= 0) ::close(descriptor_);
@@ -38,20 +43,44 @@ std::pair<std::string, std::string> FolderWatch::split(const std::string& path) 
 }
 
 Result<> FolderWatch::add(const std::string& path) {
-  std::string folder = split(path).first;
-  int number = ::inotify_add_watch(descriptor_, folder.c_str(), kEvents);
+  const std::string folder = split(path).first;
+  return watch(folder, kFolderEvents, {folder, {}});
+}
+
+Result<> FolderWatch::add_file(const std::string& path) {
+  auto [folder, name] = split(path);
+  return watch(path, kFileEvents, {std::move(folder), std::move(name)});
+}
+
+void FolderWatch::remove(const std::string& folder) { unwatch(folder); }
+void FolderWatch::remove_file(const std::string& path) { unwatch(path); }
+
+Result<> FolderWatch::watch(const std::string& path, std::uint32_t events, Notice says) {
+  int number = ::inotify_add_watch(descriptor_, path.c_str(), events);
   if (number < 0) {
     if (errno == ENOENT || errno == ENOTDIR)
-      return fail(Code::kNotFound, fmt::format("no folder {}", folder));
+      return fail(Code::kNotFound, fmt::format("there is no {}", path));
     if (errno == ENOSPC)
       return fail(Code::kFull,
                   "the system allows no more inotify watches "
                   "(fs.inotify.max_user_watches)");
-    return fail(io_error("watch " + folder, errno));
+    return fail(io_error("watch " + path, errno));
   }
-  std::vector<std::string>& names = folders_[number];
-  if (std::find(names.begin(), names.end(), folder) == names.end()) names.push_back(folder);
+  auto known = numbers_.find(path);
+  if (known != numbers_.end() && known->second != number) unwatch(path);  // what had that name
+  numbers_[path] = number;
+  std::vector<Notice>& all = watched_[number];
+  if (std::find(all.begin(), all.end(), says) == all.end()) all.push_back(std::move(says));
   return {};
+}
+
+// Nothing of it is noticed by another path either.
+void FolderWatch::unwatch(const std::string& path) {
+  auto number = numbers_.find(path);
+  if (number == numbers_.end()) return;
+  (void)::inotify_rm_watch(descriptor_, number->second);  // it may be gone
+  watched_.erase(number->second);
+  numbers_.erase(number);
 }
 
 std::vector<FolderWatch::Notice> FolderWatch::read() {
@@ -67,18 +96,20 @@ std::vector<FolderWatch::Notice> FolderWatch::read() {
       std::string name(text, ::strnlen(text, event.len));
       at += static_cast<ssize_t>(sizeof event + event.len);
       if ((event.mask & IN_Q_OVERFLOW) != 0) {
-        for (const auto& [number, folders] : folders_) {
-          for (const std::string& folder : folders) notices.push_back({folder, {}});
+        std::set<std::string> folders;
+        for (const auto& [number, says] : watched_) {
+          for (const Notice& each : says) folders.insert(each.folder);
         }
+        for (const std::string& folder : folders) notices.push_back({folder, {}});
         continue;
       }
-      auto found = folders_.find(event.wd);
-      if (found == folders_.end()) continue;
-      for (const std::string& folder : found->second) {
-        if (notices.empty() || notices.back().folder != folder || notices.back().name != name)
-          notices.push_back({folder, name});
+      auto found = watched_.find(event.wd);
+      if (found == watched_.end()) continue;
+      for (const Notice& each : found->second) {
+        Notice notice{each.folder, each.name.empty() ? name : each.name, event.mask == IN_MODIFY};
+        if (notices.empty() || notices.back() != notice) notices.push_back(std::move(notice));
       }
-      if ((event.mask & IN_IGNORED) != 0) folders_.erase(found);
+      if ((event.mask & IN_IGNORED) != 0) watched_.erase(found);
     }
   }
 }

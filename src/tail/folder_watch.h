@@ -9,9 +9,10 @@
 
 namespace offprint::tail {
 
-// Notices that files were written, made, removed or replaced, by their folders (inotify): one
-// descriptor for all of them. What it says is a hint; notices can get lost when there are too many.
-// Thread: one; descriptor() can be waited on.
+// Notices that files were made, removed or replaced, by their folders, and that they were written,
+// by themselves (inotify): one descriptor for all of them. What it says is a hint; notices can get
+// lost when there are too many. Whoever writes pays for each notice, also where only the folder is
+// watched. Thread: one; descriptor() can be waited on.
 class FolderWatch {
  public:
   static Result<FolderWatch> create();
@@ -24,9 +25,17 @@ class FolderWatch {
   // that was replaced. kNotFound: there is no such folder. kFull: the system allows no more
   // (fs.inotify.max_user_watches).
   Result<> add(const std::string& path);
+  // Until it is added again nothing of that folder is noticed but what its files say themselves.
+  void remove(const std::string& folder);
+  // Watches the file itself that has this name now; once more when it has another one. kNotFound,
+  // kFull: as add().
+  Result<> add_file(const std::string& path);
+  void remove_file(const std::string& path);
   struct Notice {
-    std::string folder;  // as in the path that was added, without its last slash
-    std::string name;    // in it; empty: the folder itself, or anything in it
+    std::string folder;    // as in the path that was added, without its last slash
+    std::string name;      // in it; empty: the folder itself, or anything in it
+    bool written = false;  // and that is all that happened to the file
+    bool operator==(const Notice&) const = default;
   };
   // What has come since; never waits. A folder that is gone is not watched any more.
   std::vector<Notice> read();
@@ -36,8 +45,13 @@ class FolderWatch {
 
  private:
   explicit FolderWatch(int descriptor) : descriptor_(descriptor) {}
+  Result<> watch(const std::string& path, std::uint32_t events, Notice says);
+  void unwatch(const std::string& path);
+
   int descriptor_;
-  std::unordered_map<int, std::vector<std::string>> folders_;  // by the system's number
+  // By the system's number: folders, or files with their names.
+  std::unordered_map<int, std::vector<Notice>> watched_;
+  std::unordered_map<std::string, int> numbers_;  // of paths
 };
 
 }  // namespace offprint::tail

@@ -1,8 +1,11 @@
 #include "tail/source_file.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <limits>
 #include <thread>
 
 #include <fmt/format.h>
@@ -19,6 +22,7 @@ constexpr std::string_view kMagic = "SQLite format 3";  // and a zero byte
 constexpr std::size_t kHeadSize = 100;
 constexpr std::size_t kPageSizeOffset = 16;
 constexpr std::size_t kReadVersionOffset = 19;
+constexpr std::size_t kWalIndexRegion = 32 << 10;  // mapped at once, walformat.html
 constexpr int kBusyTimeoutMs = 100;
 constexpr std::chrono::microseconds kLockLook{20};
 constexpr int kCheckpointLock = 1;  // of the wal-index's locks, walformat.html
@@ -97,6 +101,12 @@ Result<> SourceFile::slim_down() {
   OFFPRINT_TRY(connection_.execute("PRAGMA cache_size=2; PRAGMA writable_schema=RESET"));
   sqlite3_db_release_memory(connection_.handle());
   return {};
+}
+
+void SourceFile::rest() const {
+  // A shared mapping of a file: what it says stays there.
+  if (wal_index_ != nullptr)
+    (void)::madvise(const_cast<void*>(wal_index_), kWalIndexRegion, MADV_DONTNEED);
 }
 
 // The transaction is begun by a pragma that needs no schema: what an idle file costs is the
@@ -212,6 +222,11 @@ std::uint32_t SourceFile::backfilled() const {
   const auto* from = static_cast<const std::uint8_t*>(const_cast<const void*>(wal_index_));
   std::memcpy(&value, from + kBackfillOffset, sizeof value);
   return value;
+}
+
+std::uint32_t SourceFile::generations_since() const {
+  auto newest = WalPlace::read(wal_index_);
+  return newest ? newest->salt1 - place_.salt1 : std::numeric_limits<std::uint32_t>::max();
 }
 
 std::uint32_t SourceFile::frames() const {

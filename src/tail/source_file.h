@@ -42,6 +42,9 @@ class SourceFile {
 
   // For one that will only wait: it lets go of all memory that SQLite can do without.
   Result<> slim_down();
+  // Nothing is looked at for a while: the wal-index is mapped, and takes no memory of this process
+  // until then.
+  void rest() const;
   // It has read no pages, and remembers nothing but its place.
   bool is_slim() const { return !page_; }
 
@@ -66,6 +69,8 @@ class SourceFile {
   bool is_newest() const;
   // Frames of the -wal that are in the database file.
   std::uint32_t backfilled() const;
+  // How often the -wal was begun anew since; very often when that cannot be told now.
+  std::uint32_t generations_since() const;
   // Frames in the -wal now.
   std::uint32_t frames() const;
 

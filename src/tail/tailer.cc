@@ -27,6 +27,7 @@ using std::chrono::nanoseconds;
 constexpr std::string_view kSuffixes[] = {"", "-wal"};
 constexpr int kLinksMax = 16;
 constexpr std::chrono::seconds kWatchAgain{2};  // folders that are not there yet
+constexpr std::chrono::milliseconds kDeafFolderLook{250};
 // Each notice that wakes this process takes time from the program that caused it. So when they come
 // without a pause, they are heard now and then.
 constexpr std::chrono::milliseconds kNoPause{8};
@@ -71,14 +72,22 @@ class TailerImpl final : public Tailer {
     // --- guarded by mutex_
     bool running = false;
     bool changed = true;  // something happened that no step has seen
+    bool deaf = false;    // it looks by itself
     Deadline look_at{};
     // --- of the noticing thread
     bool watched = false;
-    bool is_link = false;  // its path, or a folder of it
+    bool files_watched = false;
+    bool is_link = false;       // its path, or a folder of it
+    std::string real;           // where that leads
+    bool is_unwatched = false;  // because it is deaf
   };
 
   void run();
   void watch_folders();
+  Result<> watch_folder(Entry& entry, std::size_t index);
+  void watch_files(Entry& entry);
+  void change_hearing();
+  void change_hearing(Entry& entry, bool deaf);
   void take_notices();
   void look_soon(std::size_t index);
   Deadline begin_what_is_due();
@@ -91,12 +100,14 @@ class TailerImpl final : public Tailer {
   std::unordered_map<std::string, std::size_t> by_name_;
   std::unordered_map<std::string, std::vector<std::size_t>> by_file_;  // of the noticing thread
   Deadline watch_again_at_{};                                          // the same
-  Deadline heard_at_{}, listens_at_{};                                 // the same
-  int heard_in_a_row_ = 0;                                             // the same
+  std::unordered_map<std::string, int> deaf_folders_;  // the same: how many files of theirs are
+  Deadline heard_at_{}, listens_at_{};                 // the same
+  int heard_in_a_row_ = 0;                             // the same
 
   mutable std::mutex mutex_;
   std::condition_variable rests_;
   std::set<std::pair<Deadline, std::size_t>> due_;  // guarded by mutex_: entries that do not run
+  std::set<std::size_t> hearing_changes_;           // guarded by mutex_
   int running_ = 0;                                 // guarded by mutex_
   bool stopping_ = false;                           // guarded by mutex_
 
@@ -133,6 +144,7 @@ void TailerImpl::wake() {
 
 void TailerImpl::run() {
   for (;;) {
+    change_hearing();
     watch_folders();
     take_notices();
     Deadline next = begin_what_is_due();
@@ -155,38 +167,106 @@ void TailerImpl::run() {
   }
 }
 
-// Folders that are not watched: they are not there yet, or were replaced.
+// Folders that are not watched: they are not there yet, or were replaced; or a file in them is
+// deaf.
 void TailerImpl::watch_folders() {
-  if (SteadyClock::now() < watch_again_at_) return;
-  watch_again_at_ = Deadline::max();
+  const Deadline now = SteadyClock::now();
+  if (now < watch_again_at_) return;
+  watch_again_at_ = deaf_folders_.empty() ? Deadline::max() : now + kDeafFolderLook;
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     Entry& entry = *entries_[i];
-    if (entry.watched) continue;
-    const std::string& path = entry.tail->path();
-    std::string real = real_path(path);
-    entry.is_link = !real.empty() && real != path;
-    Result<> added = watch_.add(path);
-    if (added && entry.is_link) added = watch_.add(real);
-    if (!added) {  // without a notice it is looked at now and then
-      watch_again_at_ = SteadyClock::now() + kWatchAgain;
-      if (added.error().code() != Code::kNotFound)
-        log::warn("{} is not watched: {}", path, added.error().message());
-      continue;
-    }
-    entry.watched = true;
-    for (const std::string& each : {path, real}) {
-      if (each.empty()) continue;
-      auto [folder, name] = FolderWatch::split(each);
-      std::vector<std::string> keys = {folder};
-      for (std::string_view suffix : kSuffixes)
-        keys.push_back(fmt::format("{}/{}{}", folder, name, suffix));
-      for (const std::string& key : keys) {
-        std::vector<std::size_t>& of_key = by_file_[key];
-        if (std::find(of_key.begin(), of_key.end(), i) == of_key.end()) of_key.push_back(i);
+    if (!entry.watched) {
+      if (auto added = watch_folder(entry, i); !added) {  // it is looked at now and then
+        watch_again_at_ = std::min(watch_again_at_, now + kWatchAgain);
+        if (added.error().code() != Code::kNotFound)
+          log::warn("{} is not watched: {}", entry.tail->path(), added.error().message());
+        continue;
       }
+    } else {
+      const bool is_told = entry.files_watched && !entry.is_link;
+      if (is_told || entry.is_unwatched || deaf_folders_.empty() ||
+          !deaf_folders_.contains(FolderWatch::split(entry.real).first))
+        continue;
     }
+    watch_files(entry);
     std::lock_guard lock(mutex_);
     look_soon(i);  // it may have changed before it was watched
+  }
+}
+
+Result<> TailerImpl::watch_folder(Entry& entry, std::size_t index) {
+  const std::string& path = entry.tail->path();
+  std::string real = real_path(path);
+  entry.is_link = !real.empty() && real != path;
+  for (const std::string& each : {path, real}) {
+    if (!each.empty() && !deaf_folders_.contains(FolderWatch::split(each).first))
+      OFFPRINT_TRY(watch_.add(each));
+  }
+  entry.real = real;
+  entry.watched = true;
+  for (const std::string& each : {path, real}) {
+    if (each.empty()) continue;
+    auto [folder, name] = FolderWatch::split(each);
+    std::vector<std::string> keys = {folder};
+    for (std::string_view suffix : kSuffixes)
+      keys.push_back(fmt::format("{}/{}{}", folder, name, suffix));
+    for (const std::string& key : keys) {
+      std::vector<std::size_t>& of_key = by_file_[key];
+      if (std::find(of_key.begin(), of_key.end(), index) == of_key.end()) of_key.push_back(index);
+    }
+  }
+  return {};
+}
+
+// They may be other ones than before, or not there.
+void TailerImpl::watch_files(Entry& entry) {
+  if (entry.is_unwatched || entry.real.empty()) return;
+  entry.files_watched = true;
+  for (std::string_view suffix : kSuffixes) {
+    const std::string path = entry.real + std::string(suffix);
+    Result<> added = watch_.add_file(path);
+    if (added) continue;
+    entry.files_watched = false;
+    if (added.error().code() != Code::kNotFound)
+      log::warn("{} is not watched: {}", path, added.error().message());
+  }
+}
+
+void TailerImpl::change_hearing() {
+  std::set<std::size_t> changes;
+  {
+    std::lock_guard lock(mutex_);
+    changes.swap(hearing_changes_);
+  }
+  for (std::size_t index : changes) {
+    Entry& entry = *entries_[index];
+    bool deaf;
+    {
+      std::lock_guard lock(mutex_);
+      deaf = entry.deaf;
+    }
+    if (deaf != entry.is_unwatched && (!deaf || entry.watched)) change_hearing(entry, deaf);
+  }
+}
+
+// Watching the folder costs those who write in it, too.
+void TailerImpl::change_hearing(Entry& entry, bool deaf) {
+  const std::string folder = FolderWatch::split(entry.real).first;
+  entry.is_unwatched = deaf;
+  if (deaf) {
+    for (std::string_view suffix : kSuffixes) watch_.remove_file(entry.real + std::string(suffix));
+    entry.files_watched = false;
+    if (++deaf_folders_[folder] == 1) watch_.remove(folder);
+    watch_again_at_ = std::min(watch_again_at_, SteadyClock::now() + kDeafFolderLook);
+    return;
+  }
+  entry.watched = false;
+  watch_again_at_ = SteadyClock::now();
+  if (--deaf_folders_[folder] > 0) return;
+  deaf_folders_.erase(folder);
+  for (const auto& each : entries_) {  // who was not told by his files
+    const bool is_told = each->files_watched && !each->is_link;
+    if (!is_told && FolderWatch::split(each->real).first == folder) each->watched = false;
   }
 }
 
@@ -211,8 +291,10 @@ void TailerImpl::take_notices() {
       Entry& entry = *entries_[index];
       // The folder may be another one now, or the link lead elsewhere.
       if (notice.name.empty() || (entry.is_link && path == entry.tail->path())) {
-        entry.watched = false;
+        if (!entry.is_unwatched) entry.watched = false;
         watch_again_at_ = now;
+      } else if (!notice.written) {
+        watch_files(entry);
       }
       look_soon(index);
     }
@@ -255,11 +337,13 @@ void TailerImpl::work(std::size_t index) {
   Deadline next = entry.tail->step(changed);
   std::lock_guard lock(mutex_);
   entry.running = false;
+  if (std::exchange(entry.deaf, entry.tail->is_deaf()) != entry.deaf)
+    hearing_changes_.insert(index);
   if (entry.changed) next = std::min(next, std::max(SteadyClock::now(), entry.tail->not_before()));
   entry.look_at = next;
   due_.insert({next, index});
   --running_;
-  if (due_.begin()->second == index || stopping_) wake();
+  if (due_.begin()->second == index || stopping_ || !hearing_changes_.empty()) wake();
   if (running_ == 0) rests_.notify_all();
 }
 

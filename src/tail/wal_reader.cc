@@ -1,6 +1,7 @@
 #include "tail/wal_reader.h"
 
 #include <algorithm>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -51,26 +52,28 @@ Result<> read_all(const ReadWal& wal, std::uint64_t offset, std::span<std::uint8
   return {};
 }
 
+bool is_big_endian(const std::uint8_t* header) { return (load_be<std::uint32_t>(header) & 1) != 0; }
+
 // The checksum before the first frame that is to be read.
 Result<Sum> begin_sum(const ReadWal& wal, const WalPlace& from, const WalPlace& to) {
   std::uint8_t header[kWalHeaderSize];
   OFFPRINT_TRY(read_all(wal, 0, header));
   auto word = [&](std::size_t at) { return load_be<std::uint32_t>(header + at); };
   if ((word(0) & ~1u) != kMagic || word(4) != kVersion) return lost("its header is another one");
-  bool big_endian = (word(0) & 1) != 0;
-  Sum sum(big_endian, 0, 0);
+  Sum sum(is_big_endian(header), 0, 0);
   sum.add(ByteView(header, kSummedOfWalHeader));
   if (!sum.is(word(24), word(28))) return lost("its header is damaged");
   if (word(8) != to.page_size || word(16) != to.salt1 || word(20) != to.salt2)
     return lost("it was begun again");
   if (from.last_frame == 0 || !from.same_generation(to)) return sum;
-  return Sum(big_endian, from.checksum1, from.checksum2);
+  return Sum(is_big_endian(header), from.checksum1, from.checksum2);
 }
 
 // One page each, that with the last frame.
 void keep_newest(std::vector<WalPage>& pages) {
   std::sort(pages.begin(), pages.end(), [](const WalPage& a, const WalPage& b) {
-    return a.page != b.page ? a.page < b.page : a.frame > b.frame;
+    if (a.page != b.page) return a.page < b.page;
+    return a.is_before != b.is_before ? b.is_before : a.frame > b.frame;
   });
   auto end = std::unique(pages.begin(), pages.end(),
                          [](const WalPage& a, const WalPage& b) { return a.page == b.page; });
@@ -78,66 +81,144 @@ void keep_newest(std::vector<WalPage>& pages) {
 }
 
 // SQLite fills up a disk's sector with copies of a commit's last frame, where that may tear.
-bool repeats_frame_before(ByteView piece, std::size_t at, std::size_t frame_size) {
-  FrameHeader one = FrameHeader::decode(piece.data() + at - frame_size);
-  FrameHeader other = FrameHeader::decode(piece.data() + at);
-  return one.page == other.page && one.size_after_commit == other.size_after_commit &&
-         std::ranges::equal(
-             piece.subspan(at + kFrameHeaderSize, frame_size - kFrameHeaderSize),
-             piece.subspan(at - frame_size + kFrameHeaderSize, frame_size - kFrameHeaderSize));
+bool is_copy(ByteView one, ByteView other) {
+  FrameHeader first = FrameHeader::decode(one.data());
+  FrameHeader second = FrameHeader::decode(other.data());
+  return first.page == second.page && first.size_after_commit == second.size_after_commit &&
+         std::ranges::equal(one.subspan(kFrameHeaderSize), other.subspan(kFrameHeaderSize));
 }
+
+// The frames of a generation behind a place, one after the other, each proven by the running
+// checksum.
+class Frames {
+ public:
+  // `sum` is the checksum at frame `last` of the generation that `of` names.
+  Frames(const ReadWal& wal, const WalPlace& of, Sum sum, std::uint32_t last)
+      : wal_(wal), of_(of), size_(kFrameHeaderSize + of.page_size), sum_(sum), frame_(last) {}
+
+  // The next one; no more than those up to `limit` are read. kBehind: there is none.
+  Result<> next(std::uint32_t limit) {
+    if (at_ + size_ > piece_.size()) OFFPRINT_TRY(read_piece(limit - frame_));
+    ByteView bytes = ByteView(piece_).subspan(at_, size_);
+    header_ = FrameHeader::decode(bytes.data());
+    if (header_.salt1 != of_.salt1 || header_.salt2 != of_.salt2)
+      return lost(fmt::format("frame {} is of another generation", frame_ + 1));
+    if (header_.page == 0) return lost(fmt::format("frame {} is of no page", frame_ + 1));
+    sum_.add(bytes.first(kSummedOfFrameHeader));
+    sum_.add(bytes.subspan(kFrameHeaderSize));
+    if (!sum_.is(header_.checksum1, header_.checksum2))
+      return lost(fmt::format("frame {} has another checksum", frame_ + 1));
+    const ByteView before =
+        at_ == 0 ? ByteView(before_piece_) : ByteView(piece_).subspan(at_ - size_, size_);
+    may_be_copy_ = !before.empty() && is_copy(before, bytes);
+    at_ += size_;
+    ++frame_;
+    return {};
+  }
+  const FrameHeader& header() const { return header_; }
+  std::uint32_t frame() const { return frame_; }
+  const Sum& sum() const { return sum_; }
+  // Counts what next() read, and keeps its page.
+  void add_to(WalChanges& changes, PageNo page_max, bool is_before) const {
+    if (header_.page <= page_max) changes.pages.push_back({header_.page, frame_, is_before});
+    if (header_.size_after_commit != 0) ++(may_be_copy_ ? changes.copies : changes.commits);
+    ++changes.frames;
+  }
+
+ private:
+  Result<> read_piece(std::uint32_t count_max) {
+    if (at_ >= size_) {
+      const auto end = piece_.begin() + static_cast<std::ptrdiff_t>(at_);
+      before_piece_.assign(end - static_cast<std::ptrdiff_t>(size_), end);
+    }
+    const std::size_t at_once = std::max<std::size_t>(1, kPieceBytes / size_);
+    piece_.resize(std::min<std::size_t>(at_once, count_max) * size_);
+    OFFPRINT_TRY_ASSIGN(std::size_t size,
+                        wal_(sqlite::frame_offset(frame_ + 1, of_.page_size), piece_));
+    piece_.resize(size);
+    at_ = 0;
+    if (size < size_) return lost("it is shorter");
+    return {};
+  }
+
+  const ReadWal& wal_;
+  const WalPlace& of_;
+  const std::size_t size_;
+  Sum sum_;
+  std::uint32_t frame_;
+  Bytes piece_, before_piece_;  // the latter is a frame, or nothing
+  std::size_t at_ = 0;          // of the next one in piece_
+  FrameHeader header_;
+  bool may_be_copy_ = false;
+};
 
 }  // namespace
 
 Result<WalChanges> read_wal(const ReadWal& wal, const WalPlace& from, const WalPlace& to) {
   WalChanges changes;
-  std::uint32_t frame = from.same_generation(to) ? from.last_frame : 0;
-  if (frame > to.last_frame) return lost("it has fewer frames");
-  if (frame == to.last_frame) return changes;
+  const std::uint32_t last = from.same_generation(to) ? from.last_frame : 0;
+  if (last > to.last_frame) return lost("it has fewer frames");
+  if (last == to.last_frame) return changes;
   OFFPRINT_TRY_ASSIGN(Sum sum, begin_sum(wal, from, to));
-  const std::size_t frame_size = kFrameHeaderSize + to.page_size;
-  const auto at_once =
-      static_cast<std::uint32_t>(std::max<std::size_t>(1, kPieceBytes / frame_size));
-  Bytes piece;
-  FrameHeader header;
-  PageNo page_before = 0;
-  while (frame < to.last_frame) {
-    std::uint32_t count = std::min(at_once, to.last_frame - frame);
-    piece.resize(count * frame_size);
-    OFFPRINT_TRY(read_all(wal, sqlite::frame_offset(frame + 1, to.page_size), piece));
-    for (std::uint32_t i = 0; i < count; ++i) {
-      ByteView bytes = ByteView(piece).subspan(i * frame_size, frame_size);
-      header = FrameHeader::decode(bytes.data());
-      if (header.salt1 != to.salt1 || header.salt2 != to.salt2)
-        return lost(fmt::format("frame {} is of another generation", frame + i + 1));
-      if (header.page == 0) return lost(fmt::format("frame {} is of no page", frame + i + 1));
-      sum.add(bytes.first(kSummedOfFrameHeader));
-      sum.add(bytes.subspan(kFrameHeaderSize));
-      if (!sum.is(header.checksum1, header.checksum2))
-        return lost(fmt::format("frame {} has another checksum", frame + i + 1));
-      if (header.page <= to.page_count) changes.pages.push_back({header.page, frame + i + 1});
-      bool repeats = i > 0 ? repeats_frame_before(piece, i * frame_size, frame_size)
-                           : header.page == page_before;
-      changes.commits += header.size_after_commit != 0 && !repeats;
-    }
-    frame += count;
-    page_before = header.page;
+  Frames frames(wal, to, sum, last);
+  while (frames.frame() < to.last_frame) {
+    OFFPRINT_TRY(frames.next(to.last_frame));
+    frames.add_to(changes, to.page_count, false);
   }
+  const FrameHeader& header = frames.header();
   if (header.size_after_commit == 0 || header.size_after_commit != to.page_count ||
-      !sum.is(to.checksum1, to.checksum2))
+      !frames.sum().is(to.checksum1, to.checksum2))
     return lost("its last frame is no such commit");
   keep_newest(changes.pages);
   return changes;
 }
 
-Result<> read_frame(const ReadWal& wal, const WalPlace& to, const WalPage& page,
+Result<WalChanges> read_wal_rest(const ReadWal& wal, const WalPlace& from) {
+  WalChanges rest;
+  if (from.last_frame == 0) return rest;
+  std::uint8_t header[kWalHeaderSize];
+  OFFPRINT_TRY(read_all(wal, 0, header));  // of the next one: it says the order of bytes
+  Frames frames(wal, from, Sum(is_big_endian(header), from.checksum1, from.checksum2),
+                from.last_frame);
+  WalChanges read;
+  std::size_t committed = 0;  // of its pages
+  PageNo size = from.page_count;
+  for (;;) {
+    Result<> next = frames.next(std::numeric_limits<std::uint32_t>::max());
+    if (!next && next.error().code() != Code::kBehind) return fail(std::move(next).error());
+    if (!next) break;
+    frames.add_to(read, std::numeric_limits<PageNo>::max(), true);
+    if (frames.header().size_after_commit == 0) continue;
+    // What pages above it are later, the -wal does not say.
+    if (frames.header().size_after_commit < size) return lost("the database became smaller");
+    size = frames.header().size_after_commit;
+    committed = read.pages.size();
+    rest = {{}, read.commits, read.copies, read.frames};
+  }
+  read.pages.resize(committed);
+  rest.pages = std::move(read.pages);
+  keep_newest(rest.pages);
+  return rest;
+}
+
+WalChanges join_changes(WalChanges before, const WalChanges& after, PageNo page_count) {
+  before.pages.insert(before.pages.end(), after.pages.begin(), after.pages.end());
+  std::erase_if(before.pages, [&](const WalPage& page) { return page.page > page_count; });
+  keep_newest(before.pages);
+  before.commits += after.commits;
+  before.copies += after.copies;
+  before.frames += after.frames;
+  return before;
+}
+
+Result<> read_frame(const ReadWal& wal, const WalPlace& of, const WalPage& page,
                     std::span<std::uint8_t> image) {
-  const std::uint64_t offset = sqlite::frame_offset(page.frame, to.page_size);
+  const std::uint64_t offset = sqlite::frame_offset(page.frame, of.page_size);
   OFFPRINT_TRY(read_all(wal, offset + kFrameHeaderSize, image));
   std::uint8_t bytes[kFrameHeaderSize];  // after the image: a writer begins with the header
   OFFPRINT_TRY(read_all(wal, offset, bytes));
   FrameHeader header = FrameHeader::decode(bytes);
-  if (header.page != page.page || header.salt1 != to.salt1 || header.salt2 != to.salt2)
+  if (header.page != page.page || header.salt1 != of.salt1 || header.salt2 != of.salt2)
     return lost("a frame was written over");
   return {};
 }

@@ -30,12 +30,15 @@ using ReadWal =
 struct WalPage {
   PageNo page = 0;
   std::uint32_t frame = 0;
+  bool is_before = false;  // of the generation before, which the newest one has not reached yet
   bool operator==(const WalPage&) const = default;
 };
 
 struct WalChanges {
   std::vector<WalPage> pages;  // ascending
   std::uint32_t commits = 0;   // never more than there were: what may be a copy does not count
+  std::uint32_t copies = 0;    // … and there are so many of those
+  std::uint32_t frames = 0;    // that were read
 };
 
 // The pages that the commits from `from` to `to` wrote, none above the size after the last of
@@ -44,8 +47,17 @@ struct WalChanges {
 // kBehind: the -wal does not lead from there to there (any more).
 Result<WalChanges> read_wal(const ReadWal& wal, const WalPlace& from, const WalPlace& to);
 
-// The image in a frame that read_wal() named. kBehind: it is not there any more.
-Result<> read_frame(const ReadWal& wal, const WalPlace& to, const WalPage& page,
+// What the generation of `from` still has behind it, since the -wal was begun anew once: the next
+// one did not reach those frames yet. Whether they are all, and all of them were ever seen, is for
+// the caller to say: by counting. kBehind: the database became smaller in them.
+Result<WalChanges> read_wal_rest(const ReadWal& wal, const WalPlace& from);
+
+// Both in one, pages above the size `page_count` left out.
+WalChanges join_changes(WalChanges before, const WalChanges& after, PageNo page_count);
+
+// The image in a frame that read_wal() named, `of` that generation. kBehind: it is not there any
+// more.
+Result<> read_frame(const ReadWal& wal, const WalPlace& of, const WalPage& page,
                     std::span<std::uint8_t> image);
 
 }  // namespace offprint::tail

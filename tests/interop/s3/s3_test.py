@@ -14,7 +14,7 @@ import unittest
 import boto3
 import botocore.config
 
-TOOL, GATEWAY = os.environ["S3_TOOL"], os.environ["VERSITYGW"]
+TOOL, GATEWAY = os.environ.get("S3_TOOL"), os.environ["VERSITYGW"]
 ID, SECRET = "archive-key", "archive/secret+key"
 BUCKET = "bucket"
 
@@ -69,6 +69,11 @@ def gateway(*options):
         return [GATEWAY, "--port", f"127.0.0.1:{service.port}", "--quiet", *options, "posix", "--sidecar",
                 str(service.folder / "metadata"), str(service.folder / "root")]
     return Service(command, ROOT_ACCESS_KEY=ID, ROOT_SECRET_KEY=SECRET)
+
+
+def moto(**variables):
+    return Service(lambda service: [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(service.port)],
+                   **variables)
 
 
 def client(kind, endpoint, key_id, secret, **options):
@@ -178,8 +183,7 @@ class Moto(AnyService, unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.service = Service(lambda service: [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p",
-                                               str(service.port)], INITIAL_NO_AUTH_ACTION_COUNT="6")
+        cls.service = moto(INITIAL_NO_AUTH_ACTION_COUNT="6")
         cls.addClassCleanup(cls.service.stop)
         cls.endpoint = f"http://127.0.0.1:{cls.service.port}"
         iam = client("iam", cls.endpoint, "any", "any")

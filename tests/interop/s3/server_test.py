@@ -1,0 +1,275 @@
+"""A whole server whose archive is in a stock S3 service, behind a proxy that does what networks and services do: it
+answers SlowDown, does not answer, cuts uploads and answers in half, claims another time. The server is killed again and
+again meanwhile. Every commit that was acknowledged as archived can be restored afterwards, exactly as it was then.
+OFFPRINT is the program; SEED repeats a run."""
+import email.utils
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+import urllib.error
+import urllib.request
+
+from s3_test import BUCKET, ID, SECRET, client, free_port, gateway, moto
+
+PROGRAM = os.environ["OFFPRINT"]
+SECONDS = float(os.environ.get("OFFPRINT_TEST_SECONDS", "40"))  # a window of compaction is 30
+SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
+KILLS_EVERY = (1.5, 5.0)
+FAULTS_SHARE = 0.12
+FAULTS = ("slow_down", "silence", "half_upload", "half_answer", "skew")
+
+
+class FaultProxy:
+    """Passes requests of HTTP/1.1 on, one a connection, and does something else to a part of them."""
+
+    def __init__(self, target, seed):
+        self.target, self.random, self.share, self.counts = target, random.Random(seed), 0.0, {}
+        self.lock, self.skewed_s = threading.Lock(), 0
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def close(self):
+        self.listener.close()
+
+    def next_fault(self):
+        with self.lock:
+            fault = self.random.choice(FAULTS) if self.random.random() < self.share else "none"
+            self.counts[fault] = self.counts.get(fault, 0) + 1
+            return fault
+
+    def serve(self, connection):
+        with connection:
+            try:
+                self.pass_on(connection, self.next_fault())
+            except OSError:
+                pass
+
+    @staticmethod
+    def read_head(connection):
+        head = b""
+        while b"\r\n\r\n" not in head:
+            piece = connection.recv(65536)
+            if not piece:
+                raise OSError("closed")
+            head += piece
+        head, rest = head.split(b"\r\n\r\n", 1)
+        return head.split(b"\r\n"), rest
+
+    def read_request(self, connection):
+        lines, body = self.read_head(connection)
+        fields = {line.split(b":", 1)[0].lower(): line.split(b":", 1)[1].strip() for line in lines[1:]}
+        if fields.get(b"expect", b"").lower() == b"100-continue":
+            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        size = int(fields.get(b"content-length", b"0"))
+        while len(body) < size:
+            piece = connection.recv(65536)
+            if not piece:
+                raise OSError("closed")
+            body += piece
+        dropped = (b"expect", b"connection")
+        kept = [line for line in lines if line.split(b":", 1)[0].lower() not in dropped]
+        return b"\r\n".join([*kept, b"Connection: close", b"", b""]), body
+
+    @staticmethod
+    def refuse(connection, status, code, date=None):
+        text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>"
+        connection.sendall(f"HTTP/1.1 {status} {code}\r\nDate: {date or email.utils.formatdate(usegmt=True)}\r\n"
+                           f"Content-Type: application/xml\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n"
+                           f"{text}".encode())
+
+    def pass_on(self, connection, fault):
+        head, body = self.read_request(connection)
+        if fault == "slow_down":
+            return self.refuse(connection, 503, "SlowDown")
+        if fault == "skew":  # who believes it signs with a time that the service then refuses
+            there = email.utils.formatdate(time.time() + 1800, usegmt=True)
+            return self.refuse(connection, 403, "RequestTimeTooSkewed", there)
+        if fault == "silence":
+            return time.sleep(0.5)
+        with socket.create_connection(self.target, timeout=30) as upstream:
+            if fault == "half_upload":
+                upstream.sendall(head + body[:len(body) // 2])
+                return None
+            upstream.sendall(head + body)
+            answer = b""
+            while piece := upstream.recv(65536):
+                answer += piece
+        if fault == "half_answer":
+            answer = answer[:len(answer) // 2]
+        connection.sendall(answer)
+        return None
+
+
+class Server:
+    """`offprint serve`, which may be killed at any moment."""
+
+    def __init__(self, folder, archive):
+        self.folder, self.archive, self.port = folder, archive, free_port()
+        self.lock, self.process = threading.Lock(), None
+
+    def environment(self):
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        return {**kept, "HOME": "/nonexistent", "AWS_ACCESS_KEY_ID": ID, "AWS_SECRET_ACCESS_KEY": SECRET}
+
+    def start(self):
+        with open(self.folder / "server.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [PROGRAM, "serve", "--data", self.folder / "data", "--listen", f"127.0.0.1:{self.port}", "--archive",
+                 self.archive, "--archive-sync-ms", "0", "--archive-wait", "--archive-wait-ms", "5000"],
+                stdout=log, stderr=log, env=self.environment())
+        deadline = time.monotonic() + 60
+        while self.call("GET", "/health?ready=1") is None:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((self.folder / "server.log").read_text()[-3000:])
+            time.sleep(0.05)
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def call(self, method, path, body=None):
+        """The answer and its bookmark; nothing unless it is a success."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method,
+                                         data=None if body is None else json.dumps(body).encode())
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.read().decode(), answer.headers.get("Offprint-Bookmark")
+        except (OSError, urllib.error.URLError, ValueError):
+            return None
+
+    def run(self, *arguments):
+        return subprocess.run([PROGRAM, *map(str, arguments)], env=self.environment(), capture_output=True, text=True,
+                              timeout=300, check=False)
+
+
+class AnyServer:
+    """Subclasses have `service` with its port."""
+    said = ""
+
+    def setUp(self):
+        self.seed = SEED
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="offprint-s3-server-"))
+        self.proxy = FaultProxy(("127.0.0.1", self.service.port), self.seed)
+        self.place = f"s3://{BUCKET}/node{self.seed}"
+        self.server = Server(self.folder, f"{self.place}?endpoint=http://127.0.0.1:{self.proxy.port}")
+        self.direct = f"{self.place}/orders?endpoint=http://127.0.0.1:{self.service.port}"
+        self.stopping = threading.Event()
+
+    def tearDown(self):
+        self.stopping.set()
+        if self.server.process is not None and self.server.process.poll() is None:
+            self.server.kill()
+        self.proxy.close()
+        shutil.rmtree(self.folder)
+
+    def kill_again_and_again(self):
+        dice = random.Random(self.seed + 1)
+        while not self.stopping.wait(dice.uniform(*KILLS_EVERY)):
+            self.server.kill()
+            self.server.start()
+            self.kills += 1
+
+    def write(self):
+        """What each acknowledged commit left behind, by its bookmark."""
+        promised, number = {}, 0
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            number += 1
+            done = self.server.call("POST", "/db/orders/query",
+                                    {"sql": f"INSERT INTO t VALUES({number}, hex(randomblob(2000)))"})
+            if done is None:
+                time.sleep(0.02)  # it is being started, or the archive did not have it in time
+                continue
+            numbers = json.loads(done[0])  # it is the newest state: nobody else writes
+            self.assertNotIn("error", numbers)
+            promised[done[1]] = number
+        return promised
+
+    def restored(self, moment):
+        file = self.folder / "restored.db"
+        options = ["--at", moment] if moment else []
+        done = self.server.run("restore", self.direct, file, "--force", *options)
+        self.assertEqual(done.returncode, 0, (moment, done.stdout, done.stderr, self.seed))
+        with sqlite3.connect(file) as connection:
+            self.assertEqual(connection.execute("PRAGMA integrity_check").fetchone()[0], "ok")
+            return {row[0]: row[1] for row in connection.execute("SELECT i, v FROM t")}
+
+    def test_what_was_promised_can_be_restored(self):
+        self.kills = 0
+        self.server.start()
+        self.assertIsNotNone(self.server.call("POST", "/v1/databases", {"name": "orders"}))
+        made = self.server.call("POST", "/db/orders/query", {"sql": "CREATE TABLE t(i INTEGER PRIMARY KEY, v)"})
+        self.assertIsNotNone(made)
+        self.proxy.share = FAULTS_SHARE
+        killer = threading.Thread(target=self.kill_again_and_again)
+        killer.start()
+        promised = self.write()
+        self.stopping.set()
+        killer.join()
+        self.proxy.share = 0
+        self.assertGreater(self.kills, 3)
+        self.assertGreater(len(promised), 20)
+        for fault in FAULTS:
+            self.assertGreater(self.proxy.counts.get(fault, 0), 3, fault)
+        deadline = time.monotonic() + 120
+        while "offprint_archive_databases_behind 0" not in (self.server.call("GET", "/metrics") or ("",))[0]:
+            self.assertLess(time.monotonic(), deadline, "the archive is behind")
+            time.sleep(0.2)
+        self.server.kill()
+        newest = self.restored(None)
+        numbers = sorted(promised.values())
+        self.assertEqual([each for each in numbers if each not in newest], [])
+        for bookmark, number in random.Random(self.seed).sample(sorted(promised.items()), min(40, len(promised))):
+            # Commits without an answer may be there, too; those that came later are not.
+            there = self.restored(bookmark)
+            self.assertEqual(there, {i: v for i, v in newest.items() if i <= number}, bookmark)
+        proven = self.server.run("verify", self.direct, "--scratch", self.folder)
+        self.assertEqual(proven.returncode, 0, proven.stdout + proven.stderr)
+        AnyServer.said = f"{len(promised)} promised, {self.kills} kills, {self.proxy.counts}"
+
+
+class VersityGatewayServer(AnyServer, unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.service = gateway()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.service.stop()
+        print(cls.said)
+
+
+class MotoServer(AnyServer, unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.service = moto()
+        client("s3", f"http://127.0.0.1:{cls.service.port}", ID, SECRET).create_bucket(Bucket=BUCKET)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.service.stop()
+        print(cls.said)
+
+
+if __name__ == "__main__":
+    print(f"SEED={SEED}", flush=True)
+    unittest.main(verbosity=2)
