@@ -165,7 +165,7 @@ TEST_F(PublicationCommandTest, AnInstanceOverItsQuotaTellsItsFollowers) {
       "WITH RECURSIVE c(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM c WHERE i < 2000) INSERT "
       "INTO orders SELECT i, 7, printf('%0200d', i), i FROM c");
   wait_for("the follower's error", [&] {
-    return follower.log().find("PUBLICATION_QUOTA: shop@v1?tenant=7 has stopped") !=
+    return follower.log().find("shop@v1?tenant=7 has stopped: it would be larger than 100000") !=
            std::string::npos;
   });
   EXPECT_TRUE(follower.running());
