@@ -24,6 +24,12 @@ Result<std::uint64_t> bytes_of(sqlite::Connection& file) {
   return static_cast<std::uint64_t>(pages * size);
 }
 
+// A key that two rows have would be an error of the instance.
+Result<> as_row(Result<> written, const ItemPlan& item) {
+  const bool is_twice = !written && (written.error().sqlite_code() & 0xff) == SQLITE_CONSTRAINT;
+  return is_twice ? fail(Code::kInvalid, not_a_key(item)) : written;
+}
+
 // An item's first rows, written as an instance has them. Bytes are what all of it would be.
 Result<> add_item(SourceState& source, sqlite::Connection& file, const ItemPlan& item,
                   std::span<const Argument> arguments, InstanceEstimate& estimate) {
@@ -41,7 +47,7 @@ Result<> add_item(SourceState& source, sqlite::Connection& file, const ItemPlan&
                     for (std::size_t i = 0; i < row.size(); ++i)
                       OFFPRINT_TRY(insert.bind_value(static_cast<int>(i + 1), row[i]));
                     ++tried;
-                    return insert.run();
+                    return as_row(insert.run(), item);
                   }));
   OFFPRINT_TRY_ASSIGN(std::uint64_t after, bytes_of(file));
   estimate.rows += rows;

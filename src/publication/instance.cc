@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <future>
+#include <map>
 #include <set>
 #include <unordered_set>
 
@@ -63,6 +64,18 @@ std::string replace_sql(const ItemPlan& item) {
 
 std::string delete_sql(const ItemPlan& item) {
   return fmt::format("DELETE FROM {}{}", quoted_name(item.name), where_key(item));
+}
+
+// Of an item, written once for all rows of a change.
+struct RowStatements {
+  std::string insert, replace, remove;
+};
+
+const RowStatements& statements_of(std::map<const ItemPlan*, RowStatements>& known,
+                                   const ItemPlan& item) {
+  auto [place, is_new] = known.try_emplace(&item);
+  if (is_new) place->second = {insert_sql(item), replace_sql(item), delete_sql(item)};
+  return place->second;
 }
 
 // No other key has it.
@@ -274,6 +287,7 @@ Result<> Instance::write_rows(Session& session, const std::vector<RowChange>& ch
       if (has_null(key)) loose.emplace(change.item, std::move(key));
     }
   }
+  std::map<const ItemPlan*, RowStatements> statements;
   // All that goes first: a key that one row leaves another may take.
   for (const auto& [item, key] : loose) OFFPRINT_TRY(execute(session, delete_sql(*item), key));
   for (const RowChange& change : changes) {
@@ -281,13 +295,12 @@ Result<> Instance::write_rows(Session& session, const std::vector<RowChange>& ch
     Row key = key_of(*change.item, *change.before);
     if (has_null(key) || (change.after && is_same(key, key_of(*change.item, *change.after))))
       continue;
-    OFFPRINT_TRY(execute(session, delete_sql(*change.item), std::move(key)));
+    OFFPRINT_TRY(execute(session, statements_of(statements, *change.item).remove, std::move(key)));
   }
   for (const RowChange& change : changes) {
-    if (change.after && !has_null(key_of(*change.item, *change.after)))
-      OFFPRINT_TRY(execute(session,
-                           change.before ? replace_sql(*change.item) : insert_sql(*change.item),
-                           *change.after));
+    if (!change.after || has_null(key_of(*change.item, *change.after))) continue;
+    const RowStatements& known = statements_of(statements, *change.item);
+    OFFPRINT_TRY(execute(session, change.before ? known.replace : known.insert, *change.after));
   }
   for (const auto& [item, key] : loose) {
     OFFPRINT_TRY(source.rows(item->select_key, key, arguments_, [&](Row row) -> Result<> {

@@ -405,7 +405,8 @@ Result<DatabaseName> Publications::open(
       if (open.size() >= kOpenMax) open.clear();
       open.insert_or_assign(asked_text(name, parameters), instance);
       auto& use = found->second.uses[instance.text()];
-      if (!use || use->has_stopped) use = std::make_shared<Use>();
+      const bool is_over = use && use->is_over();
+      if (!use || is_over) use = std::make_shared<Use>();
       use->note();
       unused_.erase(instance.text());
     }

@@ -157,6 +157,10 @@ class Publications {
       std::lock_guard lock(mutex);
       last = SteadyClock::now();
     }
+    bool is_over() {
+      std::lock_guard lock(mutex);
+      return has_stopped;
+    }
   };
   class InstanceLease;
   struct Source {

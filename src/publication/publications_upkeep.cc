@@ -24,10 +24,7 @@ class Publications::InstanceLease final : public Lease {
   }
   InstanceLease(const InstanceLease&) = delete;
   InstanceLease& operator=(const InstanceLease&) = delete;
-  bool goes_on() const override {
-    std::lock_guard lock(use_->mutex);
-    return !use_->has_stopped;
-  }
+  bool goes_on() const override { return !use_->is_over(); }
 
  private:
   const std::shared_ptr<Use> use_;

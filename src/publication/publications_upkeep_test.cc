@@ -157,6 +157,12 @@ TEST_F(UpkeepTest, WhatInstancesWouldBeIsReckoned) {
   EXPECT_EQ(found["t=7"], 3'001u);
   EXPECT_EQ(found["t=9"], 30'000u);
   ASSERT_TRUE(publications_->create(name("shop"), info->stored.definition));
+  auto twice = publications_->check(name("shop"),
+                                    "CREATE PUBLICATION r AS VIEW v(tenant, n) KEY(tenant) AS "
+                                    "SELECT tenant, id FROM t REFRESH FULL");
+  ASSERT_TRUE(twice) << twice.error().message();
+  EXPECT_THAT(publications_->estimate(name("shop"), *twice, {}).error().message(),
+              HasSubstr("PUBLICATION_KEY: two rows of v have the same KEY"));
   for (const char* tenant : {"7", "9", "12345"}) {
     auto estimate = publications_->estimate(name("shop"), *info, {{"t", tenant}});
     ASSERT_TRUE(estimate && estimate->size() == 1);
