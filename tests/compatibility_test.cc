@@ -65,9 +65,45 @@ TEST_P(CompatibilityTest, AReplicaGoesOnWithoutACopy) {
   EXPECT_EQ(StockReader(replica).query("SELECT count(*) FROM big"), "[[80000]]");
 }
 
+// Since catalog format 8 there are publications.
+class PublishedYesterdayTest : public CompatibilityTest {};
+
+TEST_P(PublishedYesterdayTest, GoesOnForItsFollowers) {
+  ASSERT_TRUE(server_.start());
+  EXPECT_THAT(server_.request("GET", "/v1/databases/source/publications/part@v1")->body,
+              HasSubstr("\"state\":\"published\""));
+  std::string part = folder_ / "part.db";
+  Finished followed = server_.run({"follow", server_.url() + "/db/source/pub/part@v1?least=2", part,
+                                   "--once", "--verify", "--json"});
+  EXPECT_EQ(followed.exit_code, 0) << followed.err;
+  EXPECT_THAT(followed.out, HasSubstr("\"event\":\"applied\""));
+  EXPECT_THAT(followed.out, Not(HasSubstr("\"event\":\"resync\"")));
+  EXPECT_EQ(StockReader(part).query("SELECT group_concat(v) FROM t"), "[[\"two,three\"]]");
+  // What its catalog did not know is kept there now.
+  ASSERT_EQ(server_
+                .request("PUT", "/v1/databases/source/publications/part@v1/consumers/reports",
+                         R"({"queries":[{"name":"q","sql":"SELECT v FROM t"}]})")
+                ->status,
+            200);
+  ASSERT_EQ(server_
+                .request("PATCH", "/v1/databases/source/publications/part@v1",
+                         R"({"size_bytes_max":1000000})")
+                ->status,
+            200);
+  server_.kill();
+  ASSERT_TRUE(server_.restart());
+  const std::string body =
+      server_.request("GET", "/v1/databases/source/publications/part@v1")->body;
+  EXPECT_THAT(body, HasSubstr("\"reads\":{\"t\":[\"v\"]}"));
+  EXPECT_THAT(body, HasSubstr("\"size_bytes_max\":1000000"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Versions, PublishedYesterdayTest, ::testing::Values("0.1-catalog-8"),
+                         [](const auto&) { return std::string("of_0_1_catalog_8"); });
+
 INSTANTIATE_TEST_SUITE_P(
     Versions, CompatibilityTest,
-    ::testing::Values("0.1", "0.1-catalog-2", "0.1-catalog-4", "0.1-catalog-7"),
+    ::testing::Values("0.1", "0.1-catalog-2", "0.1-catalog-4", "0.1-catalog-7", "0.1-catalog-8"),
     [](const auto& archive) {
       std::string name = "of_" + archive.param;
       std::replace_if(name.begin(), name.end(), [](char c) { return c == '.' || c == '-'; }, '_');

@@ -40,6 +40,7 @@ SessionBase::Lost BatchRunner::run_one(Request& request, WriterSession& session)
   writer.set_deadline(request.deadline);
   session.set_rights(request.rights.get());
   session.set_may_break(request.may_break);
+  if (request.source) files_.recorder().set_source(request.source);
   request.run(session);
   writer.set_deadline(Deadline::max());
   bool timed_out = writer.timed_out();
@@ -52,6 +53,7 @@ SessionBase::Lost BatchRunner::run_one(Request& request, WriterSession& session)
 
 std::size_t BatchRunner::run_shared(Requests requests) {
   TransactionRecorder& recorder = files_.recorder();
+  recorder.set_source({});
   if (auto begun = files_.begin(); !begun) {
     auto why = recorder.take_error();
     stop_if_journal_failed();
@@ -88,6 +90,7 @@ bool BatchRunner::run_alone(std::unique_ptr<Request>& request) {
   TxId before = recorder.state().position.txid;
   auto session = std::make_unique<WriterSession>(files_.writer(), WriterSession::Mode::kAlone,
                                                  recorder, schema_check_);
+  recorder.set_source({});
   run_one(*request, *session);
   stop_if_journal_failed();
   if (recorder.broken_error()) host_.files_broken();

@@ -63,24 +63,23 @@ constexpr const char* kSteps[] = {
     " version INTEGER NOT NULL, definition TEXT NOT NULL, created_at_ms INTEGER NOT NULL,"
     " hash TEXT NOT NULL, state INTEGER NOT NULL, sunset_ms INTEGER NOT NULL,"
     " PRIMARY KEY(database_id, name, version)) STRICT, WITHOUT ROWID",
+    // 9: what instances of a publication may grow to (0: as the server says)
+    "ALTER TABLE publications ADD COLUMN size_bytes_max INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE publications ADD COLUMN rows_per_minute_max INTEGER NOT NULL DEFAULT 0;"
+    // and who reads them, by which queries, and what these read
+    "CREATE TABLE consumers(database_id INTEGER NOT NULL, publication TEXT NOT NULL,"
+    " version INTEGER NOT NULL, consumer TEXT NOT NULL, registered_at_ms INTEGER NOT NULL,"
+    " PRIMARY KEY(database_id, publication, version, consumer)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE consumer_queries(database_id INTEGER NOT NULL, publication TEXT NOT NULL,"
+    " version INTEGER NOT NULL, consumer TEXT NOT NULL, number INTEGER NOT NULL,"
+    " name TEXT NOT NULL, sql TEXT NOT NULL,"
+    " PRIMARY KEY(database_id, publication, version, consumer, number)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE consumer_reads(database_id INTEGER NOT NULL, publication TEXT NOT NULL,"
+    " version INTEGER NOT NULL, consumer TEXT NOT NULL, table_name TEXT NOT NULL,"
+    " column_name TEXT NOT NULL, PRIMARY KEY(database_id, publication, version, consumer,"
+    " table_name, column_name)) STRICT, WITHOUT ROWID",
 };
 constexpr std::int64_t kFormatVersion = std::size(kSteps);
-
-constexpr const char* kPublicationColumns =
-    "name, version, definition, created_at_ms, hash, state, sunset_ms";
-
-// Of a row that begins with these.
-StoredPublication publication_of(const sqlite::Statement& row) {
-  StoredPublication publication;
-  publication.name = row.column_text(0);
-  publication.version = static_cast<std::uint32_t>(row.column_int(1));
-  publication.definition = row.column_text(2);
-  publication.created_at_ms = row.column_int(3);
-  publication.hash = row.column_text(4);
-  publication.state = static_cast<StoredPublication::State>(row.column_int(5));
-  publication.sunset_ms = row.column_int(6);
-  return publication;
-}
 
 std::string ancestors_text(const std::vector<Bookmark>& ancestors) {
   std::string text;
@@ -289,81 +288,9 @@ Result<> Catalog::remove(std::uint64_t id, const std::string& name, Epoch epoch)
                          {static_cast<std::int64_t>(id)}));
     OFFPRINT_TRY(execute(session, "DELETE FROM epoch_ends WHERE database_id = ?",
                          {static_cast<std::int64_t>(id)}));
-    OFFPRINT_TRY(execute(session, "DELETE FROM publications WHERE database_id = ?",
-                         {static_cast<std::int64_t>(id)}));
+    OFFPRINT_TRY(PublicationList::remove_database(session, id));
     OFFPRINT_TRY(execute(session, "INSERT OR REPLACE INTO dropped(name, epoch) VALUES(?, ?)",
                          {name, std::int64_t{epoch.value}}));
-    return {};
-  });
-}
-
-Result<std::vector<std::pair<std::uint64_t, StoredPublication>>> Catalog::all_publications() {
-  std::vector<std::pair<std::uint64_t, StoredPublication>> found;
-  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
-    found.clear();
-    auto read = execute(session,
-                        fmt::format("SELECT {}, database_id FROM publications ORDER BY "
-                                    "database_id, name, version",
-                                    kPublicationColumns),
-                        {}, [&](const sqlite::Statement& row) {
-                          found.emplace_back(static_cast<std::uint64_t>(row.column_int(7)),
-                                             publication_of(row));
-                        });
-    return read ? Result<>() : fail(std::move(read).error());
-  }));
-  return found;
-}
-
-Result<std::vector<StoredPublication>> Catalog::publications(std::uint64_t id) {
-  std::vector<StoredPublication> found;
-  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
-    found.clear();
-    auto read = execute(
-        session,
-        fmt::format("SELECT {} FROM publications WHERE database_id = ? ORDER BY name, version",
-                    kPublicationColumns),
-        {static_cast<std::int64_t>(id)},
-        [&](const sqlite::Statement& row) { found.push_back(publication_of(row)); });
-    return read ? Result<>() : fail(std::move(read).error());
-  }));
-  return found;
-}
-
-Result<> Catalog::add_publication(std::uint64_t id, const StoredPublication& publication) {
-  auto added = run([&](Session& session) -> Result<> {
-    OFFPRINT_TRY(
-        execute(session, "INSERT INTO publications VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
-                {static_cast<std::int64_t>(id), publication.name, std::int64_t{publication.version},
-                 publication.definition, publication.created_at_ms, publication.hash,
-                 static_cast<std::int64_t>(publication.state), publication.sunset_ms}));
-    return {};
-  });
-  if (!added && added.error().sqlite_code() == SQLITE_CONSTRAINT_PRIMARYKEY) {
-    return fail(Code::kConflict, fmt::format("publication {}@v{} exists already", publication.name,
-                                             publication.version));
-  }
-  return added;
-}
-
-Result<> Catalog::update_publication(std::uint64_t id, const StoredPublication& publication) {
-  return run([&](Session& session) -> Result<> {
-    OFFPRINT_TRY(execute(
-        session,
-        "UPDATE publications SET definition=?, hash=?, state=?, sunset_ms=?"
-        " WHERE database_id=? AND name=? AND version=?",
-        {publication.definition, publication.hash, static_cast<std::int64_t>(publication.state),
-         publication.sunset_ms, static_cast<std::int64_t>(id), publication.name,
-         std::int64_t{publication.version}}));
-    return {};
-  });
-}
-
-Result<> Catalog::remove_publication(std::uint64_t id, const std::string& name,
-                                     std::uint32_t version) {
-  return run([&](Session& session) -> Result<> {
-    OFFPRINT_TRY(execute(session,
-                         "DELETE FROM publications WHERE database_id=? AND name=? AND version=?",
-                         {static_cast<std::int64_t>(id), name, std::int64_t{version}}));
     return {};
   });
 }

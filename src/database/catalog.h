@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "database/hosted_database.h"
 #include "database/name.h"
+#include "database/publication_list.h"
 #include "database/store.h"
 #include "database/usage.h"
 
@@ -56,13 +57,7 @@ class Catalog {
   Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch);
   Result<std::vector<DroppedName>> dropped();
 
-  // By name and version.
-  Result<std::vector<StoredPublication>> publications(std::uint64_t id);
-  // kConflict: there is such a version.
-  Result<std::vector<std::pair<std::uint64_t, StoredPublication>>> all_publications();
-  Result<> update_publication(std::uint64_t id, const StoredPublication& publication);
-  Result<> add_publication(std::uint64_t id, const StoredPublication& publication);
-  Result<> remove_publication(std::uint64_t id, const std::string& name, std::uint32_t version);
+  PublicationList& publications() { return publications_; }
 
   // By name.
   Result<std::vector<TagInfo>> tags(std::uint64_t id);
@@ -88,6 +83,8 @@ class Catalog {
   Result<> run(std::function<Result<>(Session&)> work);
 
   std::shared_ptr<HostedDatabase> database_;
+  PublicationList publications_{
+      [this](PublicationList::Work work) { return run(std::move(work)); }};
 };
 
 // kInvalid: SQLite makes no such database.

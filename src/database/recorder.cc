@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "database/replay.h"
 #include "ltx/checksum.h"
 
 namespace offprint::database {
@@ -223,6 +224,8 @@ Result<> TransactionRecorder::append(const DatabaseState& next, journal::Draft d
   draft.kind = journal::Kind::kTransaction;
   draft.database_id = options_.database_id;
   draft.metadata.push_back({journal::MetadataType::kDatabaseState, next.encode()});
+  if (source_)
+    draft.metadata.push_back({journal::MetadataType::kSourcePosition, encode_source(*source_)});
   if (undo_) draft.metadata.push_back({journal::MetadataType::kUndo, *std::exchange(undo_, {})});
   auto placed = place(journal_, std::move(draft), options_.payload_bytes_max);
   if (!placed && placed.error().code() == Code::kIo) journal_error_ = placed.error();
@@ -235,6 +238,7 @@ Result<> TransactionRecorder::append(const DatabaseState& next, journal::Draft d
   LogEntry entry{next.position.txid,       next.position.epoch, next.position.checksum,
                  state_.position.checksum, next.timestamp_ms,   location};
   remember_fresh(next.page_count);
+  source_.reset();
   state_ = next;
   decided_(state_, point, entry);
   return {};

@@ -73,6 +73,8 @@ class TransactionRecorder final : public sqlite::CommitGate {
   Result<> foreign_commit(sqlite::CapturedTransaction* transaction) override;
   void broken(const Error& error) override;
 
+  // Kept with the next transaction; see Request::source.
+  void set_source(std::optional<Bookmark> source) { source_ = source; }
   // Refuses every further commit.
   void stop(const Error& why) { stopped_ = why; }
   // Why the last commit was refused; asking clears it.
@@ -114,6 +116,7 @@ class TransactionRecorder final : public sqlite::CommitGate {
   std::optional<Bytes> undo_;        // of the transaction that is being recorded
   Bytes page_one_;
   std::vector<Decision> expected_;
+  std::optional<Bookmark> source_;
   std::optional<Error> error_;
   std::optional<Error> broken_;
   std::optional<Error> stopped_;

@@ -1,5 +1,7 @@
 #include "database/replay.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "ltx/codec.h"
@@ -16,6 +18,26 @@ std::optional<TxId> checkpointed_txid(const journal::Record& record) {
 constexpr std::size_t kPreApplyOffset = 40;  // of an LTX header
 
 }  // namespace
+
+constexpr std::size_t kSourceSize = 28;
+
+Bytes encode_source(const Bookmark& source) {
+  Bytes bytes(kSourceSize);
+  store_be<std::uint32_t>(bytes.data(), source.epoch.value);
+  store_be<std::uint64_t>(bytes.data() + 4, source.txid.value);
+  std::ranges::copy(source.lineage.bytes, bytes.begin() + 12);
+  return bytes;
+}
+
+std::optional<Bookmark> source_in(const journal::Record& record) {
+  const Bytes* bytes = find_metadata(record, journal::MetadataType::kSourcePosition);
+  if (bytes == nullptr || bytes->size() < kSourceSize) return std::nullopt;
+  Bookmark source;
+  source.epoch = Epoch{load_be<std::uint32_t>(bytes->data())};
+  source.txid = TxId{load_be<std::uint64_t>(bytes->data() + 4)};
+  std::copy_n(bytes->begin() + 12, source.lineage.bytes.size(), source.lineage.bytes.begin());
+  return source;
+}
 
 const Bytes* find_metadata(const journal::Record& record, journal::MetadataType type) {
   for (const journal::Metadata& metadata : record.metadata) {

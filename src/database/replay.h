@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <set>
 #include <unordered_map>
 
@@ -10,6 +11,11 @@ namespace offprint::database {
 
 // A record's metadata of this type; null: it has none. Valid as long as the record.
 const Bytes* find_metadata(const journal::Record& record, journal::MetadataType type);
+
+// Of which state of another database a transaction is made: metadata 5, docs/format/journal.md.
+Bytes encode_source(const Bookmark& source);
+// Nothing: it has none, or one of another format.
+std::optional<Bookmark> source_in(const journal::Record& record);
 
 // `record` begins a new history: it is to be applied upon `unapplied`, or instead of it.
 void note_new_history(Deque<UnappliedRecord>& unapplied, const UnappliedRecord& record);

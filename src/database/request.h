@@ -130,6 +130,9 @@ class Request {
   std::optional<Moment> as_of;
   // It may change the schema though a SchemaGuard refuses that.
   bool may_break = false;
+  // What it writes is made of this state of another database, and is kept with the transaction
+  // (Store::source_of). For those who are the only writers of a database.
+  std::optional<Bookmark> source;
   // A copy must not answer: kNotPrimary there.
   bool needs_primary = false;
 };

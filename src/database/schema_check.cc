@@ -10,11 +10,23 @@ bool SchemaCheck::is_on() const {
   return guard && guard->guards(database_id_);
 }
 
-Result<> SchemaCheck::run(UserConnection& connection) const {
+std::vector<std::string> SchemaCheck::broken(UserConnection& connection) const {
+  std::vector<std::string> broken;
+  if (auto guard = environment_.schema_guard()) {
+    (void)connection.internally([&](sqlite::Connection& current) -> Result<> {
+      broken = guard->broken(database_id_, current);
+      return {};
+    });
+  }
+  return broken;
+}
+
+Result<> SchemaCheck::run(UserConnection& connection,
+                          const std::vector<std::string>& broken) const {
   auto guard = environment_.schema_guard();
   if (!guard) return {};
   return connection.internally(
-      [&](sqlite::Connection& changed) { return guard->check(database_id_, changed); });
+      [&](sqlite::Connection& changed) { return guard->check(database_id_, changed, broken); });
 }
 
 }  // namespace offprint::database

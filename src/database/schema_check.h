@@ -1,7 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <string>
+#include <vector>
 
 #include "base/result.h"
 
@@ -19,8 +20,10 @@ class SchemaCheck {
       : environment_(environment), database_id_(database_id) {}
   // Changes of the schema are to be checked.
   bool is_on() const;
+  // Before a transaction changes the schema: what is broken already.
+  std::vector<std::string> broken(UserConnection& connection) const;
   // Before the connection's transaction commits, which changed the schema.
-  Result<> run(UserConnection& connection) const;
+  Result<> run(UserConnection& connection, const std::vector<std::string>& broken) const;
 
  private:
   const Environment& environment_;

@@ -183,9 +183,29 @@ struct StoredPublication {
   std::string hash = {};  // of what it means in the database: publication/plan.h
   State state = State::kPublished;
   std::int64_t sunset_ms = 0;  // of a deprecated one: until when it is kept; 0: not said
+  // Of each instance; 0: the server's own limits alone.
+  std::uint64_t size_bytes_max = 0;
+  std::uint64_t rows_per_minute_max = 0;  // changed ones
 
   // Readers rely on it.
   bool is_live() const { return state == State::kPublished || state == State::kDeprecated; }
+};
+
+// A program that reads a version of a publication, as it was registered.
+struct StoredConsumer {
+  struct Query {
+    std::string name;  // a file's, such as "report.sql"
+    std::string sql;
+    bool operator==(const Query&) const = default;
+  };
+  std::string publication;
+  std::uint32_t version = 0;
+  std::string name;
+  std::int64_t registered_at_ms = 0;
+  std::vector<Query> queries = {};  // in their order
+  // Published tables and their columns, by name, that the queries read; an empty column: the table
+  // as such, as count(*) does.
+  std::vector<std::pair<std::string, std::string>> reads = {};
 };
 
 // Asked before a transaction commits that changed the schema of a database. Thread: any.
@@ -194,9 +214,14 @@ class SchemaGuard {
   virtual ~SchemaGuard() = default;
   // Quick: whether to ask for that database at all.
   virtual bool guards(std::uint64_t database_id) const = 0;
-  // An error refuses the transaction. The connection has the changed schema. Must not wait for
-  // anything of the store.
-  virtual Result<> check(std::uint64_t database_id, sqlite::Connection& changed) = 0;
+  // Before the change: what does not fit the schema already, and cannot be broken by it. Must not
+  // wait for anything of the store; nor must check().
+  virtual std::vector<std::string> broken(std::uint64_t database_id,
+                                          sqlite::Connection& current) = 0;
+  // An error refuses the transaction. The connection has the changed schema. `broken`: what
+  // broken() said before it.
+  virtual Result<> check(std::uint64_t database_id, sqlite::Connection& changed,
+                         const std::vector<std::string>& broken) = 0;
 };
 
 // Ends when destroyed; after that the callback is not running and will not be called.
@@ -321,6 +346,8 @@ class Store {
   // What a transaction's pages were before it, for read_undo(); nothing: it did not note that.
   // Blocks, for a read of the journal. kNotFound: the log has it no more.
   virtual Result<std::optional<Bytes>> undo(const journal::Location& location) = 0;
+  // The Request::source of a transaction; nothing: it had none. Blocks, as undo().
+  virtual Result<std::optional<Bookmark>> source_of(const journal::Location& location) = 0;
   // `changed` is called (on any thread, must be quick) after each visible transaction and when the
   // database is dropped (then position() answers kNotFound).
   virtual Result<std::unique_ptr<Subscription>> subscribe(const DatabaseName& name,
@@ -382,8 +409,17 @@ class Store {
                                       const StoredPublication& publication) = 0;
   // Of all databases, with their numbers.
   virtual Result<std::vector<std::pair<std::uint64_t, StoredPublication>>> all_publications() = 0;
+  // With its consumers.
   virtual Result<> remove_publication(const DatabaseName& name, const std::string& publication,
                                       std::uint32_t version) = 0;
+  // Of all that a database publishes: by publication, version and name. Block. put_consumer takes
+  // the place of one of the same name. remove_consumer: kNotFound.
+  virtual Result<std::vector<StoredConsumer>> consumers(const DatabaseName& name) = 0;
+  virtual Result<> put_consumer(const DatabaseName& name, const StoredConsumer& consumer) = 0;
+  virtual Result<> remove_consumer(const DatabaseName& name, const std::string& publication,
+                                   std::uint32_t version, const std::string& consumer) = 0;
+  // Of all databases, with their numbers.
+  virtual Result<std::vector<std::pair<std::uint64_t, StoredConsumer>>> all_consumers() = 0;
 
   // Kept with the list of databases; durable when it returns. Blocks.
   virtual Result<> revoke(const Revocation& revocation) = 0;

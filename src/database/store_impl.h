@@ -68,6 +68,7 @@ class StoreImpl final : public Store {
   Result<TransactionDetails> details(const DatabaseName& name, const LogEntry& entry) override;
   Result<std::unique_ptr<ltx::ByteSource>> open_payload(const journal::Location& location) override;
   Result<std::optional<Bytes>> undo(const journal::Location& location) override;
+  Result<std::optional<Bookmark>> source_of(const journal::Location& location) override;
   Result<std::unique_ptr<Subscription>> subscribe(const DatabaseName& name,
                                                   std::function<void()> changed) override;
   std::unique_ptr<Subscription> subscribe_commits(Committed committed) override {
@@ -97,9 +98,16 @@ class StoreImpl final : public Store {
   Result<> update_publication(const DatabaseName& name,
                               const StoredPublication& publication) override;
   Result<std::vector<std::pair<std::uint64_t, StoredPublication>>> all_publications() override {
-    return catalog_->all_publications();
+    return catalog_->publications().all();
   }
   void set_schema_guard(std::shared_ptr<SchemaGuard> guard) override;
+  Result<std::vector<StoredConsumer>> consumers(const DatabaseName& name) override;
+  Result<> put_consumer(const DatabaseName& name, const StoredConsumer& consumer) override;
+  Result<> remove_consumer(const DatabaseName& name, const std::string& publication,
+                           std::uint32_t version, const std::string& consumer) override;
+  Result<std::vector<std::pair<std::uint64_t, StoredConsumer>>> all_consumers() override {
+    return catalog_->publications().all_consumers();
+  }
   Result<> remove_publication(const DatabaseName& name, const std::string& publication,
                               std::uint32_t version) override;
   Result<Bookmark> rewrite(const DatabaseName& name, Snapshot& to) override;

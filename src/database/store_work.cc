@@ -165,6 +165,11 @@ Result<std::optional<Bytes>> StoreImpl::undo(const journal::Location& location) 
   return bytes == nullptr ? std::nullopt : std::optional(*bytes);
 }
 
+Result<std::optional<Bookmark>> StoreImpl::source_of(const journal::Location& location) {
+  OFFPRINT_TRY_ASSIGN(journal::Record record, environment_->journal->read(location));
+  return source_in(record);
+}
+
 Result<std::unique_ptr<Subscription>> StoreImpl::subscribe(const DatabaseName& name,
                                                            std::function<void()> changed) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
@@ -228,21 +233,21 @@ Result<> StoreImpl::remove_tag(const DatabaseName& name, const std::string& tag)
 
 Result<std::vector<StoredPublication>> StoreImpl::publications(const DatabaseName& name) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
-  return catalog_->publications(database->identity().id);
+  return catalog_->publications().of(database->identity().id);
 }
 
 Result<> StoreImpl::add_publication(const DatabaseName& name,
                                     const StoredPublication& publication) {
   OFFPRINT_TRY(check_is_primary());
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
-  return catalog_->add_publication(database->identity().id, publication);
+  return catalog_->publications().add(database->identity().id, publication);
 }
 
 Result<> StoreImpl::update_publication(const DatabaseName& name,
                                        const StoredPublication& publication) {
   OFFPRINT_TRY(check_is_primary());
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
-  return catalog_->update_publication(database->identity().id, publication);
+  return catalog_->publications().update(database->identity().id, publication);
 }
 
 void StoreImpl::set_schema_guard(std::shared_ptr<SchemaGuard> guard) {
@@ -253,7 +258,26 @@ Result<> StoreImpl::remove_publication(const DatabaseName& name, const std::stri
                                        std::uint32_t version) {
   OFFPRINT_TRY(check_is_primary());
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
-  return catalog_->remove_publication(database->identity().id, publication, version);
+  return catalog_->publications().remove(database->identity().id, publication, version);
+}
+
+Result<std::vector<StoredConsumer>> StoreImpl::consumers(const DatabaseName& name) {
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return catalog_->publications().consumers(database->identity().id);
+}
+
+Result<> StoreImpl::put_consumer(const DatabaseName& name, const StoredConsumer& consumer) {
+  OFFPRINT_TRY(check_is_primary());
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return catalog_->publications().put_consumer(database->identity().id, consumer);
+}
+
+Result<> StoreImpl::remove_consumer(const DatabaseName& name, const std::string& publication,
+                                    std::uint32_t version, const std::string& consumer) {
+  OFFPRINT_TRY(check_is_primary());
+  OFFPRINT_TRY_ASSIGN(auto database, get(name));
+  return catalog_->publications().remove_consumer(database->identity().id, publication, version,
+                                                  consumer);
 }
 
 Result<std::vector<TagInfo>> StoreImpl::tags(const DatabaseName& name) {

@@ -1,5 +1,7 @@
 #include "database/writer_session.h"
 
+#include <utility>
+
 #include <fmt/format.h>
 
 namespace offprint::database {
@@ -90,9 +92,10 @@ Result<StatementResult> WriterSession::run_alone(PreparedStatement& prepared, Ro
     connection_.set_foreign_keys(*prepared.sets_foreign_keys);
   const bool is_guarded = is_guarded_change(prepared);
   if (is_guarded && connection_.autocommit()) return run_schema_change(prepared, sink);
-  schema_changed_ = schema_changed_ || is_guarded;
+  if (is_guarded && !std::exchange(schema_changed_, true))
+    broken_ = schema_check_.broken(connection_);
   if (schema_changed_ && !may_break_ && ends_transaction(prepared))
-    OFFPRINT_TRY(schema_check_.run(connection_));
+    OFFPRINT_TRY(schema_check_.run(connection_, broken_));
   if (prepared.kind == StatementKind::kSavepoint && connection_.autocommit())
     began_as_ = prepared.savepoint;
   txid_before_ = recorder_.state().position.txid;
@@ -125,9 +128,10 @@ Result<StatementResult> WriterSession::run_schema_change(PreparedStatement& prep
                                                          RowSink& sink) {
   txid_before_ = recorder_.state().position.txid;
   OFFPRINT_TRY(run_internal("BEGIN IMMEDIATE"));
+  const auto broken = may_break_ ? std::vector<std::string>() : schema_check_.broken(connection_);
   auto changed = [&]() -> Result<StatementResult> {
     OFFPRINT_TRY_ASSIGN(auto result, drive(prepared, sink));
-    if (!may_break_) OFFPRINT_TRY(schema_check_.run(connection_));
+    if (!may_break_) OFFPRINT_TRY(schema_check_.run(connection_, broken));
     if (auto committed = run_internal("COMMIT"); !committed) {
       if (auto why = recorder_.take_error()) return fail(*std::move(why));
       return fail(std::move(committed).error());

@@ -62,6 +62,7 @@ class WriterSession final : public SessionBase {
   const SchemaCheck schema_check_;
   bool may_break_ = false;
   bool schema_changed_ = false;          // in the open transaction, when alone
+  std::vector<std::string> broken_;      // what was broken before it did
   std::optional<std::string> began_as_;  // the savepoint that opened it, when alone
 };
 

@@ -1,6 +1,5 @@
 // offprint contract: what a change of a schema breaks for those who read by contracts.
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
@@ -11,7 +10,9 @@
 
 #include "base/clock.h"
 #include "main/commands.h"
+#include "main/contract_consumers.h"
 #include "main/remote.h"
+#include "main/schema_source.h"
 #include "publication/contract_check.h"
 #include "publication/contract_rule.h"
 #include "server/json_writer.h"
@@ -28,30 +29,8 @@ struct ContractArguments {
   std::string before, after;
   std::vector<std::string> contracts, as_error, as_warning, off;
   publication::CheckOptions check;
-  bool json = false, rules = false;
+  bool json = false, rules = false, consumers = false;
 };
-
-// A live database's schema, as a script.
-Result<publication::SchemaScript> script_of_server(const RemoteOptions& remote,
-                                                   const std::string& name) {
-  OFFPRINT_TRY_ASSIGN(std::string url, database_url(remote, name));
-  Remote connection(remote);
-  HttpCall call;
-  call.url = url + "/dump?data=0&transaction=0";
-  OFFPRINT_TRY_ASSIGN(HttpAnswer answer, connection.request(call));
-  return publication::script_of_text(name, std::move(answer.body), false);
-}
-
-// A URL, a file, or else a name on the server.
-Result<publication::SchemaScript> read_schema_at(const RemoteOptions& remote,
-                                                 const std::string& where) {
-  if (where.find("://") != std::string::npos) return script_of_server(remote, where);
-  if (std::filesystem::exists(where)) return publication::script_of_file(where);
-  if (Result<std::string> url = database_url(remote, where); !url) {
-    return fail(Code::kInvalid, fmt::format("{}: no such file, and no name of a database", where));
-  }
-  return script_of_server(remote, where);
-}
 
 Result<> take_severities(ContractArguments& arguments) {
   const std::pair<const std::vector<std::string>&, Severity> lists[] = {
@@ -136,6 +115,12 @@ int run(ContractArguments& arguments) {
     if (!contract) return report_usage(contract.error().message());
     contracts.push_back(*std::move(contract));
   }
+  if (arguments.consumers) {
+    auto registered = registered_contracts(arguments.remote, arguments.before);
+    if (!registered) return fail_with(registered.error());
+    for (publication::Contract& each : *registered) contracts.push_back(std::move(each));
+    arguments.check.tells_unread = true;
+  }
   const auto before = read_schema_at(arguments.remote, arguments.before);
   if (!before) return fail_with(before.error());
   const auto after = read_schema_at(arguments.remote, arguments.after);
@@ -158,6 +143,9 @@ void add_check_options(CLI::App& check, ContractArguments& arguments) {
   check.add_option("NEW", arguments.after, kWhat);
   check.add_option("--contract", arguments.contracts,
                    "a contract's file; again for more; without any, all of OLD counts as read");
+  check.add_flag("--consumers", arguments.consumers,
+                 "OLD is a live database: what the registered consumers of its publications read "
+                 "counts as read, and what nobody reads is told as such");
   check.add_option("--data", arguments.check.sample,
                    "an SQLite file or script with rows to try the change on");
   check.add_flag("--writers", arguments.check.severities.writers,
@@ -193,6 +181,7 @@ void add_contract(CLI::App& app, int& exit_code) {
   add_server_option(*check, arguments->remote);
   add_token_option(*check, arguments->remote);
   check->callback([arguments, &exit_code] { exit_code = run(*arguments); });
+  add_contract_consumers(*command, exit_code);
 }
 
 }  // namespace offprint

@@ -19,7 +19,7 @@ constexpr auto kProgressInterval = std::chrono::milliseconds(200);
 
 // `fields` are names and values that are JSON already.
 void print_event(std::string_view event,
-                 std::initializer_list<std::pair<const char*, std::string>> fields) {
+                 const std::vector<std::pair<const char*, std::string>>& fields) {
   std::string line =
       fmt::format(R"({{"event":"{}","time":"{}")", event, format_rfc3339(unix_time_ms()));
   for (const auto& [name, value] : fields) line += fmt::format(R"(,"{}":{})", name, value);
@@ -147,13 +147,15 @@ void FollowJson::applied(const Applied& applied) {
                           {"transactions", std::to_string(applied.transactions)},
                           {"bytes", std::to_string(applied.bytes)},
                           {"lag_ms", std::to_string(applied.lag_ms)},
-                          {"snapshot", flag(applied.snapshot)}});
+                          {"snapshot", flag(applied.snapshot)},
+                          {"source", source_.empty() ? "null" : quoted(source_)}});
 }
 
 void FollowJson::heartbeat(const Position& primary, std::int64_t unix_ms) {
   print_event("heartbeat", {{"txid", txid_of(primary)},
                             {"bookmark", bookmark_of(primary)},
-                            {"primary_time", quoted(format_rfc3339(unix_ms))}});
+                            {"primary_time", quoted(format_rfc3339(unix_ms))},
+                            {"source", source_.empty() ? "null" : quoted(source_)}});
 }
 
 void FollowJson::caught_up(const Position& position) {

@@ -50,6 +50,7 @@ class FollowJson final : public replica::FollowerEvents {
  public:
   void connected(const std::string& server) override;
   void snapshot_progress(std::uint64_t pages, std::uint64_t pages_total) override;
+  void source(const Bookmark& source) override { source_ = source.text(); }
   void applied(const Applied& applied) override;
   void heartbeat(const Position& primary, std::int64_t unix_ms) override;
   void caught_up(const Position& position) override;
@@ -65,6 +66,7 @@ class FollowJson final : public replica::FollowerEvents {
  private:
   Deadline next_progress_{};
   bool differed_ = false;
+  std::string source_;  // of an instance of a publication
 };
 
 }  // namespace offprint

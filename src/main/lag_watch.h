@@ -32,6 +32,7 @@ class LagWatch final : public replica::FollowerEvents {
   void snapshot_progress(std::uint64_t pages, std::uint64_t pages_total) override {
     events_.snapshot_progress(pages, pages_total);
   }
+  void source(const Bookmark& source) override { events_.source(source); }
   void applied(const Applied& applied) override;
   void heartbeat(const Position& primary, std::int64_t unix_ms) override;
   void caught_up(const Position& position) override;

@@ -155,7 +155,7 @@ Result<> Remote::start(const HttpCall& call) {
     request.headers.emplace_back("Content-Type: application/octet-stream");
     request.body_file = call.body_file;
     request.body_file_size = call.body_file_size;
-  } else if (call.method == "POST" || call.method == "PATCH") {
+  } else if (call.method == "POST" || call.method == "PATCH" || call.method == "PUT") {
     request.headers.emplace_back("Content-Type: application/json");
     request.body.emplace(call.body.begin(), call.body.end());
   }

@@ -19,6 +19,7 @@
 #include "main/security.h"
 #include "main/settings.h"
 #include "main/tailing.h"
+#include "publication/publications.h"
 #include "replica/node_follower.h"
 #include "server/http_server.h"
 #include "server/revocations.h"
@@ -31,7 +32,26 @@ namespace {
 constexpr std::uint64_t kDescriptorsReserved = 1000;
 constexpr std::chrono::seconds kStopMax{14};  // requests have 10 s
 
+// Of instances of publications.
+struct InstanceOptions {
+  int rest_ms = 3'600'000;   // an hour
+  int drop_ms = 86'400'000;  // a day
+  publication::Quota quota;
+
+  publication::Publications::Options options() const {
+    publication::Publications::Options result;
+    result.rest_instance_after = std::chrono::milliseconds(rest_ms);
+    result.drop_instance_after = std::chrono::milliseconds(drop_ms);
+    // What is set to a second is looked at more often than that.
+    result.sweep_every = std::min<std::chrono::milliseconds>(
+        result.sweep_every, std::chrono::milliseconds(std::max(rest_ms / 2, 10)));
+    result.quota = quota;
+    return result;
+  }
+};
+
 struct ServeOptions {
+  InstanceOptions instances;
   std::string data = "./data";
   std::string log_level = "info";
   bool insecure = false;
@@ -181,9 +201,9 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   OFFPRINT_TRY(tailing.start(options.tail, options.data, *store, &service, service.has_copies()));
   std::unique_ptr<publication::Publications> publications;
   if (!service.has_copies()) {
-    publications =
-        std::make_unique<publication::Publications>(*store, publication::Publications::Options());
+    publications = std::make_unique<publication::Publications>(*store, options.instances.options());
     service.publications = publications.get();
+    service.source_of = [&publications](const auto& name) { return publications->reached(name); };
   }
   options.http.tls = security->tls();
   server::Router router(service);
@@ -236,6 +256,20 @@ int run(ServeOptions& options, Settings& settings) {
 void add_timeout(Settings& settings, const std::string& key, int& value_ms,
                  const std::string& help) {
   settings.add(key, value_ms, help)->check(CLI::Range(1, 86'400'000));
+}
+
+void add_instance_settings(Settings& settings, InstanceOptions& instances) {
+  settings
+      .add("instance_rest_ms", instances.rest_ms,
+           "an instance of a publication that nobody asked for or followed for so long is "
+           "kept up no longer, until somebody asks again")
+      ->check(CLI::Range(1, 2'000'000'000));
+  settings.add("instance_drop_ms", instances.drop_ms, "after so long more its files go, too")
+      ->check(CLI::Range(1, 2'000'000'000));
+  settings.add("instance_bytes_max", instances.quota.size_bytes_max,
+               "size of an instance's file: it stops before it grows beyond; 0: no limit");
+  settings.add("instance_rows_per_minute_max", instances.quota.rows_per_minute_max,
+               "rows that change in an instance: it stops when there are more; 0: no limit");
 }
 
 }  // namespace
@@ -307,6 +341,7 @@ void add_serve(CLI::App& app, int& exit_code) {
                 "an unused database's files are closed after this");
   settings->add("log_bytes_max", options->store.log_bytes_max,
                 "recent transactions kept for followers, in bytes");
+  add_instance_settings(*settings, options->instances);
   command->callback([options, settings, &exit_code] { exit_code = run(*options, *settings); });
 }
 

@@ -89,9 +89,11 @@ void Context::add(std::string_view rule, const std::string& object, const std::s
 
 std::string quoted(std::string_view name) { return fmt::format("\"{}\"", name); }
 
-Result<CheckReport> check_contracts(const SchemaScript& before, const SchemaScript& after,
-                                    const std::vector<Contract>& contracts,
-                                    const CheckOptions& options) {
+namespace {
+
+Result<CheckReport> check_once(const SchemaScript& before, const SchemaScript& after,
+                               const std::vector<Contract>& contracts,
+                               const CheckOptions& options) {
   OFFPRINT_TRY_ASSIGN(auto old_database, ScratchDatabase::create(before));
   OFFPRINT_TRY_ASSIGN(auto new_database, ScratchDatabase::create(after));
   Sample sample;
@@ -120,6 +122,42 @@ Result<CheckReport> check_contracts(const SchemaScript& before, const SchemaScri
   OFFPRINT_TRY(check_data(context));
   const int ignored = apply_ignores(std::move(ignores), options.today, findings);
   return report_of(findings, ignored);
+}
+
+// What is an error to everybody, and to none of those who are known.
+void add_unread(const CheckReport& of_everybody, CheckReport& report) {
+  const std::size_t known = report.findings.size();
+  for (Finding finding : of_everybody.findings) {
+    if (finding.severity != Severity::kError || finding.rule->category != Category::kQuery)
+      continue;
+    const auto end = report.findings.begin() + static_cast<std::ptrdiff_t>(known);
+    const bool is_told = std::any_of(report.findings.begin(), end, [&](const Finding& each) {
+      return each.rule == finding.rule && each.object == finding.object;
+    });
+    if (is_told) continue;
+    finding.severity = Severity::kWarning;
+    finding.message += "; no registered consumer reads it";
+    report.findings.push_back(std::move(finding));
+    ++report.warnings;
+  }
+  std::ranges::sort(report.findings, {}, order_of);
+}
+
+}  // namespace
+
+Result<CheckReport> check_contracts(const SchemaScript& before, const SchemaScript& after,
+                                    const std::vector<Contract>& contracts,
+                                    const CheckOptions& options) {
+  if (!options.tells_unread) return check_once(before, after, contracts, options);
+  std::vector<Contract> known = contracts;
+  if (known.empty()) {
+    known.emplace_back();
+    known.back().name = "nobody";
+  }
+  OFFPRINT_TRY_ASSIGN(auto report, check_once(before, after, known, options));
+  OFFPRINT_TRY_ASSIGN(auto of_everybody, check_once(before, after, {}, options));
+  add_unread(of_everybody, report);
+  return report;
 }
 
 }  // namespace offprint::publication

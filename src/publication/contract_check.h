@@ -18,6 +18,9 @@ struct CheckOptions {
   std::string today;                 // "2026-11-22": on which ignores are judged
   std::string sample;                // path of a database or script with rows; empty: none
   std::int64_t large_pages = 1'000;  // a table of the sample from which on a rewrite is large
+  // What would break readers if there were any is told as a warning. Without contracts nothing
+  // counts as read then.
+  bool tells_unread = false;
 };
 
 struct CheckReport {

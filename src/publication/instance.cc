@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <future>
+#include <map>
 #include <set>
 #include <unordered_set>
 
@@ -13,14 +14,18 @@
 #include "publication/sql_tokens.h"
 
 namespace offprint::publication {
+std::string insert_sql(const ItemPlan& item) {
+  const std::vector<const char*> values(item.columns.size(), "?");
+  return fmt::format("INSERT INTO {}({}) VALUES({})", quoted_name(item.name),
+                     fmt::join(item.columns, ","), fmt::join(values, ","));
+}
+
 namespace {
 
 using database::execute;
 using database::Session;
 
-constexpr const char* kLabelTable =
-    "CREATE TABLE _offprint(publication TEXT NOT NULL, version INTEGER NOT NULL, parameters TEXT "
-    "NOT NULL, definition TEXT NOT NULL, source TEXT NOT NULL)";
+constexpr std::chrono::minutes kRestAfterStop{1};
 
 std::vector<std::string> key_names(const ItemPlan& item) {
   std::vector<std::string> names;
@@ -46,12 +51,6 @@ std::string where_key(const ItemPlan& item) {
   return fmt::format(" WHERE {}", fmt::join(conditions, " AND "));
 }
 
-std::string insert_sql(const ItemPlan& item) {
-  const std::vector<const char*> values(item.columns.size(), "?");
-  return fmt::format("INSERT INTO {}({}) VALUES({})", quoted_name(item.name),
-                     fmt::join(item.columns, ","), fmt::join(values, ","));
-}
-
 // A row whose key, in that spelling, may be there.
 std::string replace_sql(const ItemPlan& item) {
   std::vector<std::string> sets;
@@ -65,6 +64,18 @@ std::string replace_sql(const ItemPlan& item) {
 
 std::string delete_sql(const ItemPlan& item) {
   return fmt::format("DELETE FROM {}{}", quoted_name(item.name), where_key(item));
+}
+
+// Of an item, written once for all rows of a change.
+struct RowStatements {
+  std::string insert, replace, remove;
+};
+
+const RowStatements& statements_of(std::map<const ItemPlan*, RowStatements>& known,
+                                   const ItemPlan& item) {
+  auto [place, is_new] = known.try_emplace(&item);
+  if (is_new) place->second = {insert_sql(item), replace_sql(item), delete_sql(item)};
+  return place->second;
 }
 
 // No other key has it.
@@ -81,14 +92,87 @@ std::string not_a_key(const ItemPlan& item) {
                      fmt::join(key_names(item), ","));
 }
 
-Result<> Instance::run(const std::function<Result<>(Session&)>& work) {
+Result<> Instance::run(const std::function<Result<>(Session&)>& work,
+                       std::optional<Bookmark> source) {
   std::promise<Result<Bookmark>> promise;
   auto future = promise.get_future();
-  store_.submit(name_, std::make_unique<database::TransactionRequest>(work, promise));
+  is_too_fast_ = false;
+  auto request = std::make_unique<database::TransactionRequest>(work, promise);
+  request->source = source;
+  store_.submit(name_, std::move(request));
   auto done = future.get();
   is_stale_ = !done;
   error_ = done ? "" : done.error().message();
-  return done ? Result<>() : fail(std::move(done).error());
+  if (done) {
+    stopped_.clear();
+    return {};
+  }
+  if (done.error().code() == Code::kFull && quota_.size_bytes_max != 0)
+    stop(fmt::format("it would be larger than {} bytes", quota_.size_bytes_max));
+  else if (is_too_fast_)
+    stop(error_);
+  else
+    return fail(std::move(done).error());
+  return fail(Code::kUnavailable, error_);
+}
+
+void Instance::stop(std::string why) {
+  stopped_ = error_ =
+      fmt::format("PUBLICATION_QUOTA: {}@v{}{}{} has stopped: {}", label_.publication,
+                  label_.version, label_.parameters.empty() ? "" : "?", label_.parameters, why);
+  stopped_at_ = SteadyClock::now();
+}
+
+bool Instance::may_be_filled() const {
+  return stopped_.empty() || SteadyClock::now() > stopped_at_ + kRestAfterStop;
+}
+
+Result<> Instance::set_quota(const Quota& quota) {
+  OFFPRINT_TRY_ASSIGN(auto info, store_.info(name_));
+  if (info.limits.size_bytes_max != quota.size_bytes_max) {
+    info.limits.size_bytes_max = quota.size_bytes_max;
+    OFFPRINT_TRY(store_.set_limits(name_, info.limits));
+  }
+  if (quota_ == quota) return {};
+  quota_ = quota;
+  stopped_at_ = {};
+  return {};
+}
+
+// Of what the transaction that runs has changed so far.
+Result<> Instance::check_rate() {
+  const Deadline now = SteadyClock::now();
+  if (now - minute_ >= std::chrono::minutes(1)) {
+    minute_ = now;
+    rows_in_minute_ = 0;
+  }
+  if (quota_.rows_per_minute_max == 0 || rows_in_minute_ + rows_now_ <= quota_.rows_per_minute_max)
+    return {};
+  is_too_fast_ = true;
+  return fail(Code::kUnavailable, fmt::format("more than {} of its rows changed within a minute",
+                                              quota_.rows_per_minute_max));
+}
+
+Result<std::optional<Bookmark>> Instance::stands_at(const Plan& plan) {
+  std::optional<Bookmark> found;
+  OFFPRINT_TRY_ASSIGN(auto state, SourceState::newest(store_, name_));
+  bool is_made = false;
+  OFFPRINT_TRY(state->rows("SELECT 1 FROM sqlite_schema WHERE type='table' AND name='_offprint'",
+                           {}, {}, [&](const Row&) -> Result<> {
+                             is_made = true;
+                             return {};
+                           }));
+  if (!is_made) return found;
+  const std::vector<sqlite::Value> key = {label_.publication, std::int64_t{label_.version},
+                                          label_.parameters, plan.hash};
+  OFFPRINT_TRY(state->rows(
+      "SELECT source FROM _offprint WHERE publication=@1 AND version=@2 AND parameters=@3 AND "
+      "definition=@4",
+      key, {}, [&](Row row) -> Result<> {
+        if (const auto* text = std::get_if<std::string>(&row[0])) found = Bookmark::parse(*text);
+        return {};
+      }));
+  return found;
 }
 
 Result<> Instance::make_tables(Session& session, const Plan& plan) {
@@ -118,11 +202,13 @@ Result<> Instance::note_source(Session& session, const Bookmark& source) {
 }
 
 Result<> Instance::fill(const Plan& plan, SourceState& source) {
-  return run([&](Session& session) -> Result<> {
-    OFFPRINT_TRY(make_tables(session, plan));
-    for (const ItemPlan& item : plan.items) OFFPRINT_TRY(refresh(session, item, source));
-    return note_source(session, source.bookmark());
-  });
+  return run(
+      [&](Session& session) -> Result<> {
+        OFFPRINT_TRY(make_tables(session, plan));
+        for (const ItemPlan& item : plan.items) OFFPRINT_TRY(refresh(session, item, source));
+        return note_source(session, source.bookmark());
+      },
+      source.bookmark());
 }
 
 // Makes a table what it should be; true: something differed. Memory: about 64 bytes a row.
@@ -148,6 +234,7 @@ Result<bool> Instance::refresh(Session& session, const ItemPlan& item, SourceSta
       OFFPRINT_TRY(execute(session, select, key, [&](const auto& each) { old = row_of(each); }));
     if (old && is_same(*old, row)) return {};
     differed = true;
+    ++rows_now_;
     // What its collation finds equal may be spelled otherwise.
     const bool is_respelled = old && !is_same(key_of(item, *old), key);
     if (is_respelled) OFFPRINT_TRY(execute(session, delete_sql(item), key));
@@ -165,6 +252,7 @@ Result<bool> Instance::refresh(Session& session, const ItemPlan& item, SourceSta
         Row key = row_of(each);
         if (!has_null(key) && !kept.contains(key_digest(key))) gone.push_back(std::move(key));
       }));
+  rows_now_ += gone.size();
   for (Row& key : gone) OFFPRINT_TRY(execute(session, delete_sql(item), std::move(key)));
   return differed || !gone.empty();
 }
@@ -199,6 +287,7 @@ Result<> Instance::write_rows(Session& session, const std::vector<RowChange>& ch
       if (has_null(key)) loose.emplace(change.item, std::move(key));
     }
   }
+  std::map<const ItemPlan*, RowStatements> statements;
   // All that goes first: a key that one row leaves another may take.
   for (const auto& [item, key] : loose) OFFPRINT_TRY(execute(session, delete_sql(*item), key));
   for (const RowChange& change : changes) {
@@ -206,13 +295,12 @@ Result<> Instance::write_rows(Session& session, const std::vector<RowChange>& ch
     Row key = key_of(*change.item, *change.before);
     if (has_null(key) || (change.after && is_same(key, key_of(*change.item, *change.after))))
       continue;
-    OFFPRINT_TRY(execute(session, delete_sql(*change.item), std::move(key)));
+    OFFPRINT_TRY(execute(session, statements_of(statements, *change.item).remove, std::move(key)));
   }
   for (const RowChange& change : changes) {
-    if (change.after && !has_null(key_of(*change.item, *change.after)))
-      OFFPRINT_TRY(execute(session,
-                           change.before ? replace_sql(*change.item) : insert_sql(*change.item),
-                           *change.after));
+    if (!change.after || has_null(key_of(*change.item, *change.after))) continue;
+    const RowStatements& known = statements_of(statements, *change.item);
+    OFFPRINT_TRY(execute(session, change.before ? known.replace : known.insert, *change.after));
   }
   for (const auto& [item, key] : loose) {
     OFFPRINT_TRY(source.rows(item->select_key, key, arguments_, [&](Row row) -> Result<> {
@@ -226,15 +314,22 @@ Result<> Instance::write_rows(Session& session, const std::vector<RowChange>& ch
 Result<> Instance::apply(const std::vector<RowChange>& changes,
                          const std::vector<const ItemPlan*>& whole, SourceState& source) {
   if (changes.empty() && whole.empty()) return {};
-  return run([&](Session& session) -> Result<> {
-    OFFPRINT_TRY(write_rows(session, changes, source));
-    bool differed = !changes.empty();
-    for (const ItemPlan* item : whole) {
-      OFFPRINT_TRY_ASSIGN(bool table_differed, refresh(session, *item, source));
-      differed = differed || table_differed;
-    }
-    return differed ? note_source(session, source.bookmark()) : Result<>();
-  });
+  auto done = run(
+      [&](Session& session) -> Result<> {
+        rows_now_ = changes.size();
+        OFFPRINT_TRY(check_rate());
+        OFFPRINT_TRY(write_rows(session, changes, source));
+        bool differed = !changes.empty();
+        for (const ItemPlan* item : whole) {
+          OFFPRINT_TRY_ASSIGN(bool table_differed, refresh(session, *item, source));
+          differed = differed || table_differed;
+        }
+        OFFPRINT_TRY(check_rate());
+        return differed ? note_source(session, source.bookmark()) : Result<>();
+      },
+      source.bookmark());
+  if (done) rows_in_minute_ += rows_now_;
+  return done;
 }
 
 }  // namespace offprint::publication

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "database/name.h"
 #include "database/session.h"
 #include "database/store.h"
@@ -11,6 +12,10 @@
 #include "publication/source_state.h"
 
 namespace offprint::publication {
+
+inline constexpr const char* kLabelTable =
+    "CREATE TABLE _offprint(publication TEXT NOT NULL, version INTEGER NOT NULL, parameters TEXT "
+    "NOT NULL, definition TEXT NOT NULL, source TEXT NOT NULL)";
 
 // What the table _offprint of an instance says: one row. docs/format/publication.md.
 struct InstanceLabel {
@@ -25,8 +30,18 @@ struct RowChange {
   std::optional<Row> before, after;
 };
 
+// Adds a row of a published table: its columns as ?.
+std::string insert_sql(const ItemPlan& item);
+
 // "PUBLICATION_KEY: …": two rows of an item have one key.
 std::string not_a_key(const ItemPlan& item);
+
+// What one instance may use, 0: no limit.
+struct Quota {
+  std::uint64_t size_bytes_max = 0;       // of its file
+  std::uint64_t rows_per_minute_max = 0;  // that change in it; what it begins with does not count
+  bool operator==(const Quota&) const = default;
+};
 
 // A publication with its parameters given, kept in a database of its own. Its content is always
 // what the definition says of one state of the source; which one stands in it. Thread: one at a
@@ -47,7 +62,24 @@ class Instance {
   bool is_stale() const { return is_stale_; }
   // Why the last try failed; empty: it did not.
   const std::string& error() const { return error_; }
+  // "PUBLICATION_QUOTA: …": it would go beyond what it may use, and stays what it was until it is
+  // filled again; empty: it goes on.
+  const std::string& stopped() const { return stopped_; }
+  // It may be filled again: it was not stopped, or not just now.
+  bool may_be_filled() const;
+  // From now on. What another quota stopped may be filled again.
+  Result<> set_quota(const Quota& quota);
 
+  // The state of the source that it says it is of, if it is one of this plan and of these
+  // parameters; nothing: it has to be filled.
+  Result<std::optional<Bookmark>> stands_at(const Plan& plan);
+  // It is what it should be already, at that state.
+  void stands() {
+    is_stale_ = false;
+    error_.clear();
+  }
+  // It has to be filled.
+  void lose() { is_stale_ = true; }
   // Makes it what the definition says of that state, from whatever it is: what does not differ is
   // not written. One transaction.
   Result<> fill(const Plan& plan, SourceState& source);
@@ -57,7 +89,9 @@ class Instance {
                  SourceState& source);
 
  private:
-  Result<> run(const std::function<Result<>(database::Session&)>& work);
+  // `source`: the state that it is made of.
+  Result<> run(const std::function<Result<>(database::Session&)>& work,
+               std::optional<Bookmark> source);
   Result<> make_tables(database::Session& session, const Plan& plan);
   Result<> write_rows(database::Session& session, const std::vector<RowChange>& changes,
                       SourceState& source);
@@ -66,13 +100,21 @@ class Instance {
                              std::vector<Row> rows);
   Result<bool> refresh(database::Session& session, const ItemPlan& item, SourceState& source);
   Result<> note_source(database::Session& session, const Bookmark& source);
+  Result<> check_rate();
+  void stop(std::string why);
 
   database::Store& store_;
   const database::DatabaseName name_;
   const InstanceLabel label_;
   const std::vector<Argument> arguments_;
   bool is_stale_ = true;
-  std::string error_;
+  std::string error_, stopped_;
+  Deadline stopped_at_{};
+  Quota quota_;
+  // Rows changed in a minute, and by the transaction that runs.
+  Deadline minute_{};
+  std::uint64_t rows_in_minute_ = 0, rows_now_ = 0;
+  bool is_too_fast_ = false;
 };
 
 }  // namespace offprint::publication

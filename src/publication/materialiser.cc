@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "publication/digest.h"
 #include "publication/record.h"
+#include "publication/seeded_bug.h"
 #include "publication/sql_tokens.h"
 #include "sqlite/btree_page.h"
 
@@ -62,6 +63,21 @@ Row values_of(const std::vector<Argument>& arguments) {
   return values;
 }
 
+// A date function would take it for the moment's.
+Result<> check_moments(const Plan& plan, const std::vector<Argument>& arguments) {
+  for (const Argument& argument : arguments) {
+    const auto* text = std::get_if<std::string>(&argument.value);
+    if (!plan.reads_dates || text == nullptr) continue;
+    const std::string plain = folded(*text);
+    if (plain == "now" || plain == "subsec" || plain == "subsecond") {
+      return fail(Code::kInvalid, fmt::format("PUBLICATION_PARAMETER: '{}' as '{}' may be another "
+                                              "moment each time",
+                                              *text, argument.name));
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 // Percent-encoded but for letters, digits and -._~ (RFC 3986): no value looks like two.
@@ -95,6 +111,21 @@ std::string canonical(const std::vector<Argument>& arguments) {
   return text;
 }
 
+void Materialiser::Routes::add(Instance& instance) {
+  all.push_back(&instance);
+  by_route.emplace(route_text(values_of(instance.arguments())), &instance);
+}
+
+void Materialiser::Routes::remove(Instance& instance) {
+  std::erase(all, &instance);
+  auto [begin, end] = by_route.equal_range(route_text(values_of(instance.arguments())));
+  for (auto each = begin; each != end; ++each) {
+    if (each->second != &instance) continue;
+    by_route.erase(each);
+    return;
+  }
+}
+
 // A publication as the state has it; with an error in it when that is not what was published.
 Result<Materialiser::Published*> Materialiser::plan_for(
     const database::StoredPublication& publication) {
@@ -125,6 +156,7 @@ Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request
     OFFPRINT_TRY(refill(*state_));
   }
   OFFPRINT_TRY_ASSIGN(Published * published, plan_for(publication));
+  OFFPRINT_TRY(check_moments(published->plan, request.arguments));
   const std::string text = canonical(request.arguments);
   const auto name = database::DatabaseName::instance(
       source_id_, fmt::format("{}-{}-{}", publication.name, publication.version,
@@ -136,27 +168,40 @@ Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request
     return fail(Code::kConflict, fmt::format("PUBLICATION_BROKEN: {}@v{}: {}", publication.name,
                                              publication.version, published->error));
   }
-  for (const auto& instance : published->instances) {
-    if (instance->label().parameters != text) continue;
-    if (instance->is_stale()) OFFPRINT_TRY(instance->fill(published->plan, *state_));
-    return instance->name();
+  if (auto kept = published->instances.find(text); kept != published->instances.end()) {
+    Instance& instance = *kept->second;
+    OFFPRINT_TRY(instance.set_quota(quota_of(publication)));
+    if (!instance.may_be_filled()) return fail(Code::kUnavailable, instance.stopped());
+    if (!instance.is_stale()) return instance.name();
+    auto filled = instance.fill(published->plan, *state_);
+    note_outcome(instance);
+    return filled ? Result<database::DatabaseName>(instance.name()) : fail(filled.error());
   }
-  if (!info) {
+  const bool is_new = !info;
+  if (is_new) {
     database::CreateOptions options;
     options.foreign_keys = false;
     OFFPRINT_TRY(store_.create(name, options));
   }
   auto instance = std::make_unique<Instance>(
       store_, name, InstanceLabel{publication.name, publication.version, text}, request.arguments);
-  OFFPRINT_TRY(instance->fill(published->plan, *state_));
-  published->by_route.emplace(route_text(values_of(request.arguments)), instance.get());
-  published->instances.push_back(std::move(instance));
-  return name;
+  OFFPRINT_TRY(instance->set_quota(quota_of(publication)));
+  auto made = is_new ? instance->fill(published->plan, *state_) : bring_up(*instance, *published);
+  if (!instance->stopped().empty()) options_.stopped(name);
+  // What has stopped is not tried again for each who asks.
+  if (!made && instance->stopped().empty()) return fail(made.error());
+  published->routes.add(*instance);
+  by_name_[name.text()] = {published, instance.get()};
+  published->instances.emplace(text, std::move(instance));
+  return made ? Result<database::DatabaseName>(name) : fail(made.error());
 }
 
 Result<> Materialiser::drop(const std::string& publication, std::uint32_t version) {
   std::lock_guard lock(mutex_);
-  published_.erase({publication, version});
+  if (auto found = published_.find({publication, version}); found != published_.end()) {
+    for (const auto& [parameters, instance] : found->second.instances) forget(*instance);
+    published_.erase(found);
+  }
   const std::string prefix = database::DatabaseName::instance_prefix(source_id_) +
                              fmt::format("{}-{}-", publication, version);
   for (const auto& info : store_.list(prefix, "", std::numeric_limits<std::size_t>::max(), "")) {
@@ -197,9 +242,9 @@ Materialiser::Status Materialiser::status() {
   told_ = status_;
   for (const auto& [key, published] : published_) {
     told_.instances += published.instances.size();
-    for (const auto& instance : published.instances) {
+    for (const auto& [parameters, instance] : published.instances) {
       if (!instance->is_stale()) continue;
-      ++told_.stale;
+      ++(instance->stopped().empty() ? told_.stale : told_.stopped);
       if (!instance->error().empty()) told_.error = instance->error();
     }
     if (!published.error.empty()) told_.error = published.error;
@@ -211,8 +256,9 @@ std::vector<Materialiser::Kept> Materialiser::instances() {
   std::lock_guard lock(mutex_);
   std::vector<Kept> kept;
   for (const auto& [key, published] : published_) {
-    for (const auto& instance : published.instances)
-      kept.push_back({instance->label(), instance->name(), instance->is_stale()});
+    for (const auto& [parameters, instance] : published.instances)
+      kept.push_back(
+          {instance->label(), instance->name(), instance->is_stale(), instance->stopped()});
   }
   return kept;
 }
@@ -364,9 +410,11 @@ Result<> Materialiser::refill(SourceState& state) {
       continue;
     }
     published.plan = *std::move(plan);
-    for (const auto& instance : published.instances) {
+    for (const auto& [parameters, instance] : published.instances) {
+      if (!instance->stopped().empty()) continue;
       if (auto filled = instance->fill(published.plan, state); !filled)
         log::warn("{}: {}", instance->name().text(), filled.error().message());
+      note_outcome(*instance);
     }
   }
   status_.source = state.bookmark();
@@ -374,32 +422,41 @@ Result<> Materialiser::refill(SourceState& state) {
   return watch_tables(state);
 }
 
-bool Materialiser::is_touched(const Step& step, const ItemPlan& item) const {
+bool Materialiser::is_touched(const Step& step, const ItemPlan& item) {
   return std::ranges::any_of(item.reads, [&](const std::string& table) {
     auto rows = step.touched.find(table);
     if (rows != step.touched.end())
       return !rows->second.rowids.empty() || !rows->second.records.empty();
     // A view's tables are told of, too; of other things than tables nothing is known.
-    return !table.starts_with("sqlite_") && !tables_.contains(table);
+    return !table.starts_with("sqlite_");
   });
 }
 
-Result<> Materialiser::step(Step& step) {
+// Which rows of the tables differ.
+Result<> Materialiser::touch(Step& step, Trees& trees) {
   const PageSource before = [&](PageNo page) { return step.before.page(page); };
   const PageSource after = [&](PageNo page) { return step.after.page(page); };
-  for (auto& [table, map] : tables_) {
+  for (auto& [table, map] : trees) {
     OFFPRINT_TRY_ASSIGN(step.touched[table], map.advance(before, after, step.pages));
   }
-  for (auto& [key, published] : published_) {
-    if (!published.error.empty()) continue;
-    for (const ItemPlan& item : published.plan.items) {
-      if (item.is_by_row()) {
-        OFFPRINT_TRY(find_rows(step, published, item));
-      } else if (is_touched(step, item)) {
-        for (const auto& instance : published.instances)
-          step.work[instance.get()].whole.push_back(&item);
-      }
+  return {};
+}
+
+Result<> Materialiser::find_work(Step& step, const Plan& plan, const Routes& routes) {
+  for (const ItemPlan& item : plan.items) {
+    if (item.is_by_row()) {
+      OFFPRINT_TRY(find_rows(step, routes, item));
+    } else if (is_touched(step, item)) {
+      for (Instance* instance : routes.all) step.work[instance].whole.push_back(&item);
     }
+  }
+  return {};
+}
+
+Result<> Materialiser::step(Step& step) {
+  OFFPRINT_TRY(touch(step, tables_));
+  for (auto& [key, published] : published_) {
+    if (published.error.empty()) OFFPRINT_TRY(find_work(step, published.plan, published.routes));
   }
   return {};
 }
@@ -416,7 +473,7 @@ Result<std::set<Row>> Materialiser::changed_ids(const Step& step, const RowLink&
   return ids;
 }
 
-Result<> Materialiser::find_rows(Step& step, Published& published, const ItemPlan& item) {
+Result<> Materialiser::find_rows(Step& step, const Routes& routes, const ItemPlan& item) {
   std::set<Row> keys;
   for (const RowLink& link : item.links) {
     OFFPRINT_TRY_ASSIGN(auto ids, changed_ids(step, link));
@@ -434,21 +491,19 @@ Result<> Materialiser::find_rows(Step& step, Published& published, const ItemPla
     }
     if (keys.size() > kKeysMax) return fail(Code::kBehind, "many rows depend on what changed");
   }
-  for (const Row& key : keys) OFFPRINT_TRY(find_row(step, published, item, key));
+  for (const Row& key : keys) OFFPRINT_TRY(find_row(step, routes, item, key));
   return {};
 }
 
 // The instances that have a published row, or are to have it.
-Result<std::vector<Instance*>> Materialiser::instances_of(Step& step, Published& published,
+Result<std::vector<Instance*>> Materialiser::instances_of(Step& step, const Routes& routes,
                                                           const ItemPlan& item, const Row& key) {
   std::vector<Instance*> found;
-  if (item.select_routes.empty()) {
-    for (const auto& instance : published.instances) found.push_back(instance.get());
-    return found;
-  }
+  if (item.select_routes.empty()) return routes.all;
   for (SourceState* state : {&step.before, &step.after}) {
+    if (state == &step.before && has_bug(SeededBug::kFilterMoves)) continue;
     OFFPRINT_TRY(state->rows(item.select_routes, key, {}, [&](Row values) -> Result<> {
-      auto [begin, end] = published.by_route.equal_range(route_text(values));
+      auto [begin, end] = routes.by_route.equal_range(route_text(values));
       for (auto each = begin; each != end; ++each) {
         if (std::ranges::find(found, each->second) == found.end()) found.push_back(each->second);
       }
@@ -471,9 +526,9 @@ Result<std::optional<Row>> Materialiser::row_of(SourceState& state, const ItemPl
 }
 
 // What became of one row, in each instance.
-Result<> Materialiser::find_row(Step& step, Published& published, const ItemPlan& item,
+Result<> Materialiser::find_row(Step& step, const Routes& routes, const ItemPlan& item,
                                 const Row& key) {
-  OFFPRINT_TRY_ASSIGN(auto instances, instances_of(step, published, item, key));
+  OFFPRINT_TRY_ASSIGN(auto instances, instances_of(step, routes, item, key));
   for (Instance* instance : instances) {
     if (instance->is_stale()) continue;
     RowChange change;
@@ -494,17 +549,18 @@ void Materialiser::give(Step& step) {
     if (instance->is_stale()) continue;
     if (auto given = instance->apply(work.changes, work.whole, step.after); !given)
       log::warn("{}: {}", instance->name().text(), given.error().message());
+    note_outcome(*instance);
   }
 }
 
 void Materialiser::fill_stale(SourceState& state) {
-  for (auto& [key, published] : published_) {
+  const std::set<Instance*> stale = stale_;
+  for (Instance* instance : stale) {
+    const Published& published = *by_name_.at(instance->name().text()).first;
     if (!published.error.empty()) continue;
-    for (const auto& instance : published.instances) {
-      if (!instance->is_stale()) continue;
-      if (auto filled = instance->fill(published.plan, state); !filled)
-        log::debug("{}: {}", instance->name().text(), filled.error().message());
-    }
+    if (auto filled = instance->fill(published.plan, state); !filled)
+      log::debug("{}: {}", instance->name().text(), filled.error().message());
+    note_outcome(*instance);
   }
 }
 

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -29,8 +31,17 @@ struct InstanceRequest {
 // pages that the source's log has. Thread: any; calls wait for each other.
 class Materialiser {
  public:
-  Materialiser(database::Store& store, database::DatabaseName source, std::uint64_t source_id)
-      : store_(store), source_(std::move(source)), source_id_(source_id) {}
+  struct Options {
+    Quota quota;  // of instances whose version has none of its own
+    // Told of an instance that goes beyond its quota and has stopped. Any thread; quick.
+    std::function<void(const database::DatabaseName&)> stopped = [](const auto&) {};
+  };
+  Materialiser(database::Store& store, database::DatabaseName source, std::uint64_t source_id,
+               Options options)
+      : store_(store),
+        source_(std::move(source)),
+        source_id_(source_id),
+        options_(std::move(options)) {}
 
   // The database of an instance, which is filled when it returns. Blocks. kInvalid: the definition
   // does not fit the database any more.
@@ -40,6 +51,13 @@ class Materialiser {
   Result<> advance();
   // Instances of that version end, and their databases are dropped. Blocks.
   Result<> drop(const std::string& publication, std::uint32_t version);
+  // Instances that nobody uses are kept up no longer; `dropped` ones are dropped, too, if they are
+  // not kept up. Blocks.
+  Result<> let_go(const std::set<std::string>& instances);
+  Result<> drop_idle(const std::set<std::string>& dropped);
+  bool keeps_any();
+  // What versions may use is said anew. Blocks.
+  Result<> set_quota(const database::StoredPublication& publication);
   // Compares all instances with their definitions, and mends what differs. Blocks.
   Result<> rebuild();
   // For good: what runs fails soon.
@@ -50,25 +68,37 @@ class Materialiser {
 
   struct Status {
     Bookmark source;  // the state of the instances
-    std::size_t instances = 0, stale = 0;
+    std::size_t instances = 0, stale = 0, stopped = 0;
     std::uint64_t transactions = 0, rows = 0, refreshes = 0;  // since the start
-    std::string error;                                        // of the last try; empty: none
+    std::uint64_t resumed = 0;  // instances of before that went on from where they stood
+    std::string error;          // of the last try; empty: none
   };
   // Does not wait: while something long runs, what it said before.
   Status status();
+  // The state of the source that an instance of that name is at; nothing: it is not, or something
+  // runs. Does not wait.
+  std::optional<Bookmark> reached(const std::string& instance);
   struct Kept {
     InstanceLabel label;
     database::DatabaseName name;
     bool is_stale = false;
+    std::string stopped = {};  // Instance::stopped()
   };
   std::vector<Kept> instances();
 
  private:
+  // Instances that a step is for.
+  struct Routes {
+    std::vector<Instance*> all;
+    // By what routes a row to them; used when the plan's tables have routes.
+    std::multimap<std::string, Instance*> by_route;
+    void add(Instance& instance);
+    void remove(Instance& instance);
+  };
   struct Published {
     Plan plan;
-    std::vector<std::unique_ptr<Instance>> instances;
-    // Instances by what routes a row to them; used when the plan's tables have routes.
-    std::multimap<std::string, Instance*> by_route;
+    std::map<std::string, std::unique_ptr<Instance>> instances;  // by their parameters
+    Routes routes;
     std::string error;  // the definition does not fit the source as it is now
   };
   using Key = std::pair<std::string, std::uint32_t>;  // name and version
@@ -94,27 +124,39 @@ class Materialiser {
   Result<> watch_tables(SourceState& state);
   Result<> refill(SourceState& state);
   Result<> step(Step& step);
-  Result<> find_rows(Step& step, Published& published, const ItemPlan& item);
-  Result<> find_row(Step& step, Published& published, const ItemPlan& item, const Row& key);
+  Result<> find_rows(Step& step, const Routes& routes, const ItemPlan& item);
+  Result<> find_row(Step& step, const Routes& routes, const ItemPlan& item, const Row& key);
   static Result<std::set<Row>> changed_ids(const Step& step, const RowLink& link);
-  static Result<std::vector<Instance*>> instances_of(Step& step, Published& published,
+  static Result<std::vector<Instance*>> instances_of(Step& step, const Routes& routes,
                                                      const ItemPlan& item, const Row& key);
   static Result<std::optional<Row>> row_of(SourceState& state, const ItemPlan& item, const Row& key,
                                            const Instance& instance);
-  bool is_touched(const Step& step, const ItemPlan& item) const;
+  static bool is_touched(const Step& step, const ItemPlan& item);
+  using Trees = std::map<std::string, TreeMap>;  // by table, in lower case
+  static Result<> touch(Step& step, Trees& trees);
+  Result<> find_work(Step& step, const Plan& plan, const Routes& routes);
   void give(Step& step);
+  Result<> resume(Instance& instance, const Published& published);
+  Result<> bring_up(Instance& instance, const Published& published);
+  Quota quota_of(const database::StoredPublication& publication) const;
+  // After each try to change it.
+  void note_outcome(Instance& instance);
+  void forget(Instance& instance);  // it goes
   void fill_stale(SourceState& state);
 
   database::Store& store_;
   const database::DatabaseName source_;
   const std::uint64_t source_id_;
+  const Options options_;
   std::atomic<bool> cancelled_{false};
   std::mutex mutex_;
   // All of it guarded by mutex_.
   std::map<Key, Published> published_;
   std::unique_ptr<SourceState> state_, spare_;  // that of the instances; one to be used next
-  std::map<std::string, TreeMap> tables_;       // that instances are made of, in lower case
+  Trees tables_;                                // that instances are made of
   Status status_;
+  std::set<Instance*> stale_;  // to be filled before long
+  std::unordered_map<std::string, std::pair<const Published*, const Instance*>> by_name_;
   bool rested_ = false;
   std::mutex told_mutex_;
   Status told_;  // guarded by told_mutex_: what status() said last

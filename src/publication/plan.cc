@@ -40,7 +40,7 @@ class Planner {
       : source_(source), definition_(definition), unkeyed_(unkeyed) {}
 
   Result<Plan> run() {
-    OFFPRINT_TRY(copy_schema());
+    OFFPRINT_TRY_ASSIGN(copy_, copy_of_schema(source_));
     plan_.definition = definition_;
     for (const TableItem& item : definition_.tables) OFFPRINT_TRY(plan_table(item));
     for (const ViewItem& item : definition_.views) OFFPRINT_TRY(plan_view(item));
@@ -50,8 +50,6 @@ class Planner {
   }
 
  private:
-  // The source's tables without their rows, to try things on.
-  Result<> copy_schema();
   Result<> plan_table(const TableItem& item);
   Result<> plan_view(const ViewItem& item);
   Result<> plan_rows(const SourceTable& table, ItemPlan& plan);
@@ -74,25 +72,10 @@ class Planner {
   sqlite::Connection& source_;
   const Definition& definition_;
   const Unkeyed unkeyed_;
-  std::optional<sqlite::Connection> copy_;
+  std::optional<sqlite::Connection> copy_;     // to try things on
   std::map<std::string, SourceTable> tables_;  // in lower case
   Plan plan_;
 };
-
-Result<> Planner::copy_schema() {
-  OFFPRINT_TRY_ASSIGN(copy_, sqlite::Connection::open(":memory:", {.create = true}));
-  std::vector<std::pair<std::string, std::string>> statements;
-  OFFPRINT_TRY(each_row(source_,
-                        "SELECT name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL AND name "
-                        "NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY type NOT IN ('table'), "
-                        "sql NOT LIKE 'CREATE VIRTUAL%', rowid",
-                        [&](const sqlite::Statement& row) {
-                          statements.emplace_back(row.column_text(0), row.column_text(1));
-                        }));
-  // Shadow tables came with their virtual tables, and a view may be broken: who uses it is refused.
-  for (const auto& [name, sql] : statements) (void)copy_->execute(sql.c_str());
-  return {};
-}
 
 Result<std::vector<PublishedColumn>> Planner::columns_of(const TableItem& item,
                                                          const SourceTable& table) {
@@ -174,14 +157,44 @@ Result<Uses> Planner::uses_of(const std::string& item, const std::string& sql) {
   return uses;
 }
 
-// How many a function has whose parenthesis opens there.
-int arguments_of(const Tokens& tokens, std::size_t open) {
+// The tokens of each argument of a function whose parenthesis opens there.
+std::vector<std::pair<std::size_t, std::size_t>> argument_ranges(const Tokens& tokens,
+                                                                 std::size_t open) {
+  std::vector<std::pair<std::size_t, std::size_t>> ranges;
   const std::size_t end = behind_parenthesis(tokens, open);
-  if (end <= open + 2) return 0;
-  int count = 1;
-  for (std::size_t i = open + 1; i < end; ++i)
-    count += tokens[i].is_operator(",") && tokens[i].depth == tokens[open].depth + 1;
-  return count;
+  std::size_t begin = open + 1;
+  for (std::size_t i = begin; i < end; ++i) {
+    const bool is_comma = tokens[i].is_operator(",") && tokens[i].depth == tokens[open].depth + 1;
+    if (!is_comma && i + 1 < end) continue;
+    ranges.emplace_back(begin, i);
+    begin = i + 1;
+  }
+  return ranges;
+}
+
+// A time of a date function that is put together to be the moment's: 'no' || 'w'. Each part of it
+// that needs no row is computed by SQLite.
+bool computes_now(sqlite::Connection& copy, std::string_view text, const Tokens& tokens,
+                  std::pair<std::size_t, std::size_t> time) {
+  constexpr std::size_t kPartMax = 32;  // tokens
+  constexpr int kStepsMax = 100'000;    // of SQLite's machine: about a millisecond
+  constexpr std::array<std::string_view, 3> kMoments = {"now", "subsec", "subsecond"};
+  for (std::size_t begin = time.first; begin < time.second; ++begin) {
+    for (std::size_t end = begin + 1; end <= std::min(time.second, begin + kPartMax); ++end) {
+      const Token& last = tokens[end - 1];
+      const std::size_t from = tokens[begin].offset;
+      auto part = copy.prepare(
+          fmt::format("SELECT ({})", text.substr(from, last.offset + last.text.size() - from)));
+      if (!part || sqlite3_stmt_readonly(part->handle()) == 0) continue;
+      sqlite3_progress_handler(copy.handle(), kStepsMax, [](void*) { return 1; }, nullptr);
+      auto row = part->step();
+      sqlite3_progress_handler(copy.handle(), 0, nullptr, nullptr);
+      if (!row || !*row) continue;
+      const std::string value = folded(part->column_text(0));
+      if (std::ranges::find(kMoments, value) != kMoments.end()) return true;
+    }
+  }
+  return false;
 }
 
 // What depends on the moment, as far as SQLite does not say it.
@@ -198,9 +211,18 @@ Result<> Planner::check_text(const std::string& item, std::string_view text) {
         i + 1 < tokens.size() && tokens[i + 1].is_operator("(") &&
         std::ranges::any_of(kDates, [&](std::string_view date) { return token.is_word(date); });
     // Without a time they take the moment's: strftime() with a format alone, the others empty.
+    const std::size_t time_at = token.is_word("STRFTIME") ? 1 : 0;
+    const auto arguments = is_date ? argument_ranges(tokens, i + 1)
+                                   : std::vector<std::pair<std::size_t, std::size_t>>();
     const bool is_without_time =
-        is_date && arguments_of(tokens, i + 1) < (token.is_word("STRFTIME") ? 2 : 1);
-    if (is_now || is_current || is_without_time)
+        is_date && (arguments.size() <= time_at || arguments[0].first == arguments[0].second);
+    bool is_computed = false;
+    for (std::size_t each = time_at; each < arguments.size() && !is_computed; ++each) {
+      const bool is_time = each == time_at || token.is_word("TIMEDIFF");
+      is_computed = is_time && computes_now(*copy_, text, tokens, arguments[each]);
+    }
+    plan_.reads_dates = plan_.reads_dates || is_date;
+    if (is_now || is_current || is_without_time || is_computed)
       return refuse(item, fmt::format("{} depends on the moment: rows would change while nothing "
                                       "is written",
                                       token.text));

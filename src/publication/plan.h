@@ -41,6 +41,7 @@ struct Plan {
   Definition definition;
   std::vector<ItemPlan> items;
   std::vector<std::string> indexes;  // statements for an instance
+  bool reads_dates = false;          // a date function is called somewhere
   std::string hash;  // of what an instance's schema and content follow from, as 32 hex digits
 };
 

@@ -1,20 +1,59 @@
 #include "publication/publication_guard.h"
 
-#include <fmt/format.h>
+#include <algorithm>
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "publication/consumer_reads.h"
 #include "publication/plan.h"
 
 namespace offprint::publication {
+namespace {
 
+using database::StoredConsumer;
 using database::StoredPublication;
 
-void PublicationGuard::set(std::uint64_t database_id, std::vector<StoredPublication> publications) {
+std::string address_of(const StoredPublication& publication) {
+  return fmt::format("{}@v{}", publication.name, publication.version);
+}
+
+// Of those that are registered with it.
+std::string told_of_consumers(sqlite::Connection& changed, const StoredPublication& publication,
+                              const std::vector<StoredConsumer>& consumers) {
+  auto definition = parse_definition(publication.definition);
+  std::vector<std::string> hit, all;
+  for (const StoredConsumer& each : consumers) {
+    if (each.publication != publication.name || each.version != publication.version) continue;
+    all.push_back(each.name);
+    if (definition && !still_reads(changed, *definition, each)) hit.push_back(each.name);
+  }
+  if (all.empty()) return "No consumer is registered with it.";
+  if (hit.empty()) return fmt::format("Registered with it: {}.", fmt::join(all, ", "));
+  return fmt::format("Of its registered consumers it hits {}.", fmt::join(hit, ", "));
+}
+
+}  // namespace
+
+std::string why_broken(sqlite::Connection& source, const StoredPublication& publication) {
+  auto definition = parse_definition(publication.definition);
+  if (!definition) return definition.error().message();
+  auto plan = make_plan(source, *definition);
+  if (plan && plan->hash == publication.hash) return {};
+  std::string why = plan ? "its columns would be others" : plan.error().message();
+  constexpr std::string_view kRefused = "PUBLICATION_REFUSED: ";
+  if (why.starts_with(kRefused)) why.erase(0, kRefused.size());
+  return why;
+}
+
+void PublicationGuard::set(std::uint64_t database_id, std::vector<StoredPublication> publications,
+                           std::vector<StoredConsumer> consumers) {
   std::erase_if(publications, [](const StoredPublication& each) { return !each.is_live(); });
   std::lock_guard lock(mutex_);
   if (publications.empty())
     live_.erase(database_id);
   else
-    live_[database_id] = std::move(publications);
+    live_[database_id] = {std::move(publications), std::move(consumers)};
 }
 
 bool PublicationGuard::guards(std::uint64_t database_id) const {
@@ -22,24 +61,35 @@ bool PublicationGuard::guards(std::uint64_t database_id) const {
   return live_.contains(database_id);
 }
 
-Result<> PublicationGuard::check(std::uint64_t database_id, sqlite::Connection& changed) {
-  std::vector<StoredPublication> live;
-  {
-    std::lock_guard lock(mutex_);
-    if (auto found = live_.find(database_id); found != live_.end()) live = found->second;
+PublicationGuard::Live PublicationGuard::live_of(std::uint64_t database_id) const {
+  std::lock_guard lock(mutex_);
+  auto found = live_.find(database_id);
+  return found == live_.end() ? Live() : found->second;
+}
+
+std::vector<std::string> PublicationGuard::broken(std::uint64_t database_id,
+                                                  sqlite::Connection& current) {
+  std::vector<std::string> broken;
+  const Live live = live_of(database_id);
+  for (const StoredPublication& each : live.publications) {
+    if (!why_broken(current, each).empty()) broken.push_back(address_of(each));
   }
-  for (const StoredPublication& each : live) {
-    OFFPRINT_TRY_ASSIGN(Definition definition, parse_definition(each.definition));
-    auto plan = make_plan(changed, definition);
-    if (plan && plan->hash == each.hash) continue;
-    std::string why = plan ? "its columns would be others" : plan.error().message();
-    constexpr std::string_view kRefused = "PUBLICATION_REFUSED: ";
-    if (why.starts_with(kRefused)) why.erase(0, kRefused.size());
-    return fail(Code::kConflict,
-                fmt::format("PUBLICATION_BROKEN: {0}@v{1} is published with what this takes away "
-                            "({2}). Publish a further version and retire this one when nobody "
-                            "reads it any more, or break it (Offprint-Break: yes; sql --break)",
-                            each.name, each.version, why));
+  return broken;
+}
+
+Result<> PublicationGuard::check(std::uint64_t database_id, sqlite::Connection& changed,
+                                 const std::vector<std::string>& broken) {
+  const Live live = live_of(database_id);
+  for (const StoredPublication& each : live.publications) {
+    if (std::ranges::find(broken, address_of(each)) != broken.end()) continue;
+    const std::string why = why_broken(changed, each);
+    if (why.empty()) continue;
+    return fail(
+        Code::kConflict,
+        fmt::format("PUBLICATION_BROKEN: {0} is published with what this takes away "
+                    "({1}). {2} Publish a further version and retire this one when nobody "
+                    "reads it any more, or break it (Offprint-Break: yes; sql --break)",
+                    address_of(each), why, told_of_consumers(changed, each, live.consumers)));
   }
   return {};
 }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -13,16 +14,29 @@ namespace offprint::publication {
 // Refuses changes of a schema after which a live publication would not be what it was. Thread: any.
 class PublicationGuard final : public database::SchemaGuard {
  public:
-  // What a database publishes now.
-  void set(std::uint64_t database_id, std::vector<database::StoredPublication> publications);
+  // What a database publishes now, and who is registered as reading it.
+  void set(std::uint64_t database_id, std::vector<database::StoredPublication> publications,
+           std::vector<database::StoredConsumer> consumers);
 
   bool guards(std::uint64_t database_id) const override;
-  // kConflict "PUBLICATION_BROKEN: …", with the publication's name and the way out.
-  Result<> check(std::uint64_t database_id, sqlite::Connection& changed) override;
+  std::vector<std::string> broken(std::uint64_t database_id, sqlite::Connection& current) override;
+  // kConflict "PUBLICATION_BROKEN: …", with the publication's name, the registered consumers that
+  // read what is gone, and the way out.
+  Result<> check(std::uint64_t database_id, sqlite::Connection& changed,
+                 const std::vector<std::string>& broken) override;
 
  private:
+  struct Live {
+    std::vector<database::StoredPublication> publications;
+    std::vector<database::StoredConsumer> consumers;
+  };
+  Live live_of(std::uint64_t database_id) const;
+
   mutable std::mutex mutex_;
-  std::map<std::uint64_t, std::vector<database::StoredPublication>> live_;  // guarded by mutex_
+  std::map<std::uint64_t, Live> live_;  // guarded by mutex_
 };
+
+// Why a live version is not what it was with this schema; empty: it is.
+std::string why_broken(sqlite::Connection& source, const database::StoredPublication& publication);
 
 }  // namespace offprint::publication

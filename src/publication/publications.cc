@@ -7,49 +7,13 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "publication/arguments.h"
 
 namespace offprint::publication {
 namespace {
 
 using database::DatabaseName;
 using database::StoredPublication;
-
-std::unexpected<Error> wrong_parameter(const Parameter& parameter, std::string_view text) {
-  constexpr std::array<std::string_view, 4> kTypes = {"INTEGER", "REAL", "TEXT", "BLOB"};
-  return fail(Code::kInvalid,
-              fmt::format("PUBLICATION_PARAMETER: '{}' is no {}, as '{}' must be", text,
-                          kTypes[static_cast<std::size_t>(parameter.type)], parameter.name));
-}
-
-template <class Number>
-std::optional<Number> number_of(std::string_view text) {
-  Number number{};
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return number;
-}
-
-Result<sqlite::Value> parse_value(const Parameter& parameter, const std::string& text) {
-  switch (parameter.type) {
-    case Parameter::Type::kInteger: {
-      auto number = number_of<std::int64_t>(text);
-      if (!number) return wrong_parameter(parameter, text);
-      return sqlite::Value(*number);
-    }
-    case Parameter::Type::kReal: {
-      auto number = number_of<double>(text);
-      if (!number) return wrong_parameter(parameter, text);
-      return sqlite::Value(*number);
-    }
-    case Parameter::Type::kBlob: {
-      auto bytes = from_hex(text);
-      if (!bytes) return wrong_parameter(parameter, text);
-      return sqlite::Value(*std::move(bytes));
-    }
-    default:
-      return sqlite::Value(text);
-  }
-}
 
 Result<PublicationInfo> info_of(StoredPublication stored) {
   PublicationInfo info;
@@ -66,7 +30,12 @@ Result<PublicationName> PublicationName::parse(std::string_view text) {
   name.name = text.substr(0, at);
   if (at != std::string_view::npos) {
     std::string_view version = text.substr(at + 1);
-    if (version.starts_with('v')) name.version = number_of<std::uint32_t>(version.substr(1));
+    std::uint32_t number = 0;
+    const char* end = version.data() + version.size();
+    if (version.starts_with('v') && version.size() > 1) {
+      auto [last, error] = std::from_chars(version.data() + 1, end, number);
+      if (error == std::errc() && last == end) name.version = number;
+    }
     if (!name.version || *name.version == 0) {
       return fail(Code::kInvalid,
                   fmt::format("'{}' is no version of a publication: write {}@v1", text, name.name));
@@ -82,11 +51,16 @@ std::string PublicationInfo::address() const {
 Publications::Publications(database::Store& store, const Options& options)
     : store_(store), options_(options), pool_(options.threads) {
   remove_orphans();
+  std::map<std::uint64_t, std::vector<StoredPublication>> by_source;
+  std::map<std::uint64_t, std::vector<database::StoredConsumer>> consumers;
   if (auto all = store_.all_publications()) {
-    std::map<std::uint64_t, std::vector<StoredPublication>> by_source;
     for (auto& [id, publication] : *all) by_source[id].push_back(std::move(publication));
-    for (auto& [id, publications] : by_source) guard_->set(id, std::move(publications));
   }
+  if (auto all = store_.all_consumers()) {
+    for (auto& [id, consumer] : *all) consumers[id].push_back(std::move(consumer));
+  }
+  for (auto& [id, publications] : by_source)
+    guard_->set(id, std::move(publications), std::move(consumers[id]));
   store_.set_schema_guard(guard_);
   commits_ =
       store_.subscribe_commits([this](const std::string& name, journal::Lsn) { note(name); });
@@ -123,6 +97,8 @@ void Publications::plan_sweep() {
         });
       }
       remove_orphans();
+      let_go_of_unused();
+      drop_unused();
       plan_sweep();
     });
   });
@@ -214,9 +190,16 @@ Result<std::shared_ptr<Materialiser>> Publications::materialiser_of(const Databa
   if (stopping_) return fail(Code::kUnavailable, "the server is stopping");
   Source& found = sources_[source.text()];
   if (!found.materialiser || found.id != info.id) {
-    found.materialiser = std::make_shared<Materialiser>(store_, source, info.id);
+    Materialiser::Options options;
+    options.quota = options_.quota;
+    options.stopped = [this, name = source.text()](const DatabaseName& instance) {
+      note_stop(name, instance);
+    };
+    found.materialiser =
+        std::make_shared<Materialiser>(store_, source, info.id, std::move(options));
     found.id = info.id;
     found.open.clear();
+    found.uses.clear();
   }
   return found.materialiser;
 }
@@ -247,6 +230,23 @@ Result<PublicationInfo> Publications::check(const DatabaseName& source, const st
       return fail(Code::kConflict, fmt::format("{}@v{} says just that", each.name, each.version));
   }
   return info;
+}
+
+Result<std::vector<InstanceEstimate>> Publications::estimate(
+    const DatabaseName& source, const PublicationInfo& info,
+    const std::vector<std::pair<std::string, std::string>>& parameters) {
+  std::vector<std::vector<Argument>> arguments;
+  if (!parameters.empty()) {
+    OFFPRINT_TRY_ASSIGN(auto given, arguments_of(info.definition, parameters));
+    arguments.push_back(std::move(given));
+  }
+  OFFPRINT_TRY_ASSIGN(auto state, SourceState::newest(store_, source));
+  Plan plan;
+  OFFPRINT_TRY(state->with([&](sqlite::Connection& connection) -> Result<> {
+    OFFPRINT_TRY_ASSIGN(plan, make_plan(connection, info.definition));
+    return {};
+  }));
+  return estimate_instances(*state, plan, arguments);
 }
 
 Result<PublicationInfo> Publications::create(const DatabaseName& source, const std::string& text,
@@ -292,7 +292,8 @@ Result<PublicationInfo> Publications::set_state(const DatabaseName& source,
 Result<> Publications::guard(const DatabaseName& source) {
   OFFPRINT_TRY_ASSIGN(auto info, store_.info(source));
   OFFPRINT_TRY_ASSIGN(auto stored, store_.publications(source));
-  guard_->set(info.id, std::move(stored));
+  OFFPRINT_TRY_ASSIGN(auto consumers, store_.consumers(source));
+  guard_->set(info.id, std::move(stored), std::move(consumers));
   return {};
 }
 
@@ -309,6 +310,7 @@ Result<std::vector<PublicationInfo>> Publications::list(const DatabaseName& sour
     OFFPRINT_TRY_ASSIGN(auto info, info_of(std::move(each)));
     infos.push_back(std::move(info));
   }
+  OFFPRINT_TRY(complete(source, infos));
   return infos;
 }
 
@@ -370,6 +372,9 @@ std::optional<DatabaseName> Publications::find_open(
   if (found == sources_.end() || !info || info->id != found->second.id) return std::nullopt;
   auto open = found->second.open.find(asked_text(name, parameters));
   if (open == found->second.open.end()) return std::nullopt;
+  auto use = found->second.uses.find(open->second.text());
+  if (use == found->second.uses.end()) return std::nullopt;
+  use->second->note();
   return open->second;
 }
 
@@ -387,18 +392,11 @@ Result<DatabaseName> Publications::open(
     return fail(Code::kNotFound,
                 fmt::format("PUBLICATION_RETIRED: {} is kept no more", info.address()));
   InstanceRequest request;
-  for (const Parameter& parameter : info.definition.parameters) {
-    auto given =
-        std::ranges::find(parameters, parameter.name, &std::pair<std::string, std::string>::first);
-    if (given == parameters.end())
-      return fail(Code::kInvalid,
-                  fmt::format("PUBLICATION_PARAMETER: '{}' is missing", parameter.name));
-    OFFPRINT_TRY_ASSIGN(auto value, parse_value(parameter, given->second));
-    request.arguments.push_back({parameter.name, std::move(value)});
-  }
+  OFFPRINT_TRY_ASSIGN(request.arguments, arguments_of(info.definition, parameters));
   request.publication = std::move(info.stored);
   OFFPRINT_TRY_ASSIGN(auto materialiser, materialiser_of(source));
   OFFPRINT_TRY_ASSIGN(auto instance, materialiser->open(request));
+  // Between these it may be let go, as nobody is known to use it; then it is opened again.
   {
     std::lock_guard lock(mutex_);
     auto found = sources_.find(source.text());
@@ -406,6 +404,11 @@ Result<DatabaseName> Publications::open(
       auto& open = found->second.open;
       if (open.size() >= kOpenMax) open.clear();
       open.insert_or_assign(asked_text(name, parameters), instance);
+      auto& use = found->second.uses[instance.text()];
+      const bool is_over = use && use->is_over();
+      if (!use || is_over) use = std::make_shared<Use>();
+      use->note();
+      unused_.erase(instance.text());
     }
   }
   note(source.text());  // what was committed while it was filled
@@ -424,6 +427,16 @@ std::vector<std::pair<std::string, std::vector<Materialiser::Kept>>> Publication
   for (const auto& [name, materialiser] : sources)
     kept.emplace_back(name, materialiser->instances());
   return kept;
+}
+
+std::vector<Materialiser::Kept> Publications::instances_of(const DatabaseName& source) {
+  std::shared_ptr<Materialiser> materialiser;
+  {
+    std::lock_guard lock(mutex_);
+    auto found = sources_.find(source.text());
+    if (found != sources_.end()) materialiser = found->second.materialiser;
+  }
+  return materialiser ? materialiser->instances() : std::vector<Materialiser::Kept>();
 }
 
 std::optional<Materialiser::Status> Publications::status(const DatabaseName& source) {

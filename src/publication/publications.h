@@ -1,5 +1,7 @@
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -11,6 +13,8 @@
 
 #include "database/executor.h"
 #include "database/store.h"
+#include "publication/consumer_reads.h"
+#include "publication/estimate.h"
 #include "publication/materialiser.h"
 #include "publication/publication_guard.h"
 
@@ -27,6 +31,11 @@ struct PublicationName {
 struct PublicationInfo {
   database::StoredPublication stored;
   Definition definition;
+  // Of list() and describe():
+  std::vector<database::StoredConsumer> consumers = {};
+  // Why the source does not fit a live version any more, which then stays what it was; empty: it
+  // does.
+  std::string broken = {};
 
   std::string address() const;  // "shop@v2"
 };
@@ -39,6 +48,12 @@ class Publications {
     int threads = 2;
     std::chrono::milliseconds rest_after{1'000};   // see Materialiser::rest
     std::chrono::milliseconds sweep_every{5'000};  // instances of dropped databases go
+    // An instance that nobody asked for or followed for so long is kept up no longer; it gets what
+    // it missed when somebody asks again. After `drop_after` more its files go, too: whoever comes
+    // then gets a new one, and of that what differs from his copy.
+    std::chrono::milliseconds rest_instance_after = std::chrono::hours(1);
+    std::chrono::milliseconds drop_instance_after = std::chrono::hours(24);
+    Quota quota;  // of each instance whose version has none of its own
   };
   Publications(database::Store& store, const Options& options);
   ~Publications() { stop(); }
@@ -61,11 +76,36 @@ class Publications {
                                     std::int64_t sunset_ms = 0);
   // What create() would say, without doing it.
   Result<PublicationInfo> check(const database::DatabaseName& source, const std::string& text);
-  // By name and version. find() without a version: the newest that is published.
+  // What instances of a publication would be: with these values of its parameters, or without any
+  // with some that the source has.
+  Result<std::vector<InstanceEstimate>> estimate(
+      const database::DatabaseName& source, const PublicationInfo& info,
+      const std::vector<std::pair<std::string, std::string>>& parameters);
+  const Quota& quota() const { return options_.quota; }
+  // By name and version. find() without a version: the newest that is published. describe(): the
+  // same with consumers, and whether it is broken.
   Result<std::vector<PublicationInfo>> list(const database::DatabaseName& source);
+  Result<PublicationInfo> describe(const database::DatabaseName& source,
+                                   const PublicationName& name);
   Result<PublicationInfo> find(const database::DatabaseName& source, const PublicationName& name);
   // Without a version: all of them. Their instances are dropped.
   Result<> drop(const database::DatabaseName& source, const PublicationName& name);
+
+  // Who reads a version, and by which queries: told where somebody would change or end what they
+  // read. Registered again it takes the other's place. kInvalid: the version is a draft or retired,
+  // or a query has no SELECT; kSql: SQLite's reason why it cannot be run on an instance.
+  Result<database::StoredConsumer> register_consumer(
+      const database::DatabaseName& source, const PublicationName& name,
+      const std::string& consumer, std::vector<database::StoredConsumer::Query> queries);
+  Result<std::vector<database::StoredConsumer>> consumers(const database::DatabaseName& source,
+                                                          const PublicationName& name);
+  // kNotFound.
+  Result<> unregister_consumer(const database::DatabaseName& source, const PublicationName& name,
+                               const std::string& consumer);
+  // The columns of the source that it depends on: consumer_reads.h.
+  Result<std::vector<ReadColumns>> source_reads(const database::DatabaseName& source,
+                                                const PublicationInfo& info);
+
   // Instances are compared with their definitions, and what differs is mended as one transaction.
   Result<> rebuild(const database::DatabaseName& source);
 
@@ -78,12 +118,51 @@ class Publications {
   std::optional<database::DatabaseName> find_open(
       const database::DatabaseName& source, const PublicationName& name,
       const std::vector<std::pair<std::string, std::string>>& parameters);
+  // Somebody uses an instance for longer than a request, as a stream does, for as long as this
+  // lives. It may outlive the publications.
+  class Lease {
+   public:
+    virtual ~Lease() = default;
+    // False: the instance has stopped; open() says why.
+    virtual bool goes_on() const = 0;
+  };
+  std::unique_ptr<Lease> lease(const database::DatabaseName& source,
+                               const database::DatabaseName& instance);
+  // What each instance of a version may use; 0: as the server says. kNotFound.
+  Result<PublicationInfo> set_quota(const database::DatabaseName& source,
+                                    const PublicationName& name, const Quota& quota);
+  // The newest state of its source whose effects an instance has; nothing: not known just now. Does
+  // not wait.
+  std::optional<Bookmark> reached(const database::DatabaseName& instance);
+  struct Totals {
+    std::size_t instances = 0, stale = 0, stopped = 0;
+    std::uint64_t let_go = 0, dropped = 0;  // since the start
+  };
+  Totals totals();
+
   // What is kept up now, by source.
   std::vector<std::pair<std::string, std::vector<Materialiser::Kept>>> instances();
+  std::vector<Materialiser::Kept> instances_of(const database::DatabaseName& source);
   // Of a database with instances that are kept now.
   std::optional<Materialiser::Status> status(const database::DatabaseName& source);
 
  private:
+  // Who uses an instance. Its members are guarded by its mutex.
+  struct Use {
+    std::mutex mutex;
+    Deadline last{};
+    int leases = 0;
+    bool has_stopped = false;
+    void note() {
+      std::lock_guard lock(mutex);
+      last = SteadyClock::now();
+    }
+    bool is_over() {
+      std::lock_guard lock(mutex);
+      return has_stopped;
+    }
+  };
+  class InstanceLease;
   struct Source {
     std::shared_ptr<Materialiser> materialiser;
     std::uint64_t id = 0;
@@ -91,6 +170,7 @@ class Publications {
     bool rest_planned = false;
     // Instances by how they were asked for; forgotten when a publication comes or goes.
     std::map<std::string, database::DatabaseName> open = {};
+    std::map<std::string, std::shared_ptr<Use>> uses = {};  // of instances that are kept, by name
   };
   Result<std::shared_ptr<Materialiser>> materialiser_of(const database::DatabaseName& source);
   void note(const std::string& name);
@@ -99,10 +179,14 @@ class Publications {
   void rest(const std::string& name);
   void forget_open(const database::DatabaseName& source);
   Result<> guard(const database::DatabaseName& source);
+  Result<> complete(const database::DatabaseName& source, std::vector<PublicationInfo>& infos);
   Result<> end_instances(const database::DatabaseName& source, const std::string& name,
                          std::uint32_t version);
   void plan_sweep();
   void remove_orphans();
+  void let_go_of_unused();
+  void drop_unused();
+  void note_stop(const std::string& source, const database::DatabaseName& instance);
 
   database::Store& store_;
   const std::shared_ptr<PublicationGuard> guard_ = std::make_shared<PublicationGuard>();
@@ -110,6 +194,9 @@ class Publications {
   std::mutex mutex_;
   std::map<std::string, Source> sources_;  // guarded by mutex_
   bool stopping_ = false;                  // guarded by mutex_
+  // Instances that are not kept up, since when; guarded by mutex_.
+  std::map<std::string, Deadline> unused_;
+  std::atomic<std::uint64_t> let_go_{0}, dropped_{0};
   database::Timers timers_;
   database::ThreadPool pool_;
   std::unique_ptr<database::Subscription> commits_;

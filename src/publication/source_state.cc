@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "sqlite/page_database.h"
+
 namespace offprint::publication {
 namespace {
 
@@ -18,7 +20,47 @@ Result<> bind_named(sqlite::Statement& statement, const std::string& name,
   return index > 0 ? statement.bind_value(index, value) : Result<>();
 }
 
+// A state made of pages, for SQL.
+class PastState final : public database::SqlSnapshot {
+ public:
+  static Result<std::shared_ptr<PastState>> open(std::unique_ptr<database::Snapshot> snapshot) {
+    auto state = std::make_shared<PastState>(std::move(snapshot));
+    OFFPRINT_TRY_ASSIGN(state->connection_,
+                        sqlite::Connection::open(state->pages_.path(),
+                                                 {.read_only = true, .vfs = state->pages_.vfs()}));
+    return state;
+  }
+  explicit PastState(std::unique_ptr<database::Snapshot> snapshot)
+      : snapshot_(std::move(snapshot)),
+        pages_({snapshot_->page_size(), snapshot_->page_count(),
+                [this](std::uint32_t page) { return snapshot_->page(page); }}) {}
+  Bookmark bookmark() const override { return snapshot_->position().bookmark(); }
+  Result<> with(const std::function<Result<>(sqlite::Connection&)>& work) override {
+    return work(*connection_);
+  }
+  Result<> with_user(const std::function<Result<>(database::UserConnection&)>&) override {
+    return fail(Code::kInternal, "an earlier state takes no SQL of users");
+  }
+  Result<> renew() override { return fail(Code::kBehind, "an earlier state stays what it is"); }
+
+ private:
+  std::unique_ptr<database::Snapshot> snapshot_;
+  sqlite::PageDatabase pages_;
+  std::optional<sqlite::Connection> connection_;
+};
+
 }  // namespace
+
+Result<std::unique_ptr<SourceState>> SourceState::at(database::Store& store,
+                                                     const database::DatabaseName& name,
+                                                     const Bookmark& bookmark,
+                                                     const std::atomic<bool>* cancelled) {
+  OFFPRINT_TRY_ASSIGN(auto snapshot, store.snapshot_at(name, bookmark));
+  OFFPRINT_TRY_ASSIGN(auto past, PastState::open(std::move(snapshot)));
+  auto state = std::unique_ptr<SourceState>(new SourceState(std::move(past)));
+  state->cancelled_ = cancelled;
+  return state;
+}
 
 Result<std::unique_ptr<SourceState>> SourceState::newest(database::Store& store,
                                                          const database::DatabaseName& name,

@@ -29,6 +29,12 @@ class SourceState {
   static Result<std::unique_ptr<SourceState>> newest(database::Store& store,
                                                      const database::DatabaseName& name,
                                                      const std::atomic<bool>* cancelled = nullptr);
+  // An earlier one, as far as the log leads back; renew() has no use for it. kBehind, kNotFound: it
+  // does not.
+  static Result<std::unique_ptr<SourceState>> at(database::Store& store,
+                                                 const database::DatabaseName& name,
+                                                 const Bookmark& bookmark,
+                                                 const std::atomic<bool>* cancelled = nullptr);
   ~SourceState();
   SourceState(const SourceState&) = delete;
   SourceState& operator=(const SourceState&) = delete;

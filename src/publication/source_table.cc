@@ -18,6 +18,19 @@ Result<> each_row(sqlite::Connection& connection, std::string_view sql,
   }
 }
 
+Result<sqlite::Connection> copy_of_schema(sqlite::Connection& source) {
+  OFFPRINT_TRY_ASSIGN(auto copy, sqlite::Connection::open(":memory:", {.create = true}));
+  std::vector<std::string> statements;
+  OFFPRINT_TRY(each_row(
+      source,
+      "SELECT sql FROM main.sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' "
+      "ESCAPE '\\' ORDER BY type NOT IN ('table'), sql NOT LIKE 'CREATE VIRTUAL%', rowid",
+      [&](const sqlite::Statement& row) { statements.emplace_back(row.column_text(0)); }));
+  // Shadow tables came with their virtual tables, and a view may be broken.
+  for (const std::string& sql : statements) (void)copy.execute(sql.c_str());
+  return copy;
+}
+
 const SourceColumn* SourceTable::find(std::string_view column) const {
   auto found = std::ranges::find_if(
       columns, [&](const SourceColumn& each) { return folded(each.name) == folded(column); });

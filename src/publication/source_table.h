@@ -35,6 +35,10 @@ struct SourceTable {
 // kInvalid: there is no such table, or it is something else.
 Result<SourceTable> read_source_table(sqlite::Connection& connection, const std::string& name);
 
+// A database in memory with the source's tables, without their rows. What cannot be made there is
+// left out: who uses it meets an error.
+Result<sqlite::Connection> copy_of_schema(sqlite::Connection& source);
+
 Result<> each_row(sqlite::Connection& connection, std::string_view sql,
                   const std::function<void(const sqlite::Statement&)>& visit);
 

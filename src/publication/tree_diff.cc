@@ -12,6 +12,8 @@
 
 #include <fmt/format.h>
 
+#include "publication/seeded_bug.h"
+
 #include "sqlite/btree_page.h"
 
 namespace offprint::publication {
@@ -198,7 +200,8 @@ PageSet TreeMap::touched_by(const PageSet& changed) const {
   PageSet touched;
   for (PageNo page : changed) {
     if (parent_.contains(page)) touched.insert(page);
-    if (auto owner = owner_.find(page); owner != owner_.end()) touched.insert(owner->second);
+    auto owner = owner_.find(page);
+    if (owner != owner_.end() && !has_bug(SeededBug::kOverflowPages)) touched.insert(owner->second);
   }
   return touched;
 }
@@ -252,7 +255,10 @@ Result<TouchedRows> TreeMap::advance(const PageSource& before, const PageSource&
   }
   OFFPRINT_TRY(settle(then, now));
   Rows rows_then(before, usable_, &changed), rows_now(after, usable_, &changed);
-  for (PageNo page : then.visited()) OFFPRINT_TRY(rows_then.read(page));
+  for (PageNo page : then.visited()) {
+    if (has_bug(SeededBug::kFreedPages) && !now.parents().contains(page)) continue;
+    OFFPRINT_TRY(rows_then.read(page));
+  }
   for (PageNo page : now.visited()) OFFPRINT_TRY(rows_now.read(page));
   forget(then.visited());
   for (const auto& [page, above] : now.parents()) parent_[page] = above;

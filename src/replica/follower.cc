@@ -346,6 +346,11 @@ Result<Next> FollowerImpl::handle(const Frame& frame) {
       return on_resync(frame);
     case FrameKind::kEnd:
       return on_end(frame);
+    case FrameKind::kSource: {
+      OFFPRINT_TRY_ASSIGN(Bookmark source, parse_source(frame.payload));
+      events_.source(source);
+      return Next::kGoOn;
+    }
     case FrameKind::kAlive:
     case FrameKind::kRevocation:  // concerns servers
       return Next::kGoOn;

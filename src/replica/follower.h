@@ -30,6 +30,9 @@ class FollowerEvents {
     (void)pages, (void)pages_total;
   }
   virtual void applied(const Applied& applied) { (void)applied; }
+  // Of an instance of a publication: what is applied next, and what is told of the primary, is of
+  // this state of its source.
+  virtual void source(const Bookmark& source) { (void)source; }
   // The primary's position, each second.
   virtual void heartbeat(const Position& primary, std::int64_t unix_ms) {
     (void)primary, (void)unix_ms;

@@ -94,7 +94,7 @@ Result<std::string> take_text(ByteView& rest, const char* what) {
 
 bool is_known(std::uint8_t kind) {
   return kind >= static_cast<std::uint8_t>(FrameKind::kHello) &&
-         kind <= static_cast<std::uint8_t>(FrameKind::kDelta);
+         kind <= static_cast<std::uint8_t>(FrameKind::kSource);
 }
 
 bool is_page_size(std::uint32_t size) {
@@ -156,6 +156,24 @@ void append_revocation(Bytes& to, const StreamRevocation& revocation) {
     append_text(to, revocation.token_id);
     append_text(to, revocation.database);
   });
+}
+
+void append_source(Bytes& to, std::uint32_t database, const Bookmark& source) {
+  append_frame(to, FrameKind::kSource, kFlagOptional, database, [&] {
+    append(to, source.lineage.bytes);
+    append_be<std::uint32_t>(to, source.epoch.value);
+    append_be<std::uint64_t>(to, source.txid.value);
+  });
+}
+
+Result<Bookmark> parse_source(ByteView payload) {
+  constexpr std::size_t kSize = 28;
+  if (payload.size() < kSize) return fail(Code::kCorrupt, "a source frame is too short");
+  Bookmark source;
+  std::copy_n(payload.begin(), source.lineage.bytes.size(), source.lineage.bytes.begin());
+  source.epoch = Epoch{load_be<std::uint32_t>(payload.data() + 16)};
+  source.txid = TxId{load_be<std::uint64_t>(payload.data() + 20)};
+  return source;
 }
 
 void append_transaction_first(Bytes& to, std::uint32_t database, const TransactionHead& head,

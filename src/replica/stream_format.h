@@ -45,6 +45,7 @@ enum class FrameKind : std::uint8_t {
   kAlive = 11,       // optional; of the whole stream
   kRevocation = 12,  // the same
   kDelta = 13,       // only to who asked for it: transaction_delta.h
+  kSource = 14,      // optional; of an instance of a publication
 };
 
 // Bits of a frame's flags.
@@ -125,6 +126,8 @@ void append_end(Bytes& to, std::uint32_t database, const End& end);
 // A sign of life of a stream that has no databases (now).
 void append_alive(Bytes& to, std::int64_t unix_ms);
 void append_revocation(Bytes& to, const StreamRevocation& revocation);
+// The transaction or position that comes next in this database is of this state of its source.
+void append_source(Bytes& to, std::uint32_t database, const Bookmark& source);
 
 // A whole transaction at hand, as frames of at most about kPayloadTarget.
 void append_transaction(Bytes& to, std::uint32_t database, const TransactionHead& head,
@@ -191,6 +194,7 @@ Result<SnapshotBegin> parse_snapshot_begin(ByteView payload);
 Result<Resync> parse_resync(ByteView payload);
 Result<End> parse_end(ByteView payload);
 Result<StreamRevocation> parse_revocation(ByteView payload);
+Result<Bookmark> parse_source(ByteView payload);
 
 struct TransactionFirst {
   TransactionHead head;

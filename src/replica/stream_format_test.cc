@@ -54,6 +54,7 @@ TEST(StreamFormat, EveryFrameComesBackInPiecesOfAnySize) {
   append_position(bytes, 4, {some_position(), -5, 77});
   append_snapshot_begin(bytes, 4, {some_position(), 4096, 10, 3, true});
   append_snapshot_end(bytes, 4);
+  append_source(bytes, 4, some_position().bookmark());
   append_resync(bytes, 4, {ResyncReason::kOtherLineage, "forked"});
   append_end(bytes, 4, {EndReason::kDropped, "gone"});
   for (std::size_t piece : {std::size_t{1}, std::size_t{7}, bytes.size()}) {
@@ -64,6 +65,10 @@ TEST(StreamFormat, EveryFrameComesBackInPiecesOfAnySize) {
       switch (frame.kind) {
         case FrameKind::kHello:
           EXPECT_EQ(parse_hello(frame.payload)->server, "offprint 0.1.0");
+          break;
+        case FrameKind::kSource:
+          EXPECT_EQ(*parse_source(frame.payload), some_position().bookmark());
+          EXPECT_FALSE(parse_source(frame.payload.first(27)));
           break;
         case FrameKind::kDatabase:
           EXPECT_EQ(*parse_database(frame.payload), "shop/orders");
@@ -100,10 +105,10 @@ TEST(StreamFormat, EveryFrameComesBackInPiecesOfAnySize) {
       }
     });
     ASSERT_TRUE(done) << done.error().message();
-    EXPECT_EQ(kinds, (std::vector<FrameKind>{FrameKind::kHello, FrameKind::kDatabase,
-                                             FrameKind::kStart, FrameKind::kPosition,
-                                             FrameKind::kSnapshotBegin, FrameKind::kSnapshotEnd,
-                                             FrameKind::kResync, FrameKind::kEnd}));
+    EXPECT_EQ(kinds, (std::vector<FrameKind>{
+                         FrameKind::kHello, FrameKind::kDatabase, FrameKind::kStart,
+                         FrameKind::kPosition, FrameKind::kSnapshotBegin, FrameKind::kSnapshotEnd,
+                         FrameKind::kSource, FrameKind::kResync, FrameKind::kEnd}));
   }
 }
 

@@ -195,6 +195,12 @@ void Connection::respond(Response response) {
   loop_->complete(shared_from_this());
 }
 
+std::string Connection::peer_address() const {
+  boost::system::error_code error;
+  const auto endpoint = transport_.socket().remote_endpoint(error);
+  return error ? "" : endpoint.address().to_string();
+}
+
 void Connection::wake() {
   if (!woken_.exchange(true, std::memory_order_acq_rel)) loop_->complete(shared_from_this());
 }

@@ -46,6 +46,7 @@ class Connection final : public Client,
 
   void respond(Response response) override;
   void wake() override;
+  std::string peer_address() const override;
   void on_completion() override;
 
   // Once a second: deadlines, and streams that want to be asked again.

@@ -72,6 +72,7 @@ class GuardedClient final : public Client {
     client_->respond(std::move(response));
   }
   void wake() override { client_->wake(); }
+  std::string peer_address() const override { return client_->peer_address(); }
 
  private:
   const std::shared_ptr<Client> client_;

@@ -52,6 +52,8 @@ class Client {
   virtual void respond(struct Response response) = 0;
   // A BodyStream has more, or a BodyReceiver can take more.
   virtual void wake() = 0;
+  // Of the other end of the connection, "127.0.0.1"; empty: not known. Thread: the connection's.
+  virtual std::string peer_address() const { return {}; }
 };
 
 // A response body made piece by piece. Thread: the connection's loop.

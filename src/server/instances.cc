@@ -13,6 +13,50 @@ namespace {
 
 constexpr std::size_t kPatternSizeMax = 1'000;
 
+using Lease = publication::Publications::Lease;
+
+// Cut when its instance goes on no more: whoever connects again is told why.
+class LeasedStream final : public BodyStream {
+ public:
+  LeasedStream(std::unique_ptr<BodyStream> stream, std::unique_ptr<Lease> lease)
+      : stream_(std::move(stream)), lease_(std::move(lease)) {}
+  void start(std::shared_ptr<Client> client) override { stream_->start(std::move(client)); }
+  void stop() override { stream_->stop(); }
+  void last_words(std::string& to) override { stream_->last_words(to); }
+  // Asked at least once a second.
+  State fill(std::string& to) override {
+    return lease_->goes_on() ? stream_->fill(to) : State::kFailed;
+  }
+
+ private:
+  const std::unique_ptr<BodyStream> stream_;
+  const std::unique_ptr<Lease> lease_;
+};
+
+class LeasedClient final : public Client {
+ public:
+  LeasedClient(std::shared_ptr<Client> client, publication::Publications& publications,
+               database::DatabaseName source, database::DatabaseName instance)
+      : client_(std::move(client)),
+        publications_(publications),
+        source_(std::move(source)),
+        instance_(std::move(instance)) {}
+  void respond(Response response) override {
+    if (response.stream) {
+      response.stream = std::make_unique<LeasedStream>(std::move(response.stream),
+                                                       publications_.lease(source_, instance_));
+    }
+    client_->respond(std::move(response));
+  }
+  void wake() override { client_->wake(); }
+  std::string peer_address() const override { return client_->peer_address(); }
+
+ private:
+  const std::shared_ptr<Client> client_;
+  publication::Publications& publications_;
+  const database::DatabaseName source_, instance_;
+};
+
 }  // namespace
 
 std::optional<Result<InstanceAddress>> parse_instance_address(const Address& address) {
@@ -69,11 +113,13 @@ void at_instance(Service& service, const InstanceAddress& instance, HttpRequest&
   if (service.publications == nullptr) {
     return responder.respond(structured_error(not_primary("publications are kept by the primary")));
   }
-  auto go_on = [instance, answer = std::move(answer)](const database::DatabaseName& name,
-                                                      std::shared_ptr<const Access> allowed,
-                                                      HttpRequest& asked, Responder later) {
+  auto go_on = [&service, instance, answer = std::move(answer)](
+                   const database::DatabaseName& name, std::shared_ptr<const Access> allowed,
+                   HttpRequest& asked, Responder later) {
     asked.access = allowed->for_instance(instance, name);
-    answer({name, instance.action}, asked, std::move(later));
+    Responder leased(std::make_shared<LeasedClient>(later.release(), *service.publications,
+                                                    instance.source, name));
+    answer({name, instance.action}, asked, std::move(leased));
   };
   auto allowed = request.access ? request.access : Access::unlimited();
   if (auto open = service.publications->find_open(instance.source, instance.publication,

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/clock.h"
+#include "publication/publications.h"
 #include "server/authenticator.h"
 #include "server/json_writer.h"
 
@@ -109,6 +110,16 @@ void append_archive(Page& page, const archive::Archiver::Status& archive) {
                archive.failures);
 }
 
+void append_instances(Page& page, const publication::Publications::Totals& totals) {
+  page.gauge("instances", "Instances of publications that are kept up.", totals.instances);
+  page.gauge("instances_stale", "Of them, those that a change did not reach yet.", totals.stale);
+  page.gauge("instances_stopped",
+             "Of them, those that would go beyond their quota, and have stopped.", totals.stopped);
+  page.counter("instances_let_go", "Instances that nobody used and that are kept up no more.",
+               totals.let_go);
+  page.counter("instances_dropped", "Of them, those whose files went, too.", totals.dropped);
+}
+
 void append_tails(Page& page, const std::vector<tail::TailStatus>& tails) {
   tail::TailStatus sum;
   std::uint64_t following = 0, failing = 0, behind = 0;
@@ -189,6 +200,7 @@ std::string metrics_text(Service& service) {
   append_feeds(page, service.feeds);
   if (service.follower_status) append_follower(page, service.follower_status());
   if (service.tails) append_tails(page, service.tails());
+  if (service.publications != nullptr) append_instances(page, service.publications->totals());
   if (service.archive_status) append_archive(page, service.archive_status());
   if (service.prover_status) append_proofs(page, service.prover_status());
   if (service.authenticator != nullptr) {

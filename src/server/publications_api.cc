@@ -5,7 +5,9 @@
 #include <fmt/format.h>
 
 #include "base/clock.h"
+#include "publication/publications.h"
 #include "server/access.h"
+#include "server/consumers_api.h"
 #include "server/errors.h"
 #include "server/json_reader.h"
 #include "server/json_writer.h"
@@ -47,7 +49,73 @@ void append_publication(std::string& to, const DatabaseName& database,
                     kStates[static_cast<std::size_t>(info.stored.state)]);
   if (info.stored.sunset_ms != 0)
     to += ",\"sunset\":\"" + format_rfc3339(info.stored.sunset_ms) + "\"";
+  to += fmt::format(",\"size_bytes_max\":{},\"rows_per_minute_max\":{}", info.stored.size_bytes_max,
+                    info.stored.rows_per_minute_max);
+  if (!info.broken.empty()) {
+    to += ",\"broken\":";
+    append_json_string(to, info.broken);
+  }
   to += '}';
+}
+
+// Who is registered, and what of the source that needs.
+void append_registered(std::string& to, Service& service, const DatabaseName& database,
+                       const PublicationInfo& info) {
+  auto reads = service.publications->source_reads(database, info);
+  to += ",\"consumers\":[";
+  for (std::size_t i = 0; i < info.consumers.size(); ++i) {
+    if (i > 0) to += ',';
+    append_consumer(to, info.consumers[i]);
+    to.pop_back();
+    to += ",\"source_reads\":";
+    append_columns(to, reads && i < reads->size() ? (*reads)[i] : publication::ReadColumns());
+    to += '}';
+  }
+  to += ']';
+}
+
+// Names and addresses are for who publishes.
+bool may_see_followers(const Access& access, const DatabaseName& database) {
+  return access.allows(database, database::Verb::kPublish);
+}
+
+void append_followers(std::string& to, const std::vector<Followers::Follower>& followers) {
+  to += ",\"followers\":[";
+  for (const auto& each : followers) {
+    if (to.back() == '}') to += ',';
+    to += "{\"subject\":";
+    append_json_string(to, each.subject);
+    to += ",\"address\":";
+    append_json_string(to, each.address);
+    to +=
+        fmt::format(",\"connected\":{},\"since\":\"{}\",\"last_seen\":\"{}\",\"position\":\"{}\"}}",
+                    each.is_connected, format_rfc3339(each.since_ms), format_rfc3339(each.seen_ms),
+                    each.position.text());
+  }
+  to += ']';
+}
+
+std::string instance_address(std::string_view source, const publication::InstanceLabel& label) {
+  return fmt::format("/db/{}/pub/{}@v{}{}{}", source, label.publication, label.version,
+                     label.parameters.empty() ? "" : "?", label.parameters);
+}
+
+// Who is registered, and who follows its instances.
+void append_readers(std::string& to, Service& service, const DatabaseName& database,
+                    const PublicationInfo& info, bool shows_followers) {
+  append_registered(to, service, database, info);
+  if (!shows_followers) return;
+  to += ",\"instances\":[";
+  for (const auto& kept : service.publications->instances_of(database)) {
+    if (kept.label.publication != info.stored.name || kept.label.version != info.stored.version)
+      continue;
+    if (to.back() == '}') to += ',';
+    to += "{\"address\":";
+    append_json_string(to, instance_address(database.text(), kept.label));
+    append_followers(to, service.followers.of(kept.name.text()));
+    to += '}';
+  }
+  to += ']';
 }
 
 Response list(Service& service, const DatabaseName& database) {
@@ -57,12 +125,18 @@ Response list(Service& service, const DatabaseName& database) {
   for (const PublicationInfo& info : *infos) {
     if (body.back() == '}') body += ',';
     append_publication(body, database, info);
+    body.pop_back();
+    append_registered(body, service, database, info);
+    body += '}';
   }
   body += ']';
   if (auto status = service.publications->status(database)) {
     body += fmt::format(
-        ",\"instances\":{},\"stale\":{},\"source\":\"{}\",\"rows\":{},\"refreshes\":{}",
-        status->instances, status->stale, status->source.text(), status->rows, status->refreshes);
+        ",\"instances\":{},\"stale\":{},\"stopped\":{},\"source\":\"{}\",\"rows\":{},\"refreshes\":"
+        "{},"
+        "\"resumed\":{}",
+        status->instances, status->stale, status->stopped, status->source.text(), status->rows,
+        status->refreshes, status->resumed);
     if (!status->error.empty()) {
       body += ",\"error\":";
       append_json_string(body, status->error);
@@ -71,12 +145,35 @@ Response list(Service& service, const DatabaseName& database) {
   return json(body + '}');
 }
 
+// {"size_bytes_max":1000000,"rows_per_minute_max":0}
+Result<Response> change_quota(Service& service, const DatabaseName& database,
+                              const publication::PublicationName& name,
+                              simdjson::dom::object body) {
+  OFFPRINT_TRY_ASSIGN(auto size, json_integer_field(body, "size_bytes_max"));
+  OFFPRINT_TRY_ASSIGN(auto rows, json_integer_field(body, "rows_per_minute_max"));
+  if (!name.version || size.value_or(0) < 0 || rows.value_or(0) < 0)
+    return fail(Code::kInvalid, "a version (PUB@vN) and numbers from 0 are expected");
+  OFFPRINT_TRY_ASSIGN(auto info, service.publications->find(database, name));
+  publication::Quota quota{info.stored.size_bytes_max, info.stored.rows_per_minute_max};
+  if (size) quota.size_bytes_max = static_cast<std::uint64_t>(*size);
+  if (rows) quota.rows_per_minute_max = static_cast<std::uint64_t>(*rows);
+  OFFPRINT_TRY_ASSIGN(info, service.publications->set_quota(database, name, quota));
+  std::string answer;
+  append_publication(answer, database, info);
+  return json(std::move(answer));
+}
+
 // {"state":"deprecated","sunset":"2030-01-01T00:00:00Z"}
 Result<Response> change_state(Service& service, const DatabaseName& database,
                               const publication::PublicationName& name, std::string& text) {
   JsonReader reader;
   OFFPRINT_TRY_ASSIGN(auto body, reader.parse_object(text));
   OFFPRINT_TRY_ASSIGN(auto word, json_string_field(body, "state"));
+  const bool sets_quota =
+      json_field(body, "size_bytes_max") || json_field(body, "rows_per_minute_max");
+  if (sets_quota && word)
+    return fail(Code::kInvalid, "either a state or what instances may use is changed");
+  if (sets_quota) return change_quota(service, database, name, body);
   OFFPRINT_TRY_ASSIGN(auto sunset, json_string_field(body, "sunset"));
   const auto found = std::ranges::find(kStates, word.value_or(""));
   if (found == kStates.end() || !name.version)
@@ -91,29 +188,70 @@ Result<Response> change_state(Service& service, const DatabaseName& database,
                           database, name, static_cast<State>(found - kStates.begin()), *sunset_ms));
   std::string answer;
   append_publication(answer, database, info);
-  return json(std::move(answer));
+  answer.pop_back();
+  OFFPRINT_TRY_ASSIGN(info.consumers, service.publications->consumers(database, name));
+  append_registered(answer, service, database, info);
+  return json(answer + '}');
+}
+
+// What is to be published, and for check: values that instances are reckoned with.
+struct Wanted {
+  std::string text;
+  std::vector<std::pair<std::string, std::string>> values;
+};
+
+Result<Wanted> read_wanted(std::string& text) {
+  JsonReader reader;
+  Wanted wanted;
+  OFFPRINT_TRY_ASSIGN(auto body, reader.parse_object(text));
+  OFFPRINT_TRY_ASSIGN(auto definition, json_string_field(body, "definition"));
+  if (!definition) return fail(Code::kInvalid, "'definition' is missing");
+  wanted.text = *definition;
+  OFFPRINT_TRY_ASSIGN(auto values, json_object_field(body, "values"));
+  if (!values) return wanted;
+  for (const auto& [name, value] : *values) {
+    std::string_view each;
+    if (value.get(each) != simdjson::SUCCESS)
+      return fail(Code::kInvalid, "'values' are texts, as in addresses");
+    wanted.values.emplace_back(name, each);
+  }
+  return wanted;
+}
+
+Result<Response> check(Service& service, const DatabaseName& database, const Wanted& wanted) {
+  OFFPRINT_TRY_ASSIGN(auto info, service.publications->check(database, wanted.text));
+  OFFPRINT_TRY_ASSIGN(auto estimates,
+                      service.publications->estimate(database, info, wanted.values));
+  std::string body;
+  append_publication(body, database, info);
+  body.pop_back();
+  body += ",\"estimates\":[";
+  for (const auto& each : estimates) {
+    if (body.back() == '}') body += ',';
+    body += "{\"parameters\":";
+    append_json_string(body, each.parameters);
+    body += fmt::format(",\"rows\":{},\"bytes\":{}}}", each.rows, each.bytes);
+  }
+  return json(body + fmt::format("],\"instance_bytes_max\":{}}}",
+                                 service.publications->quota().size_bytes_max));
 }
 
 void create(Service& service, const DatabaseName& database, bool only_check, bool is_draft,
             HttpRequest& request, Responder responder) {
-  JsonReader reader;
-  auto text = [&]() -> Result<std::string> {
-    OFFPRINT_TRY_ASSIGN(auto body, reader.parse_object(request.body));
-    OFFPRINT_TRY_ASSIGN(auto definition, json_string_field(body, "definition"));
-    if (!definition) return fail(Code::kInvalid, "'definition' is missing");
-    return std::string(*definition);
-  }();
-  if (!text) return responder.respond(structured_error(text.error()));
+  auto wanted = read_wanted(request.body);
+  if (!wanted) return responder.respond(structured_error(wanted.error()));
   respond_from_helper(service, std::move(responder),
-                      [&service, database, only_check, is_draft, text = *std::move(text)] {
-                        auto info = only_check ? service.publications->check(database, text)
-                                               : service.publications->create(
-                                                     database, text,
-                                                     is_draft ? State::kDraft : State::kPublished);
+                      [&service, database, only_check, is_draft, wanted = *std::move(wanted)] {
+                        if (only_check) {
+                          auto checked = check(service, database, wanted);
+                          return checked ? *std::move(checked) : structured_error(checked.error());
+                        }
+                        auto info = service.publications->create(
+                            database, wanted.text, is_draft ? State::kDraft : State::kPublished);
                         if (!info) return structured_error(info.error());
                         std::string body;
                         append_publication(body, database, *info);
-                        return json(std::move(body), only_check ? 200 : 201);
+                        return json(std::move(body), 201);
                       });
 }
 
@@ -123,11 +261,15 @@ std::optional<PublicationsAddress> parse_publications_address(const Address& add
   const auto& segments = address.segments;
   if (segments.size() < 4 || segments[0] != "v1" || segments[1] != "databases") return std::nullopt;
   auto word = std::find(segments.begin() + 3, segments.end(), "publications");
-  if (word == segments.end() || segments.end() - word > 2) return std::nullopt;
+  const auto behind = segments.end() - word;
+  const bool of_consumers = behind > 2 && *(word + 2) == "consumers";
+  if (behind == 0 || behind > (of_consumers ? 4 : 2)) return std::nullopt;
   PublicationsAddress asked;
   for (auto segment = segments.begin() + 2; segment != word; ++segment)
     asked.database += (asked.database.empty() ? "" : "/") + *segment;
   if (++word != segments.end()) asked.publication = *word;
+  asked.of_consumers = of_consumers;
+  if (behind == 4) asked.consumer = segments.back();
   return asked;
 }
 
@@ -145,15 +287,19 @@ void handle_list_instances(Service& service, const HttpRequest& request, Respond
         if (!info) continue;
         if (body.back() == '}') body += ',';
         body += "{\"address\":";
-        append_json_string(
-            body,
-            fmt::format("/db/{}/pub/{}@v{}{}{}", source, kept.label.publication, kept.label.version,
-                        kept.label.parameters.empty() ? "" : "?", kept.label.parameters));
+        append_json_string(body, instance_address(source, kept.label));
         body += ",\"source\":";
         append_json_string(body, source);
-        body += fmt::format(",\"bookmark\":\"{}\",\"size_bytes\":{},\"stale\":{}}}",
+        body += fmt::format(",\"bookmark\":\"{}\",\"size_bytes\":{},\"stale\":{}",
                             info->bookmark.text(),
                             std::uint64_t{info->page_count} * info->page_size, kept.is_stale);
+        if (!kept.stopped.empty()) {
+          body += ",\"stopped\":";
+          append_json_string(body, kept.stopped);
+        }
+        if (may_see_followers(*access, *name))
+          append_followers(body, service.followers.of(kept.name.text()));
+        body += '}';
       }
     }
     return json(body + "]}");
@@ -186,6 +332,8 @@ void handle_publications(Service& service, const PublicationsAddress& asked, con
   }
   auto publication = publication::PublicationName::parse(asked.publication);
   if (!publication) return responder.respond(structured_error(publication.error()));
+  if (asked.of_consumers)
+    return handle_consumers(service, *name, *publication, asked, request, std::move(responder));
   const bool drops = request.method == Method::kDelete;
   if (request.method == Method::kPatch) {
     return respond_from_helper(service, std::move(responder),
@@ -197,22 +345,26 @@ void handle_publications(Service& service, const PublicationsAddress& asked, con
                                });
   }
   if (!drops && !request.is_get()) return responder.respond(wrong_method("GET, PATCH, DELETE"));
-  respond_from_helper(
-      service, std::move(responder), [&service, name = *name, publication = *publication, drops] {
-        if (drops) {
-          if (auto dropped = service.publications->drop(name, publication); !dropped)
-            return structured_error(dropped.error());
-          Response response;
-          response.status = 204;
-          response.content_type = {};
-          return response;
-        }
-        auto info = service.publications->find(name, publication);
-        if (!info) return structured_error(info.error());
-        std::string body;
-        append_publication(body, name, *info);
-        return json(std::move(body));
-      });
+  const bool shows_followers = !request.access || may_see_followers(*request.access, *name);
+  respond_from_helper(service, std::move(responder),
+                      [&service, name = *name, publication = *publication, drops, shows_followers] {
+                        if (drops) {
+                          if (auto dropped = service.publications->drop(name, publication);
+                              !dropped)
+                            return structured_error(dropped.error());
+                          Response response;
+                          response.status = 204;
+                          response.content_type = {};
+                          return response;
+                        }
+                        auto info = service.publications->describe(name, publication);
+                        if (!info) return structured_error(info.error());
+                        std::string body;
+                        append_publication(body, name, *info);
+                        body.pop_back();
+                        append_readers(body, service, name, *info, shows_followers);
+                        return json(body + '}');
+                      });
 }
 
 }  // namespace offprint::server

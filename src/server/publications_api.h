@@ -10,10 +10,12 @@
 // What databases publish: docs/protocol/http.md, "Publications".
 namespace offprint::server {
 
-// /v1/databases/NAME/publications[/PUB[@vN]], where NAME may have a slash.
+// /v1/databases/NAME/publications[/PUB[@vN][/consumers[/CONSUMER]]], where NAME may have a slash.
 struct PublicationsAddress {
   std::string database;
   std::string publication;  // empty: all of them
+  bool of_consumers = false;
+  std::string consumer;  // empty: all of them
 };
 std::optional<PublicationsAddress> parse_publications_address(const Address& address);
 

@@ -79,6 +79,7 @@ class CrossOriginClient final : public Client {
     client_->respond(std::move(response));
   }
   void wake() override { client_->wake(); }
+  std::string peer_address() const override { return client_->peer_address(); }
 
  private:
   const std::shared_ptr<Client> client_;

@@ -15,15 +15,19 @@
 #include "cluster/forwarder.h"
 #include "database/store.h"
 #include "feed/feeds.h"
-#include "publication/publications.h"
 #include "replica/node_follower.h"
 #include "server/client_streams.h"
 #include "server/d1_imports.h"
+#include "server/followers.h"
 #include "server/http_message.h"
 #include "server/http_server.h"
 #include "server/jobs.h"
 #include "server/payload_cache.h"
 #include "tail/tail_status.h"
+
+namespace offprint::publication {
+class Publications;
+}
 
 namespace offprint::server {
 
@@ -68,7 +72,9 @@ struct Service {
   // Makes a database of what the archive has under its name; blocks. Empty: there is no archive.
   std::function<Result<>(const database::DatabaseName&)> create_from_archive = {};
   publication::Publications* publications = nullptr;  // null: of a node that has copies
-  archive::NamedObjects* objects = nullptr;           // of HA SNAPSHOT and HA RESTORE; null: none
+  // The state of its source that an instance of a publication has reached.
+  std::function<std::optional<Bookmark>(const database::DatabaseName&)> source_of = {};
+  archive::NamedObjects* objects = nullptr;  // of HA SNAPSHOT and HA RESTORE; null: none
   std::function<archive::Prover::Status()> prover_status = {};  // empty: nothing is proven
   cluster::Forwarder* forwarder = nullptr;
   bool has_copies() const { return copy_age_ms != nullptr; }
@@ -79,6 +85,7 @@ struct Service {
   d1::Imports d1_imports{};                     // uploads over D1's interface
   Jobs jobs{};                                  // stopped before the store goes
   feed::Feeds feeds{store};                     // the same
+  Followers followers{};                        // of instances of publications
 
   // Every local database can be served. From memory.
   bool is_ready() const { return true; }

@@ -18,10 +18,12 @@ constexpr std::uint64_t kWholeBytes = 256 << 10;
 }  // namespace
 
 StreamFeed::StreamFeed(database::Store& store, PayloadCache& cache, database::DatabaseName name,
-                       std::uint32_t number, FeedRequest request, const AgeOf& age_of)
+                       std::uint32_t number, FeedRequest request, const AgeOf& age_of,
+                       const SourceOf& source_of)
     : store_(store),
       cache_(cache),
       age_of_(age_of),
+      source_of_(source_of),
       name_(std::move(name)),
       number_(number),
       request_(std::move(request)),
@@ -112,6 +114,9 @@ Result<> StreamFeed::start(Bytes& to) {
 
 void StreamFeed::append_heartbeat(Bytes& to) {
   if (stage_ != Stage::kFollow) return;
+  // First: what it has by then is at that position, or before it.
+  const auto source =
+      source_of_ && name_.is_instance() ? source_of_(name_) : std::optional<Bookmark>();
   Result<Position> position = store_.position(name_);
   // Dropped, and perhaps made again: the next produce() says so.
   if (!position || position->lineage != last_.lineage) return;
@@ -119,6 +124,7 @@ void StreamFeed::append_heartbeat(Bytes& to) {
   frame.position = *position;
   frame.unix_ms = unix_time_ms();
   if (age_of_) frame.age_ms = age_of_(name_);
+  if (source && position->bookmark() == last_) replica::append_source(to, number_, *source);
   replica::append_position(to, number_, frame);
 }
 
@@ -152,6 +158,11 @@ Result<StreamFeed::State> StreamFeed::append_entries(Bytes& to, std::size_t limi
         !is_delta && (entry.location.large || entry.location.payload_size > kWholeBytes);
     if (!is_delta && !may_block && (is_large || (!is_cheap && !cache_.find(entry))))
       return State::kNeedsHelper;
+    if (name_.is_instance()) {
+      if (!is_cheap) return State::kNeedsHelper;
+      OFFPRINT_TRY_ASSIGN(auto source, store_.source_of(entry.location));
+      if (source) replica::append_source(to, number_, *source);
+    }
     if (is_delta) {
       replica::append_delta(to, number_, **delta);
     } else if (is_large) {

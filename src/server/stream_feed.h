@@ -34,9 +34,12 @@ class StreamFeed {
 
   // How old the databases here are, when they are copies; empty: they are not.
   using AgeOf = std::function<std::int64_t(const database::DatabaseName&)>;
-  // `age_of` must outlive it.
+  // The state of its source that an instance of a publication has reached, if that is known.
+  using SourceOf = std::function<std::optional<Bookmark>(const database::DatabaseName&)>;
+  // `age_of` and `source_of` must outlive it.
   StreamFeed(database::Store& store, PayloadCache& cache, database::DatabaseName name,
-             std::uint32_t number, FeedRequest request, const AgeOf& age_of);
+             std::uint32_t number, FeedRequest request, const AgeOf& age_of,
+             const SourceOf& source_of);
 
   // Appends frames to `to`, whole ones, until it is about `limit` bytes long. Without `may_block`
   // it takes only what is in memory, or small and new enough to be in the page cache.
@@ -46,6 +49,8 @@ class StreamFeed {
   void append_shutdown(Bytes& to);
   // The last frame: who follows may do so no longer.
   void append_refusal(Bytes& to);
+  // Everything up to there was told.
+  const Bookmark& told() const { return last_; }
   bool ended() const { return stage_ == Stage::kEnded; }
   const database::DatabaseName& name() const { return name_; }
   // It has ended because the database is gone; there may be a new one of its name.
@@ -69,6 +74,7 @@ class StreamFeed {
   database::Store& store_;
   PayloadCache& cache_;
   const AgeOf& age_of_;
+  const SourceOf& source_of_;
   const database::DatabaseName name_;
   const std::uint32_t number_;
   FeedRequest request_;

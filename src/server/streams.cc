@@ -65,7 +65,8 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     OFFPRINT_TRY_ASSIGN(auto subscription,
                         service_.store.subscribe(name, [this, index] { notify(index); }));
     feeds_.push_back(std::make_unique<StreamFeed>(service_.store, service_.payloads, name, number,
-                                                  std::move(request), service_.copy_age_ms));
+                                                  std::move(request), service_.copy_age_ms,
+                                                  service_.source_of));
     subscriptions_.push_back(std::move(subscription));
     is_active_.push_back(false);
     if (selection_.multiplexed) names_to_tell_.push_back({name.text(), std::nullopt});
@@ -85,7 +86,13 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
   }
   bool has_patterns() const { return !selection_.patterns.empty(); }
 
+  // `client` follows from now on. An instance of a publication is told who that is.
   void attach(std::shared_ptr<Client> client) {
+    if (!selection_.multiplexed && !feeds_.empty() && feeds_[0]->name().is_instance()) {
+      seat_ =
+          service_.followers.join(feeds_[0]->name().text(),
+                                  access_ ? access_->claims().subject : "", client->peer_address());
+    }
     std::lock_guard lock(mutex_);
     client_ = std::move(client);
   }
@@ -112,6 +119,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
       if (state == StreamFeed::State::kNeedsHelper) return State::kNeedsHelper;
       active_.pop_front();
       is_active_[index] = false;
+      if (seat_ && feeds_[index]) seat_->told(feeds_[index]->told());
       if (state == StreamFeed::State::kMore) activate(index);
       if (state == StreamFeed::State::kEnded) forget(index);
     }
@@ -211,6 +219,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
       if (!feeds_[i]) continue;
       if (may_follow(feeds_[i]->name())) {
         feeds_[i]->append_heartbeat(to);
+        if (seat_) seat_->told(feeds_[i]->told());
       } else {
         feeds_[i]->append_refusal(to);
         forget(i);
@@ -280,6 +289,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
   std::deque<std::size_t> active_;  // have something to tell, each once
   std::vector<bool> is_active_;
   std::size_t live_ = 0;
+  std::unique_ptr<Followers::Seat> seat_;  // of a stream of one instance that somebody reads
   Deadline next_beat_{};
   std::uint64_t database_count_ = 0;
   int beats_since_look_ = 0;

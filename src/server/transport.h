@@ -32,6 +32,7 @@ class Transport {
   Transport(Socket socket, const std::shared_ptr<TlsCredentials>& credentials);
 
   Socket& socket() { return socket_; }
+  const Socket& socket() const { return socket_; }
   bool is_tls() const { return tls_.has_value(); }
   // With TLS: once, before anything else.
   Awaitable<ErrorCode> handshake();

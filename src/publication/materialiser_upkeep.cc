@@ -1,0 +1,146 @@
+// Of Materialiser: which instances it keeps, and how they come back.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "publication/materialiser.h"
+
+namespace offprint::publication {
+namespace {
+
+constexpr std::size_t kMissedMax = 10'000;  // transactions; beyond, all of it is compared
+
+}  // namespace
+
+// An instance of before that is behind: what was missed is told from the log, as it is of those
+// that were kept. kBehind and others: that is not known.
+Result<> Materialiser::resume(Instance& instance, const Published& published) {
+  OFFPRINT_TRY_ASSIGN(auto from, instance.stands_at(published.plan));
+  if (!from) return fail(Code::kBehind, "it is not of this definition");
+  const Bookmark there = state_->bookmark();
+  if (*from == there) {
+    instance.stands();
+    return {};
+  }
+  const bool is_before = from->lineage == there.lineage && from->txid < there.txid &&
+                         there.txid.value - from->txid.value <= kMissedMax;
+  if (!is_before) return fail(Code::kBehind, "it is of another history, or long ago");
+  OFFPRINT_TRY_ASSIGN(PageSet pages, pages_between(*from, there));
+  OFFPRINT_TRY_ASSIGN(auto past, SourceState::at(store_, source_, *from, &cancelled_));
+  OFFPRINT_TRY_ASSIGN(bool is_same, is_same_schema(*past, *state_));
+  if (!is_same) return fail(Code::kBehind, "the schema changed");
+  // The trees are those of now: back, and on again. What is read is what was written meanwhile.
+  Step back{*state_, *past, pages, {}, {}};
+  Step missed{*past, *state_, std::move(pages), {}, {}};
+  auto walked = touch(back, tables_);
+  if (walked) walked = touch(missed, tables_);
+  if (!walked) {
+    tables_.clear();
+    OFFPRINT_TRY(watch_tables(*state_));
+    return walked;
+  }
+  instance.stands();  // else nothing would be found for it
+  Routes alone;
+  alone.add(instance);
+  auto found = find_work(missed, published.plan, alone);
+  if (found)
+    found = instance.apply(missed.work[&instance].changes, missed.work[&instance].whole, *state_);
+  if (!found) instance.lose();
+  return found;
+}
+
+// Fills it unless it can go on from where it stood.
+Result<> Materialiser::bring_up(Instance& instance, const Published& published) {
+  auto resumed = resume(instance, published);
+  if (resumed) {
+    ++status_.resumed;
+    return {};
+  }
+  log::debug("{} is compared as a whole: {}", instance.name().text(), resumed.error().message());
+  return instance.fill(published.plan, *state_);
+}
+
+Quota Materialiser::quota_of(const database::StoredPublication& publication) const {
+  Quota quota = options_.quota;
+  if (publication.size_bytes_max != 0) quota.size_bytes_max = publication.size_bytes_max;
+  if (publication.rows_per_minute_max != 0)
+    quota.rows_per_minute_max = publication.rows_per_minute_max;
+  return quota;
+}
+
+Result<> Materialiser::set_quota(const database::StoredPublication& publication) {
+  std::lock_guard lock(mutex_);
+  auto published = published_.find({publication.name, publication.version});
+  if (published == published_.end()) return {};
+  for (const auto& [parameters, instance] : published->second.instances)
+    OFFPRINT_TRY(instance->set_quota(quota_of(publication)));
+  return {};
+}
+
+void Materialiser::note_outcome(Instance& instance) {
+  const bool has_stopped = !instance.stopped().empty();
+  if (has_stopped) options_.stopped(instance.name());
+  if (instance.is_stale() && !has_stopped)
+    stale_.insert(&instance);
+  else
+    stale_.erase(&instance);
+}
+
+void Materialiser::forget(Instance& instance) {
+  stale_.erase(&instance);
+  by_name_.erase(instance.name().text());
+}
+
+std::optional<Bookmark> Materialiser::reached(const std::string& instance) {
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock() || !state_) return std::nullopt;
+  auto found = by_name_.find(instance);
+  if (found == by_name_.end()) return std::nullopt;
+  const auto& [published, kept] = found->second;
+  const bool is_there = published->error.empty() && !kept->is_stale();
+  return is_there ? std::optional(state_->bookmark()) : std::nullopt;
+}
+
+bool Materialiser::keeps_any() {
+  std::lock_guard lock(mutex_);
+  return !published_.empty();
+}
+
+Result<> Materialiser::let_go(const std::set<std::string>& instances) {
+  std::lock_guard lock(mutex_);
+  for (auto& [key, published] : published_) {
+    for (auto each = published.instances.begin(); each != published.instances.end();) {
+      if (instances.contains(each->second->name().text())) {
+        published.routes.remove(*each->second);
+        forget(*each->second);
+        each = published.instances.erase(each);
+      } else {
+        ++each;
+      }
+    }
+  }
+  std::erase_if(published_, [](const auto& each) { return each.second.instances.empty(); });
+  if (!published_.empty()) return {};
+  state_ = nullptr;
+  spare_ = nullptr;
+  tables_.clear();
+  return {};
+}
+
+Result<> Materialiser::drop_idle(const std::set<std::string>& dropped) {
+  std::lock_guard lock(mutex_);
+  std::set<std::string> kept;
+  for (const auto& [key, published] : published_) {
+    for (const auto& [parameters, instance] : published.instances)
+      kept.insert(instance->name().text());
+  }
+  for (const std::string& text : dropped) {
+    if (kept.contains(text)) continue;  // somebody asked for it meanwhile
+    OFFPRINT_TRY_ASSIGN(auto name, database::DatabaseName::stored(text));
+    OFFPRINT_TRY(store_.drop(name));
+  }
+  return {};
+}
+
+}  // namespace offprint::publication

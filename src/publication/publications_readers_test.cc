@@ -1,0 +1,209 @@
+// Who reads what is published, and what becomes of it: registered consumers, broken versions,
+// instances that go on after a start.
+#include "publication/publications_testing.h"
+
+#include <fmt/format.h>
+
+namespace offprint::publication {
+namespace {
+
+using database::DatabaseName;
+using database::StoredConsumer;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::Pair;
+using testing::PublicationsTest;
+
+class ReadersTest : public PublicationsTest {
+ protected:
+  Result<StoredConsumer> enroll(const std::string& version, const std::string& consumer,
+                                const std::string& query) {
+    return publications_->register_consumer(name("shop"), PublicationName::parse(version).value(),
+                                            consumer, {{"report.sql", query}});
+  }
+  std::string enroll_error(const std::string& version, const std::string& query) {
+    auto done = enroll(version, "someone", query);
+    return done ? "none" : done.error().message();
+  }
+  std::string sql_error(const std::string& statement, bool may_break = false) {
+    auto request = std::make_unique<database::testing::TextRequest>(
+        std::vector<std::string>{statement}, false);
+    request->may_break = may_break;
+    auto future = request->future();
+    store_->submit(name("shop"), std::move(request));
+    auto answers = future.get();
+    return answers.statements.empty() ? "nothing" : answers.statements[0].message;
+  }
+  void restart() {
+    publications_.reset();
+    open();
+    serve();
+  }
+  void make_shop() {
+    sql({"CREATE TABLE orders(id INTEGER PRIMARY KEY, tenant INTEGER, total REAL, note TEXT, zone)",
+         "CREATE TABLE items(id INTEGER PRIMARY KEY, order_id INTEGER, qty INTEGER)",
+         "CREATE INDEX items_order ON items(order_id)"});
+    auto made = publish(
+        "CREATE PUBLICATION p(t INTEGER) AS TABLE orders(id, total * 2 AS twice, note) WHERE "
+        "tenant = :t, TABLE items(*) AS parts WHERE order_id IN (SELECT id FROM orders WHERE "
+        "tenant = :t)");
+    ASSERT_TRUE(made) << made.error().message();
+  }
+};
+
+TEST_F(ReadersTest, WhatConsumersReadIsFoundByTheirQueries) {
+  make_shop();
+  auto reports = enroll("p@v1", "reports",
+                        "-- two of them\nSELECT sum(twice) FROM orders WHERE id > ?;\n"
+                        "SELECT count(*) FROM parts NATURAL JOIN (SELECT id FROM orders)");
+  ASSERT_TRUE(reports) << reports.error().message();
+  EXPECT_THAT(reports->reads,
+              ElementsAre(Pair("orders", "id"), Pair("orders", "twice"), Pair("parts", "id")));
+  ASSERT_TRUE(enroll("p@v1", "notes", "SELECT note, (SELECT source FROM _offprint) FROM orders"));
+  EXPECT_THAT(enroll_error("p@v1", "SELECT total FROM orders"),
+              HasSubstr("report.sql:1: no such column: total"));
+  EXPECT_THAT(enroll_error("p@v1", "SELECT 1;\nSELECT zone FROM orders"),
+              HasSubstr("report.sql:2: no such column: zone"));
+  EXPECT_THAT(enroll_error("p@v1", "DELETE FROM orders"), HasSubstr("are SELECTs"));
+  EXPECT_THAT(enroll_error("p@v1", "ATTACH 'x.db' AS x"), Not(HasSubstr("none")));
+  EXPECT_THAT(enroll_error("p@v1", "  "), HasSubstr("there is no statement"));
+  EXPECT_THAT(enroll_error("p@v2", "SELECT 1"), HasSubstr("no publication p@v2"));
+  // They are there after a start, and a column of the source is known by what is made of it.
+  restart();
+  auto info = publications_->describe(name("shop"), {"p", 1});
+  ASSERT_TRUE(info);
+  ASSERT_EQ(info->consumers.size(), 2u);
+  EXPECT_EQ(info->consumers[1].name, "reports");
+  auto reads = publications_->source_reads(name("shop"), *info);
+  ASSERT_TRUE(reads) << reads.error().message();
+  EXPECT_THAT((*reads)[1], ElementsAre(Pair("items", ElementsAre("id", "order_id")),
+                                       Pair("orders", ElementsAre("id", "tenant", "total"))));
+  EXPECT_FALSE(publications_->unregister_consumer(name("shop"), {"p", 1}, "nobody"));
+  EXPECT_TRUE(publications_->unregister_consumer(name("shop"), {"p", 1}, "notes"));
+  EXPECT_EQ(publications_->consumers(name("shop"), {"p", 1})->size(), 1u);
+  ASSERT_TRUE(publications_->drop(name("shop"), {"p", {}}));
+  EXPECT_TRUE(store_->consumers(name("shop"))->empty());
+}
+
+TEST_F(ReadersTest, ARefusalNamesWhoIsHit) {
+  make_shop();
+  EXPECT_THAT(sql_error("ALTER TABLE orders DROP COLUMN note"),
+              HasSubstr("No consumer is registered with it."));
+  ASSERT_TRUE(enroll("p@v1", "notes", "SELECT note FROM orders"));
+  ASSERT_TRUE(enroll("p@v1", "totals", "SELECT twice FROM orders"));
+  restart();
+  const std::string why = sql_error("ALTER TABLE orders DROP COLUMN note");
+  EXPECT_THAT(why, HasSubstr("PUBLICATION_BROKEN: p@v1"));
+  EXPECT_THAT(why, HasSubstr("Of its registered consumers it hits notes."));
+  EXPECT_THAT(sql_error("ALTER TABLE orders DROP COLUMN total"), HasSubstr("it hits totals."));
+  EXPECT_THAT(sql_error("DROP TABLE items"), HasSubstr("Registered with it: notes, totals."));
+  EXPECT_EQ(sql_error("ALTER TABLE orders DROP COLUMN zone"), "");
+}
+
+// What is broken already holds nobody up; the others are guarded as ever.
+TEST_F(ReadersTest, ABrokenVersionIsGuardedNoMore) {
+  sql({"CREATE TABLE t(id INTEGER PRIMARY KEY, a, b)",
+       "CREATE TABLE u(id INTEGER PRIMARY KEY, c)"});
+  ASSERT_TRUE(publish("CREATE PUBLICATION p AS TABLE t(id, a)"));
+  ASSERT_TRUE(publish("CREATE PUBLICATION q AS TABLE u(id, c)"));
+  EXPECT_THAT(sql_error("ALTER TABLE t DROP COLUMN a"), HasSubstr("PUBLICATION_BROKEN: p@v1"));
+  EXPECT_EQ(sql_error("ALTER TABLE t DROP COLUMN a", true), "");
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(sql_error(fmt::format("ALTER TABLE t ADD COLUMN n{}", round)), "");
+    EXPECT_THAT(sql_error("ALTER TABLE u DROP COLUMN c"), HasSubstr("PUBLICATION_BROKEN: q@v1"));
+    auto list = publications_->list(name("shop"));
+    ASSERT_TRUE(list);
+    EXPECT_THAT((*list)[0].broken, HasSubstr("no such column"));
+    EXPECT_EQ((*list)[1].broken, "");
+    restart();
+  }
+  // In a transaction of several statements, too.
+  auto answers =
+      run("shop", {"BEGIN", "ALTER TABLE t ADD COLUMN m", "CREATE TABLE v(x)", "COMMIT"});
+  for (const auto& answer : answers.statements) EXPECT_EQ(answer.message, "");
+  answers = run("shop", {"BEGIN", "CREATE TABLE w(x)", "ALTER TABLE u DROP COLUMN c", "COMMIT"});
+  EXPECT_THAT(answers.statements.back().message, HasSubstr("PUBLICATION_BROKEN: q@v1"));
+  // What it needs is back: it is what it was, and guarded again.
+  EXPECT_EQ(sql_error("ALTER TABLE t ADD COLUMN a"), "");
+  EXPECT_EQ((*publications_->list(name("shop")))[0].broken, "");
+  EXPECT_THAT(sql_error("ALTER TABLE t DROP COLUMN a"), HasSubstr("PUBLICATION_BROKEN: p@v1"));
+}
+
+TEST_F(ReadersTest, TheMomentIsFoundHoweverItIsWritten) {
+  sql({"CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b)"});
+  for (const char* condition :
+       {"a > date('no' || 'w')", "a > strftime('%s', 'NO' || lower('W'))",
+        "a > datetime(iif(b, 'n' || 'ow', a))", "a > date(char(110, 111, 119))",
+        "b IN (SELECT id FROM t WHERE a > time(replace('nxow', 'x', '')))",
+        "a > date('sub' || 'sec')", "a > timediff(a, 'no' || 'w')",
+        "a > date((SELECT 'no' || 'w'))", "CASE WHEN b THEN a > date('no' || 'w') END"}) {
+    EXPECT_THAT(
+        refusal(fmt::format("CREATE PUBLICATION p AS TABLE t(*) WHERE {} REFRESH FULL", condition)),
+        HasSubstr("depends on the moment"))
+        << condition;
+  }
+  for (const char* condition :
+       {"a > date(b, 'start of ' || 'month')", "a > strftime('%Y' || '-now', a)",
+        "a > date('2030' || '-01-01', 'subsec')", "a > datetime(a, '+1 day')",
+        "a > date(:day, '-7 days')"}) {
+    EXPECT_EQ(
+        refusal(fmt::format("CREATE PUBLICATION p(day TEXT) AS TABLE t(*) WHERE {}", condition)),
+        "none")
+        << condition;
+  }
+  EXPECT_THAT(publications_->open(name("shop"), {"p", {}}, {{"day", "Now"}}).error().message(),
+              HasSubstr("PUBLICATION_PARAMETER"));
+  EXPECT_TRUE(publications_->open(name("shop"), {"p", {}}, {{"day", "2026-11-01"}}));
+}
+
+// After a start an instance gets what it missed from the log; where that does not tell, it is
+// compared as a whole.
+TEST_F(ReadersTest, AfterAStartInstancesGoOnFromWhereTheyStood) {
+  sql({"CREATE TABLE orders(id INTEGER PRIMARY KEY, tenant INTEGER, total REAL, secret)",
+       "CREATE TABLE names(w TEXT PRIMARY KEY, n) WITHOUT ROWID",
+       "INSERT INTO orders VALUES(1, 7, 1, 's'), (2, 8, 2, 's')"});
+  ASSERT_TRUE(
+      publish("CREATE PUBLICATION p(t INTEGER) AS TABLE orders(id, total) WHERE tenant = :t, "
+              "TABLE names(*), VIEW sums(tenant, s) KEY(tenant) AS SELECT tenant, "
+              "sum(total) FROM orders GROUP BY tenant REFRESH FULL"));
+  const DatabaseName seven = open_instance("p", {{"t", "7"}});
+  auto content = [&](const DatabaseName& database) {
+    return rows(database,
+                "SELECT id||':'||total FROM orders UNION ALL SELECT w||n FROM names "
+                "UNION ALL SELECT tenant||'='||s FROM sums ORDER BY 1");
+  };
+  for (int round = 0; round < 6; ++round) {
+    settle();
+    const TxId before = store_->position(seven)->txid;
+    publications_.reset();
+    const int at = round * 10 + 10;
+    sql({fmt::format("INSERT INTO orders(id, tenant, total, secret) VALUES({}, 7, 1.5, 'x'), ({}, "
+                     "8, 2, 'x')",
+                     at, at + 1),
+         fmt::format("UPDATE orders SET tenant = 15 - tenant WHERE id <= {}", round),
+         fmt::format("DELETE FROM orders WHERE id = {}", at - 9),
+         fmt::format("INSERT INTO names VALUES('w{}', {})", round, round)});
+    if (round == 3) sql({"ALTER TABLE orders ADD COLUMN more"});
+    if (round % 2 == 1) open();
+    serve();
+    ASSERT_EQ(open_instance("p", {{"t", "7"}}), seven);
+    // A version without memory of it says what it must be.
+    const DatabaseName fresh = open_instance("p", {{"t", "7"}});
+    EXPECT_EQ(content(fresh),
+              shop("SELECT id||':'||total FROM orders WHERE tenant=7 UNION ALL SELECT w||n FROM "
+                   "names UNION ALL SELECT tenant||'='||sum(total) FROM orders GROUP BY tenant "
+                   "ORDER BY 1"));
+    EXPECT_EQ(store_->position(seven)->txid.value, before.value + 1) << "one transaction";
+    EXPECT_EQ(publications_->status(name("shop"))->resumed, round == 3 ? 0u : 1u) << round;
+  }
+  // Nothing was missed: nothing is written.
+  const TxId before = store_->position(seven)->txid;
+  restart();
+  ASSERT_EQ(open_instance("p", {{"t", "7"}}), seven);
+  EXPECT_EQ(store_->position(seven)->txid, before);
+  EXPECT_EQ(publications_->status(name("shop"))->resumed, 1u);
+}
+
+}  // namespace
+}  // namespace offprint::publication

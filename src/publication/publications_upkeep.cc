@@ -1,0 +1,183 @@
+// Of Publications: who uses instances, and what becomes of those that nobody uses.
+#include <algorithm>
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "publication/publications.h"
+
+namespace offprint::publication {
+
+using database::DatabaseName;
+
+class Publications::InstanceLease final : public Lease {
+ public:
+  explicit InstanceLease(std::shared_ptr<Use> use) : use_(std::move(use)) {
+    std::lock_guard lock(use_->mutex);
+    ++use_->leases;
+  }
+  ~InstanceLease() override {
+    std::lock_guard lock(use_->mutex);
+    --use_->leases;
+    use_->last = SteadyClock::now();
+  }
+  InstanceLease(const InstanceLease&) = delete;
+  InstanceLease& operator=(const InstanceLease&) = delete;
+  bool goes_on() const override { return !use_->is_over(); }
+
+ private:
+  const std::shared_ptr<Use> use_;
+};
+
+std::unique_ptr<Publications::Lease> Publications::lease(const DatabaseName& source,
+                                                         const DatabaseName& instance) {
+  std::lock_guard lock(mutex_);
+  auto found = sources_.find(source.text());
+  if (found != sources_.end()) {
+    if (auto use = found->second.uses.find(instance.text()); use != found->second.uses.end())
+      return std::make_unique<InstanceLease>(use->second);
+  }
+  // It was dropped, or let go just now: what streams from it ends.
+  auto gone = std::make_shared<Use>();
+  gone->has_stopped = true;
+  return std::make_unique<InstanceLease>(std::move(gone));
+}
+
+// Who asks again is told why; what streams from it ends.
+void Publications::note_stop(const std::string& source, const DatabaseName& instance) {
+  std::lock_guard lock(mutex_);
+  auto found = sources_.find(source);
+  if (found == sources_.end()) return;
+  std::erase_if(found->second.open, [&](const auto& each) { return each.second == instance; });
+  auto use = found->second.uses.find(instance.text());
+  if (use == found->second.uses.end()) return;
+  std::lock_guard use_lock(use->second->mutex);
+  use->second->has_stopped = true;
+}
+
+void Publications::let_go_of_unused() {
+  const Deadline until = SteadyClock::now() - options_.rest_instance_after;
+  struct Idle {
+    std::string source;
+    std::shared_ptr<Materialiser> materialiser;
+    std::set<std::string> names;
+  };
+  std::vector<Idle> idle;
+  {
+    std::lock_guard lock(mutex_);
+    for (auto& [name, source] : sources_) {
+      std::set<std::string> names;
+      std::erase_if(source.uses, [&, &found = source](const auto& each) {
+        std::lock_guard use_lock(each.second->mutex);
+        if (each.second->leases > 0 || each.second->last > until) return false;
+        each.second->has_stopped = true;  // for whoever comes with it later
+        names.insert(each.first);
+        unused_.emplace(each.first, SteadyClock::now());
+        std::erase_if(found.open,
+                      [&](const auto& open) { return open.second.text() == each.first; });
+        return true;
+      });
+      if (!names.empty()) idle.push_back({name, source.materialiser, std::move(names)});
+    }
+  }
+  for (const Idle& each : idle) {
+    let_go_ += each.names.size();
+    if (auto done = each.materialiser->let_go(each.names); !done)
+      log::warn("instances: {}", done.error().message());
+    // Who asked in between has one that is not kept up: he asks again.
+    for (const std::string& name : each.names) {
+      if (auto instance = DatabaseName::stored(name)) note_stop(each.source, *instance);
+    }
+    std::lock_guard lock(mutex_);
+    auto found = sources_.find(each.source);
+    if (found == sources_.end()) continue;
+    for (const std::string& name : each.names) found->second.uses.erase(name);
+  }
+}
+
+// Their files, too.
+void Publications::drop_unused() {
+  const Deadline now = SteadyClock::now();
+  std::map<std::uint64_t, std::set<std::string>> gone;  // by source
+  {
+    std::set<std::string> there;
+    std::string after;
+    for (bool is_more = true; is_more;) {
+      const auto instances = store_.list("@", after, 1'000, "");
+      for (const auto& info : instances) there.insert(after = info.name);
+      is_more = instances.size() == 1'000;
+    }
+    std::lock_guard lock(mutex_);
+    for (const auto& [name, source] : sources_) {
+      for (const auto& [instance, use] : source.uses) there.erase(instance);
+    }
+    std::erase_if(unused_, [&](const auto& each) { return !there.contains(each.first); });
+    for (const std::string& instance : there) {
+      // After a start: from then on.
+      auto [since, is_new] = unused_.emplace(instance, now);
+      if (is_new || since->second + options_.drop_instance_after > now) continue;
+      std::uint64_t id = 0;
+      std::from_chars(instance.data() + 1, instance.data() + instance.size(), id, 16);
+      gone[id].insert(instance);
+    }
+  }
+  for (const auto& [id, instances] : gone) {
+    auto info = store_.info(id);
+    auto name = info ? DatabaseName::parse(info->name) : Result<DatabaseName>(fail(info.error()));
+    auto materialiser =
+        name ? materialiser_of(*name)
+             : Result<std::shared_ptr<Materialiser>>(fail(name.error()));  // an orphan's
+    if (!materialiser) continue;
+    dropped_ += instances.size();
+    if (auto done = (*materialiser)->drop_idle(instances); !done)
+      log::warn("instances of '{}': {}", info->name, done.error().message());
+  }
+}
+
+Result<PublicationInfo> Publications::set_quota(const DatabaseName& source,
+                                                const PublicationName& name, const Quota& quota) {
+  OFFPRINT_TRY_ASSIGN(auto info, describe(source, name));
+  info.stored.size_bytes_max = quota.size_bytes_max;
+  info.stored.rows_per_minute_max = quota.rows_per_minute_max;
+  OFFPRINT_TRY(store_.update_publication(source, info.stored));
+  OFFPRINT_TRY_ASSIGN(auto materialiser, materialiser_of(source));
+  OFFPRINT_TRY(materialiser->set_quota(info.stored));
+  return info;
+}
+
+std::optional<Bookmark> Publications::reached(const DatabaseName& instance) {
+  std::uint64_t id = 0;
+  const std::string& text = instance.text();
+  std::from_chars(text.data() + 1, text.data() + text.size(), id, 16);
+  std::shared_ptr<Materialiser> materialiser;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [name, source] : sources_) {
+      if (source.id == id) materialiser = source.materialiser;
+    }
+  }
+  return materialiser ? materialiser->reached(text) : std::nullopt;
+}
+
+Publications::Totals Publications::totals() {
+  std::vector<std::shared_ptr<Materialiser>> materialisers;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [name, source] : sources_) {
+      if (source.materialiser) materialisers.push_back(source.materialiser);
+    }
+  }
+  Totals totals;
+  totals.let_go = let_go_;
+  totals.dropped = dropped_;
+  for (const auto& materialiser : materialisers) {
+    const Materialiser::Status status = materialiser->status();
+    totals.instances += status.instances;
+    totals.stale += status.stale;
+    totals.stopped += status.stopped;
+  }
+  return totals;
+}
+
+}  // namespace offprint::publication
