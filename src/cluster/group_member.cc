@@ -125,6 +125,11 @@ void GroupMember::on_connected(Time now, MemberId member, Effects& effects) {
   send_to(now, *found, true, effects);
 }
 
+void GroupMember::forget(Lsn base) {
+  OFFPRINT_ASSERT(base <= commit_);
+  if (base > log_.base()) log_.forget(base);
+}
+
 void GroupMember::ask_for_record(Time now, Effects& effects) {
   if (reading_) return;
   reading_ = true;

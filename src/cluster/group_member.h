@@ -88,6 +88,9 @@ class GroupMember {
   // The connection to a member is a new one: what was under way is lost.
   void on_connected(Time now, MemberId member, Effects& effects);
 
+  // Records up to `base`, all of them committed, are not kept any more.
+  void forget(Lsn base);
+
   // --- of the primary
   struct Proposal {
     Lsn lsn;

@@ -333,6 +333,26 @@ ReplicatedLog::Status ReplicatedLog::status(std::uint32_t number) {
   return {group.member.status(boot_time()), group.record};
 }
 
+std::optional<journal::Lsn> ReplicatedLog::needed_from() {
+  std::optional<journal::Lsn> needed;
+  for (auto& group : groups_) {
+    std::lock_guard lock(group->mutex);
+    Lsn next{std::max(group->member.status(boot_time()).commit, group->index.log.base()).value + 1};
+    if (next > group->index.log.last()) continue;
+    journal::Lsn at = group->index.place(next).lsn;
+    if (!needed || at < *needed) needed = at;
+  }
+  return needed;
+}
+
+void ReplicatedLog::forget_before(journal::Lsn lsn) {
+  for (auto& group : groups_) {
+    std::lock_guard lock(group->mutex);
+    group->index.forget_before(lsn);
+    group->member.forget(group->index.log.base());
+  }
+}
+
 Result<journal::Location> ReplicatedLog::find(std::uint32_t number, Lsn lsn) {
   Group& group = *groups_[number];
   std::lock_guard lock(group.mutex);

@@ -96,6 +96,11 @@ class ReplicatedLog {
     GroupRecord record;  // as last read
   };
   Status status(std::uint32_t group);
+  // Where the journal's first record is whose fate is not decided; nothing: there is none. What
+  // stands before it may be removed once it was applied …
+  std::optional<journal::Lsn> needed_from();
+  // … and then must be forgotten here. Members that lack it need whole databases from then on.
+  void forget_before(journal::Lsn lsn);
   // Where a record is; kNotFound: it is not kept any more, or not there.
   Result<journal::Location> find(std::uint32_t group, Lsn lsn);
 

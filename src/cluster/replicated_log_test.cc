@@ -156,6 +156,11 @@ class ReplicatedLogTest : public testing::Test {
     nodes_[index]->start();
     connect(*nodes_[index]);
   }
+  void power_loss_of_all(std::mt19937_64& random) {
+    for (auto& node : nodes_) node->stop(random());
+    for (auto& node : nodes_) node->start();
+    for (auto& node : nodes_) connect(*node);
+  }
 
   // Tries one node after the other until one takes it. kUnknown: it may be there.
   Result<> write(std::uint32_t group, const std::string& text) {
@@ -254,6 +259,29 @@ TEST_F(ReplicatedLogTest, AHandOverLosesNothing) {
   check();
 }
 
+TEST_F(ReplicatedLogTest, WhatIsDecidedMayBeForgotten) {
+  for (int i = 0; i < 300; ++i)
+    ASSERT_TRUE(write(0, "record " + std::to_string(i) + std::string(2000, 'x')));
+  std::size_t all = settled(0).size();
+  for (auto& node : nodes_) {
+    auto needed = node->log()->needed_from();
+    ASSERT_TRUE(node->journal().remove_before(needed.value_or(node->journal().end_lsn())));
+    node->log()->forget_before(node->journal().segments().front().begin);
+    EXPECT_FALSE(node->log()->find(0, Lsn{1})) << "it is gone";
+    EXPECT_TRUE(node->log()->find(0, Lsn{all}));
+  }
+  ASSERT_TRUE(write(0, "after"));
+  // Also after a start.
+  restart(2, 1);
+  restart(1, 1);
+  ASSERT_TRUE(write(0, "after a start"));
+  for (Deadline until = SteadyClock::now() + 30s; SteadyClock::now() < until;) {
+    if (nodes_[2]->log()->status(0).member.commit.value >= all + 2) break;
+    std::this_thread::sleep_for(10ms);
+  }
+  EXPECT_GE(nodes_[2]->log()->status(0).member.commit.value, all + 2);
+}
+
 // OFFPRINT_TEST_ROUNDS: of somebody losing power, or the group, while clients write.
 TEST_F(ReplicatedLogTest, NothingAcknowledgedIsLostWhenNodesLosePower) {
   const char* asked = std::getenv("OFFPRINT_TEST_ROUNDS");
@@ -274,9 +302,12 @@ TEST_F(ReplicatedLogTest, NothingAcknowledgedIsLostWhenNodesLosePower) {
   for (int round = asked != nullptr ? std::atoi(asked) : 10; round > 0; --round) {
     std::this_thread::sleep_for(std::chrono::milliseconds(100 + random() % 500));
     std::size_t node = random() % nodes_.size();
-    switch (random() % 4) {
+    switch (random() % 5) {
       case 0:
         restart(node, std::nullopt);
+        break;
+      case 2:
+        power_loss_of_all(random);
         break;
       case 1:
         (void)nodes_[node]->log()->hand_over(0, member_of(1 + static_cast<int>(random() % 3)));
