@@ -210,6 +210,7 @@ void measure_slowdown(const std::string& folder, const std::optional<Litestream>
   const std::vector<Work> works = {
       {"NORMAL, 2,000 commits/s",
        {.file = "", .synchronous = "NORMAL", .per_second = 2'000, .seconds = seconds}},
+      {"OFF, as fast as it can", {.file = "", .synchronous = "OFF", .seconds = seconds}},
       {"NORMAL, as fast as it can", {.file = "", .synchronous = "NORMAL", .seconds = seconds}},
       {"FULL, as fast as it can", {.file = "", .synchronous = "FULL", .seconds = seconds}}};
   for (const Work& work : works) measure_work(work, onlookers, rounds);
