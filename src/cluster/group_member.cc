@@ -155,10 +155,9 @@ GroupMember::Status GroupMember::status(Time now) const {
   if (damaged_) {
     status.role = Role::kDamaged;
   } else if (is_primary_) {
-    bool lost = now - leased_at_ > options_.timing.lease && !holds_leases(now);
-    status.role = lost || view_.in_sync.size() < view_.min_in_sync ? Role::kBlocked
-                  : acts() && is_recovered()                       ? Role::kPrimary
-                                                                   : Role::kRecovering;
+    status.role = is_blocked(now)            ? Role::kBlocked
+                  : acts() && is_recovered() ? Role::kPrimary
+                                             : Role::kRecovering;
   } else if (cas_) {
     status.role = cas_->kind == Cas::Kind::kHandOver ? Role::kDraining : Role::kCandidate;
   } else {

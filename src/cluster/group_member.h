@@ -97,9 +97,9 @@ class GroupMember {
     Epoch epoch;
     Command command = 0;  // appending it to the journal; on_durable() follows
   };
-  // Takes a place for one more record. Nothing: nobody may write here now. The caller journals it
-  // at once, then calls flush().
-  std::optional<Proposal> propose();
+  // Takes a place for one more record. Nothing: nobody may write here now, or nothing could be
+  // committed. The caller journals it at once, then calls flush().
+  std::optional<Proposal> propose(Time now);
   // It could not be journaled. Before anything else.
   void withdraw(const Proposal& proposal);
   // Sends what was proposed.
@@ -186,6 +186,7 @@ class GroupMember {
   bool is_recovered() const { return commit_ >= recovery_end_; }
   bool acts() const { return durable_command_ >= acts_from_; }
   bool holds_leases(Time now) const;
+  bool is_blocked(Time now) const;
   bool is_silent(Time now) const;
   Members must_have() const;
   Peer* peer(MemberId member);

@@ -98,7 +98,7 @@ struct Member {
     receive(from, Ack{member.status(now).epoch, now, durable});
   }
   void propose() {
-    auto proposal = member.propose();
+    auto proposal = member.propose(now);
     ASSERT_TRUE(proposal);
     wanted.last_command = proposal->command;
     member.flush(now, wanted);
@@ -133,7 +133,7 @@ TEST(GroupMemberTest, NothingIsWrittenBeforeTheOthersHaveTheLog) {
   Member a(kA, log_of({1, 1}), Epoch{1});
   a.lead(view_of(4, Epoch{1}, kB, {kA, kB}));
   EXPECT_EQ(a.role(), Role::kRecovering);
-  EXPECT_FALSE(a.member.propose());
+  EXPECT_FALSE(a.member.propose(a.now));
   EXPECT_FALSE(a.member.may_answer(a.now));
   a.acknowledge(kB, Lsn{1});
   EXPECT_EQ(a.role(), Role::kRecovering);
@@ -174,6 +174,7 @@ TEST(GroupMemberTest, WhoDoesNotAnswerIsLeftOutByTheRecordFirst) {
   a.tick();
   EXPECT_EQ(a.wanted.changes.size(), 2U);
   EXPECT_EQ(a.role(), Role::kBlocked);
+  EXPECT_FALSE(a.member.propose(a.now)) << "refused before anything was done";
 }
 
 TEST(GroupMemberTest, AFullDiskDoesNotHoldTheOthersUp) {
@@ -203,7 +204,7 @@ TEST(GroupMemberTest, WhatCouldNotBeJournaledWasNeverThere) {
   Member a(kA);
   a.lead(view_of(1, Epoch{0}, {}, {kA, kB}));
   a.acknowledge(kB, Lsn{0});
-  auto proposal = a.member.propose();
+  auto proposal = a.member.propose(a.now);
   ASSERT_TRUE(proposal);
   a.member.withdraw(*proposal);
   EXPECT_EQ(a.member.log().last(), Lsn{0});

@@ -112,10 +112,16 @@ bool GroupMember::may_answer(Time now) const {  // R11
   return view_.in_sync.size() >= view_.min_in_sync && holds_leases(now);
 }
 
-std::optional<GroupMember::Proposal> GroupMember::propose() {
+// Too few are in sync, or one of them has not been heard of for a lease.
+bool GroupMember::is_blocked(Time now) const {
+  if (view_.in_sync.size() < view_.min_in_sync) return true;
+  return now - leased_at_ > options_.timing.lease && !holds_leases(now);
+}
+
+std::optional<GroupMember::Proposal> GroupMember::propose(Time now) {
   if (!is_primary_ || !acts() || damaged_) return std::nullopt;
   if (!is_recovered() && !drops(Mutant::kCommitBeforeRecovery)) return std::nullopt;
-  if (view_.in_sync.size() < view_.min_in_sync) return std::nullopt;
+  if (is_blocked(now)) return std::nullopt;
   Lsn lsn{log_.last().value + 1};
   log_.append(epoch_, lsn);
   matched_ = lsn;

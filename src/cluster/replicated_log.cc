@@ -220,7 +220,7 @@ Result<ReplicatedLog::Appended> ReplicatedLog::append(std::uint32_t number, jour
   auto record = std::make_shared<PeerRecord>(
       PeerRecord{draft.kind, draft.database_id, draft.metadata, draft.payload});
   std::lock_guard lock(group.mutex);
-  auto proposal = group.member.propose();
+  auto proposal = group.member.propose(boot_time());
   if (!proposal) {
     if (!group.member.is_primary()) return fail(Code::kNotPrimary, "another node writes here");
     return fail(Code::kUnavailable,

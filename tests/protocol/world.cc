@@ -256,7 +256,7 @@ bool World::give_up_cas(Node& node, bool or_lose) {
 bool World::propose(std::size_t index) {
   Node& node = nodes_[index];
   if (node.member->log().last().value >= options_.records_max) return false;
-  auto proposal = node.member->propose();
+  auto proposal = node.member->propose(now_);
   if (!proposal) return false;
   std::pair<Lsn, Epoch> place{proposal->lsn, proposal->epoch};
   if (std::ranges::find(proposed_, place) != proposed_.end())
