@@ -82,9 +82,9 @@ void Publications::let_go_of_unused() {
     }
   }
   for (const Idle& each : idle) {
-    let_go_ += each.names.size();
     if (auto done = each.materialiser->let_go(each.names); !done)
       log::warn("instances: {}", done.error().message());
+    let_go_ += each.names.size();
     // Who asked in between has one that is not kept up: he asks again.
     for (const std::string& name : each.names) {
       if (auto instance = DatabaseName::stored(name)) note_stop(each.source, *instance);

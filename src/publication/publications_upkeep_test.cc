@@ -101,7 +101,7 @@ TEST_F(UpkeepTest, AnInstanceThatChangesTooFastStops) {
 TEST_F(UpkeepTest, WhatNobodyUsesIsLetGoAndComesBack) {
   make_shop();
   Publications::Options options;
-  options.rest_instance_after = std::chrono::milliseconds(50);
+  options.rest_instance_after = std::chrono::milliseconds(500);
   options.sweep_every = std::chrono::milliseconds(5);
   serve_with(options);
   const DatabaseName seven = open_instance("p", {{"t", "7"}});
