@@ -434,11 +434,9 @@ GroupView ReplicatedLog::view_of(const RegisterEntry& entry, const GroupRecord& 
   view.epoch = record.epoch;
   view.primary = MemberId{record.primary.log_id};
   view.min_in_sync = static_cast<std::uint32_t>(record.min_in_sync);
-  auto add = [](Members& members, const RecordMember& member) {
-    if (members.size() < members.capacity()) members.push_back(MemberId{member.log_id});
-  };
-  for (const RecordMember& member : record.in_sync) add(view.in_sync, member);
-  for (const RecordMember& member : record.replicas) add(view.replicas, member);
+  for (const RecordMember& member : record.in_sync) view.in_sync.push_back(MemberId{member.log_id});
+  for (const RecordMember& member : record.replicas)
+    view.replicas.push_back(MemberId{member.log_id});
   return view;
 }
 
@@ -449,6 +447,12 @@ void ReplicatedLog::take_view(std::uint32_t number, Result<std::optional<Registe
     record = fail(found.error());
   } else if (*found) {
     record = GroupRecord::parse((*found)->value);
+    // Who is in sync must not be left out for want of room.
+    if (record && record->replicas.size() > kMembersMax) {
+      record = fail(Code::kTooLarge,
+                    fmt::format("{} replicas; {} are the most that this program can keep",
+                                record->replicas.size(), kMembersMax));
+    }
     if (!record) log::error("record of group {}: {}", number, record.error().message());
   }
   std::lock_guard lock(group.mutex);

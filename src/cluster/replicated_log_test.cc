@@ -47,6 +47,29 @@ TEST_F(ReplicatedLogTest, AHandOverLosesNothing) {
   check();
 }
 
+TEST_F(ReplicatedLogTest, ARecordThatCannotBeKeptToIsNotFollowed) {
+  ASSERT_TRUE(write(0, "first"));
+  const std::string key = RecordKeys{"test"}.group(0);
+  auto entry = table_->read(key);
+  ASSERT_TRUE(entry && *entry);
+  auto record = GroupRecord::parse((*entry)->value);
+  ASSERT_TRUE(record);
+  record->epoch.value += 100;
+  record->primary = member_of(2);
+  for (int n = 4; n <= 8; ++n) record->replicas.push_back(member_of(n));
+  record->in_sync = record->replicas;
+  while (table_->compare_and_swap({key, (*entry)->version, record->to_json()}).outcome !=
+         SwapResult::Outcome::kApplied) {
+    entry = table_->read(key);  // the nodes changed it meanwhile
+  }
+  for (auto& node : nodes_) node->stop({});
+  for (auto& node : nodes_) node->start();
+  for (auto& node : nodes_) connect(*node);
+  std::this_thread::sleep_for(1s);
+  for (auto& node : nodes_) EXPECT_FALSE(node->log()->append(0, {}));
+  ASSERT_TRUE(write(1, "the other group is not hurt"));
+}
+
 TEST_F(ReplicatedLogTest, WhatIsDecidedMayBeForgotten) {
   for (int i = 0; i < 300; ++i)
     ASSERT_TRUE(write(0, "record " + std::to_string(i) + std::string(2000, 'x')));
