@@ -54,11 +54,10 @@ Result<Bookmark> StoreImpl::import_file(const DatabaseName& name, const std::str
     return imported;
   }
   Bookmark imported;
-  OFFPRINT_TRY(
-      add_filled(name, options, {.filled = true}, [&](HostedDatabase& database) -> Result<> {
-        OFFPRINT_TRY_ASSIGN(imported, database.import_file(path));
-        return {};
-      }));
+  OFFPRINT_TRY(add_filled(name, options, {.filled = true}, [&](HostedDatabase& fresh) -> Result<> {
+    OFFPRINT_TRY_ASSIGN(imported, fresh.import_file(path));
+    return {};
+  }));
   OFFPRINT_TRY_ASSIGN(database, get(name));
   OFFPRINT_TRY(database->wait_for_archive(imported));
   return imported;

@@ -147,9 +147,28 @@ Result<Materialiser::Published*> Materialiser::plan_for(
   return &published;
 }
 
+// While it waited for its turn it may have been dropped, or another made in its place.
+Result<> Materialiser::check_is_stored(const database::StoredPublication& publication) {
+  OFFPRINT_TRY_ASSIGN(auto stored, store_.publications(source_));
+  for (const database::StoredPublication& each : stored) {
+    if (each.name == publication.name && each.version == publication.version &&
+        each.hash == publication.hash && each.definition == publication.definition) {
+      return {};
+    }
+  }
+  return fail(Code::kBusy, fmt::format("{}@v{} was changed just now; ask again", publication.name,
+                                       publication.version));
+}
+
+bool Materialiser::keeps(const database::DatabaseName& instance) {
+  std::lock_guard lock(mutex_);
+  return by_name_.contains(instance.text());
+}
+
 Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request) {
   const database::StoredPublication& publication = request.publication;
   std::lock_guard lock(mutex_);
+  OFFPRINT_TRY(check_is_stored(publication));
   if (!state_) {
     OFFPRINT_TRY_ASSIGN(state_, next_state());
     tables_.clear();

@@ -46,6 +46,9 @@ class Materialiser {
   // The database of an instance, which is filled when it returns. Blocks. kInvalid: the definition
   // does not fit the database any more.
   Result<database::DatabaseName> open(const InstanceRequest& request);
+  // Whether changes of the source come into it. Of a version that is broken open() answers an
+  // instance as it was, which is not.
+  bool keeps(const database::DatabaseName& instance);
   // Brings all instances to the source's newest state. Blocks. An error is one of the source; what
   // fails at an instance is tried again the next time.
   Result<> advance();
@@ -116,6 +119,7 @@ class Materialiser {
   };
 
   Result<> advance_locked();
+  Result<> check_is_stored(const database::StoredPublication& publication);
   Result<Published*> plan_for(const database::StoredPublication& publication);
   Result<std::unique_ptr<SourceState>> next_state();
   Result<> check_source();

@@ -142,6 +142,13 @@ Result<Uses> Planner::uses_of(const std::string& item, const std::string& sql) {
   }
   for (const auto& [table, column] : uses.reads) {
     if (table.starts_with("sqlite_")) return refuse(item, fmt::format("{} is SQLite's own", table));
+    // Tables that no schema has tell of the server, such as where its files are.
+    if (!table.starts_with("pragma_") && table != "dbstat") continue;
+    bool is_there = false;
+    OFFPRINT_TRY(each_row(*copy_,
+                          "SELECT 1 FROM sqlite_schema WHERE lower(name)=" + quoted_text(table),
+                          [&](const auto&) { is_there = true; }));
+    if (!is_there) return refuse(item, fmt::format("{} is no table of the database", table));
   }
   for (const std::string& function : uses.functions) {
     bool is_known = false;

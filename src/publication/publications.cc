@@ -396,6 +396,7 @@ Result<DatabaseName> Publications::open(
   request.publication = std::move(info.stored);
   OFFPRINT_TRY_ASSIGN(auto materialiser, materialiser_of(source));
   OFFPRINT_TRY_ASSIGN(auto instance, materialiser->open(request));
+  const bool is_kept = materialiser->keeps(instance);  // else whoever asks looks again
   // Between these it may be let go, as nobody is known to use it; then it is opened again.
   {
     std::lock_guard lock(mutex_);
@@ -403,7 +404,7 @@ Result<DatabaseName> Publications::open(
     if (found != sources_.end() && found->second.materialiser == materialiser) {
       auto& open = found->second.open;
       if (open.size() >= kOpenMax) open.clear();
-      open.insert_or_assign(asked_text(name, parameters), instance);
+      if (is_kept) open.insert_or_assign(asked_text(name, parameters), instance);
       auto& use = found->second.uses[instance.text()];
       const bool is_over = use && use->is_over();
       if (!use || is_over) use = std::make_shared<Use>();

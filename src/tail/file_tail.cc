@@ -166,7 +166,7 @@ Deadline FileTail::step(bool something_changed) {
   // While nothing can be taken the -wal does not grow for ever: it is compared later.
   bool too_long = held_ && held_->frames() > kHeldRestarts * options_.restart_frames;
   // What a file's -wal and -shm say may not be about it any more: closed, they may go.
-  bool not_its = error.code() == Code::kCorrupt;
+  bool not_its = error.code() == Code::kCorrupt || error.code() == Code::kIo;
   if (held_ && (too_long || not_its || written_over_)) let_go(false);
   compared_at_.reset();
   deaf_ = false;
@@ -190,6 +190,13 @@ Result<> FileTail::advance() {
   if (dropped_) return {};
   FileIdentity now = FileIdentity::of(path_);
   if (held_ && now != open_file_) let_go(true);
+  if (held_ && is_robbed()) {
+    log::warn(
+        "the -wal or -shm of {} was removed while it was open: database '{}' is compared "
+        "with it",
+        path_, name_.text());
+    let_go(true);
+  }
   if (held_ && is_written_over()) {
     log::warn("{} was written to, and not by SQLite as it seems: database '{}' is compared with it",
               path_, name_.text());
@@ -210,10 +217,19 @@ Result<> FileTail::advance() {
   return {};
 }
 
+// SQLite goes on with the files that it has opened, whatever stands in their place: what they say
+// then must not be believed, and never be brought into the file.
+bool FileTail::is_robbed() const {
+  return FileIdentity::of(open_path_ + "-wal") != open_wal_ ||
+         (open_shm_.inode != 0 && FileIdentity::of(open_path_ + "-shm") != open_shm_);
+}
+
 // Only checkpoints write to the file, and not any more when they have brought all into it.
 bool FileTail::is_written_over() {
   if (!stamp_ || FileStamp::of(path_) == stamp_) return false;
   if (held_->is_newest()) return true;
+  // With our read transaction in the way nothing of SQLite's writes to the file.
+  if (held_->is_reading() && held_->lets_restart()) return true;
   // Nor before the generation that follows is brought in; while nobody reads, that place may not
   // have been the last of its own.
   const std::uint32_t generations = held_->is_reading() ? 1 : 0;
@@ -373,6 +389,14 @@ Result<FileTail::Ready> FileTail::open() {
   }
   if (auto begun = source->begin(); !begun) return fail(explained(begun.error()));
   if (FileIdentity::of(path_) != file) return fail(Code::kBusy, "it was replaced just now");
+  std::error_code unknown;
+  open_path_ = std::filesystem::canonical(path_, unknown).string();
+  open_wal_ = FileIdentity::of(open_path_ + "-wal");
+  open_shm_ = FileIdentity::of(open_path_ + "-shm");
+  if (open_wal_.inode == 0) {
+    source->leave_as_is();
+    return fail(Code::kBusy, "its -wal was removed just now");
+  }
   held_ = std::move(source);
   open_file_ = file;
   return Ready::kYes;

@@ -93,6 +93,7 @@ class FileTail {
   Result<> add_growth(ChangeSet& changes, SourceFile& next, PageNo& from, PageNo before);
   Result<> send(ChangeSet& changes);
   bool is_written_over();
+  bool is_robbed() const;
   void note_stamp();
   Result<> check_compared() const;
   Result<> look_after_wal();
@@ -128,6 +129,8 @@ class FileTail {
   Position position_;
   PageNo page_count_ = 0;
   FileIdentity open_file_;
+  std::string open_path_;               // where that is: path_ may be a link
+  FileIdentity open_wal_, open_shm_;    // what SQLite has open beside it
   FileIdentity remembered_;             // the file whose history the database has
   bool made_ = false;                   // the database is there
   bool dropped_ = false;                // somebody dropped it

@@ -179,6 +179,33 @@ TEST_F(TailerTest, AFileThatIsWrittenOverIsTaken) {
 }
 
 // Comparing a large file takes its time; nobody waits for that who stops.
+// What no program of SQLite's does, and scripts do: what is left beside a closed file goes. (Of the
+// -shm all connections of one process share the one that was there.)
+TEST_F(TailerTest, AWalMayBeRemovedFromAClosedFile) {
+  {
+    auto writer = program();
+    run(writer, fmt::format("{}; INSERT INTO t VALUES(1, 'first')", kTable));
+  }
+  start_tail();
+  expect_equal_soon();
+  for (int round = 0; round < 2; ++round) {
+    const std::uint64_t comparisons = status().comparisons;
+    {
+      auto writer = program();
+      for (int i = 0; i < 50; ++i) run(writer, "INSERT INTO t(text) VALUES(hex(randomblob(2000)))");
+      run(writer, "PRAGMA wal_checkpoint(FULL)");
+    }
+    std::filesystem::remove(path_ + "-wal");
+    auto writer = program();
+    for (int i = 0; i < 50; ++i)
+      run(writer, "UPDATE t SET text = hex(randomblob(2000)) WHERE id = 1 + abs(random() % 50)");
+    EXPECT_TRUE(wait_until([&] { return status().comparisons > comparisons; }));
+    expect_equal_soon();
+    EXPECT_EQ(*writer.query_text("PRAGMA integrity_check"), "ok");
+    EXPECT_EQ(query("orders", "PRAGMA integrity_check"), "ok");
+  }
+}
+
 TEST_F(TailerTest, AComparisonEndsWhenItIsToStop) {
   {
     auto writer = program();
