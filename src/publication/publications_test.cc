@@ -79,6 +79,8 @@ TEST_F(PublicationsTest, WhatDoesNotFitIsRefused) {
   expect_refused("TABLE keyed(*) WHERE a = ?1", "no parameter");
   expect_refused("TABLE keyed(*) WHERE a > random() AND b <> 'select'", "random()");
   expect_refused("VIEW d(n) KEY(n) AS SELECT pgno FROM sqlite_dbpage REFRESH FULL", "SQLite's own");
+  expect_refused("VIEW d(f) KEY(f) AS SELECT file FROM pragma_database_list REFRESH FULL",
+                 "no table of the database");
   expect_refused("TABLE keyed(*) WHERE a > CURRENT_TIMESTAMP", "depends on the moment");
   expect_refused("TABLE keyed(*) WHERE a = :y", "no parameter");
   expect_refused("TABLE keyed(*) WHERE id IN (SELECT w FROM words)", "add REFRESH FULL");
