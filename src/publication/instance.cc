@@ -303,6 +303,8 @@ Result<> Instance::write_rows(Session& session, const std::vector<RowChange>& ch
     OFFPRINT_TRY(execute(session, change.before ? known.replace : known.insert, *change.after));
   }
   for (const auto& [item, key] : loose) {
+    // Two spellings of a key that its collation finds equal are the same rows.
+    OFFPRINT_TRY(execute(session, delete_sql(*item), key));
     OFFPRINT_TRY(source.rows(item->select_key, key, arguments_, [&](Row row) -> Result<> {
       OFFPRINT_TRY(execute(session, insert_sql(*item), std::move(row)));
       return {};

@@ -279,6 +279,20 @@ TEST_F(PublicationsTest, KeysOfAllKinds) {
   EXPECT_EQ(publications_->status(name("shop"))->error, "");
 }
 
+// Keys with NULL whose spellings a collation finds equal name the same rows.
+TEST_F(PublicationsTest, LooseKeysThatLookAlikeStandOnce) {
+  sql({"CREATE TABLE t(k TEXT COLLATE NOCASE, n, v, PRIMARY KEY(k, n))"});
+  ASSERT_EQ(refusal("CREATE PUBLICATION p AS TABLE t(*)"), "none");
+  const DatabaseName copy = open_instance("p");
+  sql({"INSERT INTO t VALUES('a', NULL, 1), ('A', NULL, 2)"});
+  settle();
+  EXPECT_EQ(rows(copy, "SELECT k, v FROM t ORDER BY v"), (std::vector<std::string>{"a|1", "A|2"}));
+  sql({"UPDATE t SET v = v + 10"});
+  settle();
+  EXPECT_EQ(rows(copy, "SELECT k, v FROM t ORDER BY v"),
+            (std::vector<std::string>{"a|11", "A|12"}));
+}
+
 // A definition that never comes to an end holds up neither who asks how things stand nor a stop.
 TEST_F(PublicationsTest, AStopEndsWhatNeverEnds) {
   ASSERT_EQ(refusal("CREATE PUBLICATION p AS VIEW v(x) KEY(x) AS WITH RECURSIVE c(x) AS (SELECT 1 "
