@@ -25,14 +25,13 @@ class ReplicatedLogTest : public testing::ThreeNodes {
 
 TEST_F(ReplicatedLogTest, WhatIsCommittedIsOnAllNodes) {
   for (int i = 0; i < 200; ++i) {
-    auto written = write(static_cast<std::uint32_t>(i) % kGroups, "record " + std::to_string(i));
-    ASSERT_TRUE(written) << written.error().message();
+    write_surely(static_cast<std::uint32_t>(i) % kGroups, "record " + std::to_string(i));
   }
   check();
 }
 
 TEST_F(ReplicatedLogTest, AHandOverLosesNothing) {
-  ASSERT_TRUE(write(0, "first"));
+  write_surely(0, "first");
   for (int round = 0; round < 10; ++round) {
     int to = 2 + round % 2;
     Deadline until = SteadyClock::now() + 20s;
@@ -42,13 +41,13 @@ TEST_F(ReplicatedLogTest, AHandOverLosesNothing) {
       done |= nodes_[static_cast<std::size_t>(to - 1)]->log()->may_answer(0);
       if (!done) std::this_thread::sleep_for(5ms);
     }
-    ASSERT_TRUE(write(0, "after " + std::to_string(round)));
+    write_surely(0, "after " + std::to_string(round));
   }
   check();
 }
 
 TEST_F(ReplicatedLogTest, ARecordThatCannotBeKeptToIsNotFollowed) {
-  ASSERT_TRUE(write(0, "first"));
+  write_surely(0, "first");
   const std::string key = RecordKeys{"test"}.group(0);
   auto entry = table_->read(key);
   ASSERT_TRUE(entry && *entry);
@@ -67,12 +66,12 @@ TEST_F(ReplicatedLogTest, ARecordThatCannotBeKeptToIsNotFollowed) {
   for (auto& node : nodes_) connect(*node);
   std::this_thread::sleep_for(1s);
   for (auto& node : nodes_) EXPECT_FALSE(node->log()->append(0, {}));
-  ASSERT_TRUE(write(1, "the other group is not hurt"));
+  write_surely(1, "the other group is not hurt");
 }
 
 TEST_F(ReplicatedLogTest, WhatIsDecidedMayBeForgotten) {
   for (int i = 0; i < 300; ++i)
-    ASSERT_TRUE(write(0, "record " + std::to_string(i) + std::string(2000, 'x')));
+    write_surely(0, "record " + std::to_string(i) + std::string(2000, 'x'));
   std::size_t all = settled(0).size();
   for (auto& node : nodes_) {
     auto needed = node->log()->needed_from();
@@ -81,11 +80,11 @@ TEST_F(ReplicatedLogTest, WhatIsDecidedMayBeForgotten) {
     EXPECT_FALSE(node->log()->find(0, Lsn{1})) << "it is gone";
     EXPECT_TRUE(node->log()->find(0, Lsn{all}));
   }
-  ASSERT_TRUE(write(0, "after"));
+  write_surely(0, "after");
   // Also after a start.
   restart(2, 1);
   restart(1, 1);
-  ASSERT_TRUE(write(0, "after a start"));
+  write_surely(0, "after a start");
   for (Deadline until = SteadyClock::now() + 30s; SteadyClock::now() < until;) {
     if (nodes_[2]->log()->status(0).member.commit.value >= all + 2) break;
     std::this_thread::sleep_for(10ms);

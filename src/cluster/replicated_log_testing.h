@@ -20,10 +20,10 @@
 namespace offprint::cluster::testing {
 
 inline constexpr std::uint32_t kGroups = 2;
-inline constexpr GroupMember::Timing kFast{.beacon = Time{20'000},
-                                           .lease = Time{200'000},
-                                           .grace = Time{300'000},
-                                           .eject = Time{200'000},
+inline constexpr GroupMember::Timing kFast{.beacon = Time{40'000},
+                                           .lease = Time{400'000},
+                                           .grace = Time{600'000},
+                                           .eject = Time{400'000},
                                            .stagger = Time{20'000},
                                            .cas_every = Time{20'000}};
 
@@ -189,6 +189,16 @@ class ThreeNodes : public ::testing::Test {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
     return fail(Code::kTimeout, "no node took it");
+  }
+
+  // Until it is acknowledged: what is not known to be there is written again, under another name.
+  void write_surely(std::uint32_t group, const std::string& text) {
+    Result<> written;
+    for (int attempt = 0; attempt < 20; ++attempt) {
+      written = write(group, text + ", attempt " + std::to_string(attempt));
+      if (written) return;
+    }
+    ADD_FAILURE() << text << ": " << written.error().message();
   }
 
   // What the node has of the group, once all three have the same and everything is committed.

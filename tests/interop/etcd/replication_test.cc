@@ -32,22 +32,16 @@ class EtcdReplication : public cluster::testing::ThreeNodes {
           [&] { return open(etcd); });
     write_surely(0, "first");
   }
-  // Until it is acknowledged: what is not known to be there is written again, under another name.
-  void write_surely(std::uint32_t group, const std::string& text) {
-    Result<> written;
-    for (int attempt = 0; attempt < 20; ++attempt) {
-      written = write(group, text + ", attempt " + std::to_string(attempt));
-      if (written) return;
-    }
-    ADD_FAILURE() << text << ": " << written.error().message();
-  }
   std::size_t primary_of(std::uint32_t group) {
-    for (std::size_t i = 0; i < nodes_.size(); ++i) {
-      if (auto log = nodes_[i]->log(); log && log->status(group).member.role == Role::kPrimary)
-        return i;
-    }
-    ADD_FAILURE() << "nobody is primary";
-    return 0;
+    std::optional<std::size_t> primary;
+    EXPECT_TRUE(within(30s, [&] {
+      for (std::size_t i = 0; i < nodes_.size() && !primary; ++i) {
+        auto log = nodes_[i]->log();
+        if (log && log->status(group).member.role == Role::kPrimary) primary = i;
+      }
+      return primary.has_value();
+    })) << "nobody is primary";
+    return primary.value_or(0);
   }
   template <class Done>
   bool within(std::chrono::seconds time, Done done) {
