@@ -97,6 +97,7 @@ Process::Process(const Options& options) {
     ::dup2(in[0], 0);
     ::dup2(out[1], 1);
     ::dup2(err, 2);
+    ::close_range(3, ~0U, 0);  // sockets of libraries among them, which nobody would see end
     ::execvpe(argument_pointers[0], argument_pointers.data(), environment_pointers.data());
     ::_exit(127);
   }

@@ -214,7 +214,16 @@ class ThreeNodes : public ::testing::Test {
       if (lasts.size() == 1 && lasts == commits) return texts(0, group);
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
-    ADD_FAILURE() << "the nodes do not come to the same log";
+    for (auto& node : nodes_) {
+      auto status = node->log()->status(group).member;
+      ADD_FAILURE() << "the nodes do not come to the same log: role "
+                    << static_cast<int>(status.role) << " epoch " << status.epoch.value
+                    << " primary " << status.primary.value << " last " << status.last.value
+                    << " durable " << status.durable.value << " commit " << status.commit.value
+                    << " record " << status.view.version << " of epoch " << status.view.epoch.value
+                    << " primary " << status.view.primary.value << " in sync "
+                    << status.view.in_sync.size();
+    }
     return {};
   }
   std::vector<std::string> texts(std::size_t node, std::uint32_t group) {
