@@ -152,6 +152,8 @@ GroupMember::Status GroupMember::status(Time now) const {
   status.last = log_.last();
   status.durable = durable_;
   status.commit = commit_;
+  status.leads = is_primary_ && acts() && is_recovered() && !damaged_;
+  status.start = start_;
   if (damaged_) {
     status.role = Role::kDamaged;
   } else if (is_primary_) {

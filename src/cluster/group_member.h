@@ -126,6 +126,9 @@ class GroupMember {
     MemberId primary;  // as last heard; {}: not known
     GroupView view;    // as last read
     Lsn last, durable, commit;
+    // Primary, and all of its log from before its epoch, which begins at `start`, is committed.
+    bool leads = false;
+    Lsn start;
   };
   Status status(Time now) const;
   const GroupLog& log() const { return log_; }

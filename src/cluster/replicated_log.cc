@@ -96,6 +96,7 @@ class ReplicatedLog::GroupEffects final : public Effects {
 
   void truncate(Command command, Lsn to) override {
     group_.index.truncate(to);
+    group_.found = std::min(group_.found, to);
     group_.fresh.clear();
     group_.fresh_bytes = 0;
     journal::Draft draft;
@@ -215,7 +216,8 @@ Deadline ReplicatedLog::deadline() const {
   return SteadyClock::now() + std::chrono::milliseconds(options_.coordinator_timeout_ms);
 }
 
-Result<ReplicatedLog::Appended> ReplicatedLog::append(std::uint32_t number, journal::Draft draft) {
+Result<ReplicatedLog::Appended> ReplicatedLog::append(std::uint32_t number, journal::Draft draft,
+                                                      std::optional<Epoch> only_in) {
   Group& group = *groups_[number];
   auto record = std::make_shared<PeerRecord>(
       PeerRecord{draft.kind, draft.database_id, draft.metadata, draft.payload});
@@ -225,6 +227,10 @@ Result<ReplicatedLog::Appended> ReplicatedLog::append(std::uint32_t number, jour
     if (!group.member.is_primary()) return fail(Code::kNotPrimary, "another node writes here");
     return fail(Code::kUnavailable,
                 "too few nodes hold this group's databases at the moment; try again");
+  }
+  if (only_in && proposal->epoch != *only_in) {
+    group.member.withdraw(*proposal);
+    return fail(Code::kNotPrimary, "another node has written here meanwhile");
   }
   GroupEffects effects(*this, group);
   draft.group_lsn = proposal->lsn;
@@ -330,7 +336,7 @@ void ReplicatedLog::connected(MemberId member) {
 ReplicatedLog::Status ReplicatedLog::status(std::uint32_t number) {
   Group& group = *groups_[number];
   std::lock_guard lock(group.mutex);
-  return {group.member.status(boot_time()), group.record};
+  return {group.member.status(boot_time()), group.record, group.found};
 }
 
 std::optional<journal::Lsn> ReplicatedLog::needed_from() {

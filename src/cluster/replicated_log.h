@@ -75,9 +75,10 @@ class ReplicatedLog {
     journal::Location location;
   };
   // Gives `draft` (of whatever group) the next place in the group's log. kNotPrimary: another node
-  // writes here; kUnavailable: nobody can at the moment; kFull, kTooLarge: as the journal says.
-  // After an error nothing has happened.
-  Result<Appended> append(std::uint32_t group, journal::Draft draft);
+  // writes here, or this one but in another epoch than `only_in`; kUnavailable: nobody can at the
+  // moment; kFull, kTooLarge: as the journal says. After an error nothing has happened.
+  Result<Appended> append(std::uint32_t group, journal::Draft draft,
+                          std::optional<Epoch> only_in = {});
   // Blocks until it is committed. kUnknown: it may have been, or may still be: this node has
   // stopped being primary, or the deadline has passed.
   Result<> wait(const Appended& appended, Deadline deadline);
@@ -94,6 +95,7 @@ class ReplicatedLog {
   struct Status {
     GroupMember::Status member;
     GroupRecord record;  // as last read
+    Lsn found;           // of what the journal had when it was opened, what is still there
   };
   Status status(std::uint32_t group);
   // Where the journal's first record is whose fate is not decided; nothing: there is none. What
@@ -117,14 +119,17 @@ class ReplicatedLog {
     std::condition_variable wake;
   };
   struct Group {
-    Group(std::uint32_t which, IndexedGroup found, const GroupMember::Options& options, Time now)
+    Group(std::uint32_t which, IndexedGroup in_journal, const GroupMember::Options& options,
+          Time now)
         : number(which),
-          index(std::move(found)),
+          index(std::move(in_journal)),
+          found(index.log.last()),
           member(options, {index.log, index.promised, index.commit, false}, now) {}
     const std::uint32_t number;
     std::mutex mutex;
     // --- guarded by mutex
     IndexedGroup index;
+    Lsn found;  // see Status
     GroupMember member;
     GroupRecord record;       // as last read
     std::deque<Fresh> fresh;  // appended here, perhaps not written yet

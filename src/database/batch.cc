@@ -10,7 +10,9 @@ std::vector<std::unique_ptr<Request>> BatchRunner::run(
   // One that runs alone comes by itself.
   std::size_t end = requests.front()->runs_alone() ? 0 : requests.size();
   bool held = false;
-  while (begin < requests.size() && !held && !files_.recorder().broken_error()) {
+  const TransactionRecorder& recorder = files_.recorder();
+  while (begin < requests.size() && !held && !recorder.broken_error() &&
+         !recorder.outcome_unknown()) {
     if (begin == end) {  // the offender
       if (timed_out_) {
         reject({&requests[begin], 1},

@@ -52,8 +52,8 @@ class BatchRunner {
         host_(std::move(host)) {}
 
   // Answers every request, unless one of them left its transaction open: then those behind it come
-  // back, untouched. After an I/O error of the files it stops too; see OpenFiles::recorder()
-  // broken_error().
+  // back, untouched. After an I/O error of the files it stops too, and when an outcome is not
+  // known; see OpenFiles::recorder() broken_error(), outcome_unknown().
   std::vector<std::unique_ptr<Request>> run(std::vector<std::unique_ptr<Request>> requests);
 
  private:

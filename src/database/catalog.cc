@@ -152,10 +152,10 @@ UsageRecord read_usage(const sqlite::Statement& row) {
 
 }  // namespace
 
-Result<> Catalog::run(std::function<Result<>(Session&)> work) {
+Result<> Catalog::run(Work work, bool only_reads) {
   std::promise<Result<Bookmark>> promise;
   auto future = promise.get_future();
-  database_->submit(std::make_unique<TransactionRequest>(std::move(work), promise));
+  database_->submit(std::make_unique<TransactionRequest>(std::move(work), promise, only_reads));
   auto done = future.get();
   return done ? Result<>() : fail(std::move(done).error());
 }
@@ -181,7 +181,7 @@ Result<> Catalog::set_up() {
 
 Result<std::vector<Catalog::Row>> Catalog::rows() {
   std::vector<Row> rows;
-  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+  OFFPRINT_TRY(read([&](Session& session) -> Result<> {
     rows.clear();
     auto read = execute(session,
                         "SELECT id, name, lineage, epoch, page_size, auto_vacuum, encoding, "
@@ -297,7 +297,7 @@ Result<> Catalog::remove(std::uint64_t id, const std::string& name, Epoch epoch)
 
 Result<std::vector<TagInfo>> Catalog::tags(std::uint64_t id) {
   std::vector<TagInfo> tags;
-  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+  OFFPRINT_TRY(read([&](Session& session) -> Result<> {
     tags.clear();
     auto read = execute(
         session,
@@ -316,7 +316,7 @@ Result<std::vector<TagInfo>> Catalog::tags(std::uint64_t id) {
 
 Result<std::vector<std::pair<std::uint64_t, std::string>>> Catalog::all_tags() {
   std::vector<std::pair<std::uint64_t, std::string>> tags;
-  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+  OFFPRINT_TRY(read([&](Session& session) -> Result<> {
     tags.clear();
     auto read = execute(session, "SELECT database_id, tag FROM tags", {}, [&](const auto& row) {
       tags.emplace_back(static_cast<std::uint64_t>(row.column_int(0)), row.column_text(1));
@@ -346,7 +346,7 @@ Result<> Catalog::remove_tag(std::uint64_t id, const std::string& tag) {
 
 Result<std::vector<DroppedName>> Catalog::dropped() {
   std::vector<DroppedName> names;
-  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+  OFFPRINT_TRY(read([&](Session& session) -> Result<> {
     names.clear();
     OFFPRINT_TRY(execute(session,
                          "SELECT name, epoch FROM dropped WHERE name NOT IN (SELECT name FROM "
@@ -381,7 +381,7 @@ Result<> Catalog::revoke(const Revocation& revocation) {
 
 Result<std::vector<Revocation>> Catalog::revocations() {
   std::vector<Revocation> all;
-  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+  OFFPRINT_TRY(read([&](Session& session) -> Result<> {
     all.clear();
     OFFPRINT_TRY(execute(
         session, "SELECT id, until_s FROM revoked_tokens ORDER BY id", {}, [&](const auto& row) {
@@ -428,7 +428,7 @@ Result<std::vector<UsageRecord>> Catalog::usage(const UsageQuery& query) {
   std::vector<UsageRecord> records;
   // Behind every name that begins with the prefix: no byte of a name is 0x7f.
   std::string end = query.prefix + '\x7f';
-  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+  OFFPRINT_TRY(read([&](Session& session) -> Result<> {
     records.clear();
     OFFPRINT_TRY(
         execute(session,
@@ -447,7 +447,7 @@ Result<std::vector<UsageRecord>> Catalog::usage(const UsageQuery& query) {
 Result<std::vector<UsageRecord>> Catalog::usage_of(std::uint64_t id, const std::string& name,
                                                    std::vector<std::string> months) {
   std::vector<UsageRecord> records;
-  OFFPRINT_TRY(run([&](Session& session) -> Result<> {
+  OFFPRINT_TRY(read([&](Session& session) -> Result<> {
     records.clear();
     for (const std::string& month : months) {
       OFFPRINT_TRY(execute(

@@ -79,12 +79,15 @@ class Catalog {
                                             std::vector<std::string> months);
 
  private:
+  using Work = PublicationList::Work;
   // Runs `work` as one transaction of the catalog and waits until it is durable.
-  Result<> run(std::function<Result<>(Session&)> work);
+  Result<> run(Work work, bool only_reads = false);
+  // On a copy too.
+  Result<> read(Work work) { return run(std::move(work), true); }
 
   std::shared_ptr<HostedDatabase> database_;
-  PublicationList publications_{
-      [this](PublicationList::Work work) { return run(std::move(work)); }};
+  PublicationList publications_{[this](Work work) { return run(std::move(work)); },
+                                [this](Work work) { return read(std::move(work)); }};
 };
 
 // kInvalid: SQLite makes no such database.

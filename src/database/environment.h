@@ -5,6 +5,7 @@
 #include <string>
 
 #include "database/archive_wait.h"
+#include "database/commit_log.h"
 #include "database/executor.h"
 #include "database/insights.h"
 #include "database/slow_log.h"
@@ -51,6 +52,8 @@ struct Environment {
   StoreOptions options;
   std::string vfs;  // name of the capture VFS
   std::unique_ptr<journal::Journal> journal;
+  std::unique_ptr<JournalLog> own_log;  // of a single node
+  CommitLog* log = nullptr;             // decides the transactions
   Counters counters;
   std::atomic<std::uint64_t> transactions_seen{0};              // by post_piece()
   std::atomic<SteadyClock::time_point> transactions_seen_at{};  // that those became more

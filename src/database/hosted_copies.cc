@@ -226,7 +226,7 @@ Result<Bookmark> HostedDatabase::import_at_turn(const std::string& path) {
   {
     std::lock_guard lock(mutex_);
     if (refused_) return fail(*refused_);
-    if (identity_.is_copy)
+    if (is_copy())
       return fail(Code::kConflict,
                   fmt::format("database '{}' follows the file {}", identity_.name, tails_));
     if (state_.position.txid.value != 0) {
@@ -254,7 +254,7 @@ Result<Bookmark> HostedDatabase::import_at_turn(const std::string& path) {
   create.path = identity_.path;
   create.vfs = environment_.vfs.c_str();
   create.database_id = identity_.id;
-  create.payload_bytes_max = environment_.options.journal.segment_size / 4;
+  create.decider = decider();
   close_files();  // nothing was ever written: the file is made again with the source's page size
   OFFPRINT_TRY(remove_database_files(*environment_.options.files, identity_.path));
   DatabaseState empty;
@@ -265,7 +265,7 @@ Result<Bookmark> HostedDatabase::import_at_turn(const std::string& path) {
   }
   OFFPRINT_TRY_ASSIGN(
       auto files,
-      OpenFiles::open(create, *environment_.journal, empty,
+      OpenFiles::open(create, empty,
                       [this](const DatabaseState& next, const sqlite::WalPoint& point,
                              const LogEntry& entry) { on_decided(next, point, entry); }));
   auto copied = copy_database(source, files->writer().connection());

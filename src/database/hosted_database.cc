@@ -222,7 +222,7 @@ Error HostedDatabase::tailed_error() {
 void HostedDatabase::submit(std::unique_ptr<Request> request) {
   if (auto blocked = reads_blocked()) return answer_error(*request, *std::move(blocked));
   bool asks_primary = has_primary_elsewhere() && request->needs_primary;
-  if (identity_.is_copy && (asks_primary || !request->likely_read_only()))
+  if (is_copy() && (asks_primary || !request->likely_read_only()))
     return answer_read_only(*request);
   if (request->at_least) {
     std::unique_lock lock(mutex_);
@@ -357,7 +357,7 @@ void HostedDatabase::run_batch(std::vector<std::unique_ptr<Request>> requests) {
   std::erase_if(requests, [&](std::unique_ptr<Request>& request) {
     return request->likely_read_only() && run_read(*files, request, false) == ReadResult::kDone;
   });
-  if (identity_.is_copy) {
+  if (is_copy()) {
     for (auto& request : requests) answer_read_only(*request);
     return;
   }
@@ -392,7 +392,7 @@ void HostedDatabase::run_batch(std::vector<std::unique_ptr<Request>> requests) {
     for (auto request = left.rbegin(); request != left.rend(); ++request)
       queue_.push_front(std::move(*request));
   }
-  if (recorder.broken_error()) {
+  if (recorder.broken_error() || recorder.outcome_unknown()) {
     files->reset();
     return lose_files();
   }

@@ -95,6 +95,13 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   // Of a copy; see Store.
   void apply(std::vector<IncomingTransaction> transactions, std::function<void(Result<>)> done);
   Result<> begin_new_history(const NewHistory& history);
+  // --- in a cluster; see Store
+  void lead(Epoch term);
+  void follow();
+  // Oldest first; those that it has are passed over. `done`: they are visible, or why not.
+  void take_decided(std::vector<TransactionRecorder::Decision> records,
+                    std::function<void(Result<>)> done);
+
   // Never written, it takes over a file; see Store::adopt_file.
   Result<> adopt(const AdoptedFile& file);
   // Bookmarks beyond it are of another history.
@@ -173,10 +180,15 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   // --- history
   bool is_shared(const Bookmark& bookmark) const;
   Result<Bookmark> rewrite_at_turn(Snapshot& to);
-  Result<TransactionRecorder::Decision> draft_rewrite(Snapshot& to, const DatabaseState& state);
-  Result<TransactionRecorder::Decision> append_decided(journal::Draft draft,
-                                                       const DatabaseState& before,
-                                                       const DatabaseState& next);
+  // What is to be decided, and where it stands in the log.
+  struct Taken {
+    TransactionRecorder::Decision decision;
+    CommitLog::Appended appended;
+  };
+  Result<Taken> draft_rewrite(Snapshot& to, const DatabaseState& state);
+  Decider decider();
+  Result<Taken> take_place(journal::Draft draft, const DatabaseState& before,
+                           const DatabaseState& next);
 
   // --- a copy
   Result<> apply_at_turn(std::vector<IncomingTransaction>& transactions);
@@ -187,6 +199,9 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
                                                           const DatabaseState& state,
                                                           FormerPages& former);
   Result<> apply_to_file(std::vector<TransactionRecorder::Decision> decisions);
+  Result<> bring_in(std::vector<TransactionRecorder::Decision> decisions, bool has_file);
+  Result<> take_decided_at_turn(std::vector<TransactionRecorder::Decision> records);
+  void change_role(const Task& flip);
   void note_decided(const TransactionRecorder::Decision& decision);
   Result<> begin_new_history_at_turn(const NewHistory& history);
   Result<> adopt_at_turn(const AdoptedFile& file);
@@ -194,10 +209,9 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   void answer_committed(std::vector<Answer> answers);
   void answer_read_only(Request& request);
   Error tailed_error();
+  bool is_copy() const { return identity_.is_copy || follows_; }
   // Another node knows more.
-  bool has_primary_elsewhere() const {
-    return identity_.is_copy && identity_.options.tails.empty();
-  }
+  bool has_primary_elsewhere() const { return is_copy() && identity_.options.tails.empty(); }
 
   // --- reads
   void wait_for_state(std::unique_ptr<Request> request);
@@ -256,6 +270,9 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   std::optional<FileFingerprint> closed_as_;  // the file as we left it
   std::vector<EpochEnd> ends_;
 
+  Epoch term_;  // see lead()
+
+  std::atomic<bool> follows_{false};              // see follow()
   std::atomic<std::uint64_t> limits_version_{0};  // changes with limits_
   std::atomic<bool> reads_blocked_{false};        // limits_.reads_blocked
 

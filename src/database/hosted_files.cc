@@ -54,15 +54,15 @@ Result<std::shared_ptr<OpenFiles>> HostedDatabase::open_files() {
   options.path = identity_.path;
   options.vfs = environment_.vfs.c_str();
   options.database_id = identity_.id;
-  options.payload_bytes_max = environment_.options.journal.segment_size / 4;
+  options.decider = decider();
   options.create = identity_.options;
   options.watchdog = &environment_.watchdog;
-  options.is_copy = identity_.is_copy;
+  options.is_copy = is_copy();
   // Whoever takes an instance as a whole must not find in it what others were once shown.
   options.secure_delete = identity_.name.starts_with('@');
   options.wall_clock_ms = environment_.options.wall_clock_ms;
   if (identity_.id != 0) options.meter = environment_.meter_of(identity_.id, identity_.name);
-  auto files = OpenFiles::open(options, *environment_.journal, state,
+  auto files = OpenFiles::open(options, state,
                                [this](const DatabaseState& next, const sqlite::WalPoint& point,
                                       const LogEntry& entry) { on_decided(next, point, entry); });
   if (!files) {
@@ -152,7 +152,7 @@ Result<bool> HostedDatabase::recover() {
                         above.new_history, *environment_.journal);
   };
   auto complete = recover();
-  if (!complete && identity_.is_copy && above.whole &&
+  if (!complete && is_copy() && above.whole &&
       (complete.error().code() == Code::kInvalid || is_damage(complete.error()))) {
     // Another page size, or damaged: the file is made again.
     OFFPRINT_TRY(remove_database_files(*environment_.options.files, identity_.path));

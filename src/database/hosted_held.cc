@@ -136,7 +136,8 @@ void HostedDatabase::run_held(std::shared_ptr<HeldTransaction> held,
   auto files = held->files;
   TransactionRecorder& recorder = files->recorder();
   if (auto error = recorder.journal_error()) environment_.fatal(*error);
-  bool stays = !writer.autocommit() && request->keep_transaction() && !recorder.broken_error();
+  const bool are_useless = recorder.broken_error() || recorder.outcome_unknown();
+  bool stays = !writer.autocommit() && request->keep_transaction() && !are_useless;
   became_visible();
   Outcome outcome = recorder.outcome();
   if (stays) {
@@ -147,7 +148,7 @@ void HostedDatabase::run_held(std::shared_ptr<HeldTransaction> held,
   } else {
     end_held(held, Error(Code::kInvalid, "the transaction has ended"));
   }
-  if (recorder.broken_error()) lose_files();
+  if (are_useless) lose_files();
   outcome.bookmark = bookmark();
   if (outcome.bookmark.txid == before || outcome.state != Outcome::State::kCommitted)
     return request->done(std::move(outcome));

@@ -226,7 +226,7 @@ Result<Bookmark> HostedDatabase::rewrite_at_turn(Snapshot& to) {
   {
     std::lock_guard lock(mutex_);
     if (refused_) return fail(*refused_);
-    if (identity_.is_copy)
+    if (is_copy())
       return fail(Code::kConflict, fmt::format("database '{}' follows the file {}: restore it into "
                                                "a new database",
                                                identity_.name, tails_));
@@ -254,9 +254,12 @@ Result<Bookmark> HostedDatabase::rewrite_at_turn(Snapshot& to) {
   if (to.page_size() != state.page_size)
     return fail(Code::kInvalid, fmt::format("pages had {} bytes then, and have {} now",
                                             to.page_size(), state.page_size));
-  OFFPRINT_TRY_ASSIGN(Decision decision, draft_rewrite(to, state));
-  if (auto durable = environment_.journal->wait_durable(decision.entry.location); !durable)
-    environment_.fatal(durable.error());
+  OFFPRINT_TRY_ASSIGN(Taken taken, draft_rewrite(to, state));
+  const Decision& decision = taken.decision;
+  if (auto committed = environment_.log->wait(taken.appended); !committed) {
+    if (committed.error().code() == Code::kIo) environment_.fatal(committed.error());
+    return fail(committed.error());
+  }
   // It is decided: recovery brings it into the file, now or when it can be opened again.
   close_files();
   note_decided(decision);
@@ -271,7 +274,8 @@ Result<Bookmark> HostedDatabase::rewrite_at_turn(Snapshot& to) {
   return decision.state.position.bookmark();
 }
 
-Result<Decision> HostedDatabase::draft_rewrite(Snapshot& to, const DatabaseState& state) {
+Result<HostedDatabase::Taken> HostedDatabase::draft_rewrite(Snapshot& to,
+                                                            const DatabaseState& state) {
   DatabaseState next = state;
   next.position.txid = state.position.txid.next();
   ++next.position.epoch.value;
@@ -293,7 +297,7 @@ Result<Decision> HostedDatabase::draft_rewrite(Snapshot& to, const DatabaseState
     draft.metadata.push_back({journal::MetadataType::kUndo, *std::move(undo)});
   draft.large_file = payload->file();
   draft.large_size = payload->size();
-  return append_decided(std::move(draft), state, next);
+  return take_place(std::move(draft), state, next);
 }
 
 }  // namespace offprint::database

@@ -162,6 +162,13 @@ Result<> HostedDatabase::apply_at_turn(std::vector<IncomingTransaction>& transac
   }
   std::optional<Error> failure;
   auto decisions = take_into_journal(transactions, state, failure);
+  OFFPRINT_TRY(bring_in(std::move(decisions), has_file));
+  if (failure) return fail(*failure);
+  return {};
+}
+
+// What is decided, into the file.
+Result<> HostedDatabase::bring_in(std::vector<Decision> decisions, bool has_file) {
   if (!has_file && !decisions.empty()) {  // recovery makes it
     close_files();
     for (const Decision& decision : decisions) note_decided(decision);
@@ -176,7 +183,6 @@ Result<> HostedDatabase::apply_at_turn(std::vector<IncomingTransaction>& transac
     last_used_ = SteadyClock::now();
   }
   start_checkpoint_if_due();
-  if (failure) return fail(*failure);
   return {};
 }
 
@@ -232,17 +238,25 @@ Result<Decision> HostedDatabase::take_into_journal(IncomingTransaction& transact
   } else {
     draft.payload = std::move(transaction.ltx);
   }
-  return append_decided(std::move(draft), state, next);
+  OFFPRINT_TRY_ASSIGN(Taken taken, take_place(std::move(draft), state, next));
+  return std::move(taken.decision);
 }
 
-Result<Decision> HostedDatabase::append_decided(journal::Draft draft, const DatabaseState& before,
-                                                const DatabaseState& next) {
-  auto location =
-      place(*environment_.journal, std::move(draft), environment_.options.journal.segment_size / 4);
-  if (!location && location.error().code() == Code::kIo) environment_.fatal(location.error());
-  if (!location) return fail(location.error());
-  return Decision{next, LogEntry{next.position.txid, next.position.epoch, next.position.checksum,
-                                 before.position.checksum, next.timestamp_ms, *location}};
+Decider HostedDatabase::decider() {
+  std::lock_guard lock(mutex_);
+  return {environment_.journal.get(), environment_.log, term_,
+          environment_.options.journal.segment_size / 4};
+}
+
+Result<HostedDatabase::Taken> HostedDatabase::take_place(journal::Draft draft,
+                                                         const DatabaseState& before,
+                                                         const DatabaseState& next) {
+  auto appended = place(decider(), std::move(draft));
+  if (!appended && appended.error().code() == Code::kIo) environment_.fatal(appended.error());
+  if (!appended) return fail(appended.error());
+  LogEntry entry{next.position.txid,       next.position.epoch, next.position.checksum,
+                 before.position.checksum, next.timestamp_ms,   appended->location};
+  return Taken{{next, entry}, *appended};
 }
 
 Result<> HostedDatabase::apply_to_file(std::vector<Decision> decisions) {

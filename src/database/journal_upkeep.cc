@@ -72,6 +72,10 @@ void JournalUpkeep::free_segments() {
   for (const auto& database : holders.databases) {
     if (auto needed = database->needed_from()) target = std::min(target, *needed);
   }
+  CommonLog* common = environment_.options.common_log;
+  if (common != nullptr) {  // what is not decided, or not taken yet
+    if (auto needed = common->needed_from()) target = std::min(target, *needed);
+  }
   journal::Lsn free_to = segments.front().begin;
   for (const auto& segment : segments) {
     if (segment.begin <= target) free_to = segment.begin;
@@ -80,6 +84,7 @@ void JournalUpkeep::free_segments() {
     return environment_.fatal(synced.error());
   }
   for (const auto& database : holders.databases) database->trim_log(free_to);
+  if (common != nullptr) common->forget_before(free_to);
   if (auto removed = journal.remove_before(free_to); !removed) {
     log::warn("freeing journal segments: {}", removed.error().message());
   }

@@ -33,7 +33,6 @@ Result<> OpenFiles::enter_wal_mode(const Options& options, bool create) {
 }
 
 Result<std::shared_ptr<OpenFiles>> OpenFiles::open(const Options& options,
-                                                   journal::Journal& journal,
                                                    const DatabaseState& state,
                                                    TransactionRecorder::Decided decided) {
   if (state.position.txid.value == 0) OFFPRINT_TRY(enter_wal_mode(options, true));
@@ -42,9 +41,9 @@ Result<std::shared_ptr<OpenFiles>> OpenFiles::open(const Options& options,
                       PageReader::open(options.path, options.vfs, options.create.encoding));
   files->old_pages_ = std::make_unique<PageReader>(std::move(old_pages));
   files->recorder_ = std::make_unique<TransactionRecorder>(
-      TransactionRecorder::Options{options.database_id, options.payload_bytes_max, options.is_copy,
+      TransactionRecorder::Options{options.database_id, options.decider, options.is_copy,
                                    options.wall_clock_ms},
-      journal, state, *files->old_pages_, std::move(decided));
+      state, *files->old_pages_, std::move(decided));
   if (!options.is_copy) {
     OFFPRINT_TRY(files->open_writer());
     return files;

@@ -35,7 +35,7 @@ class OpenFiles {
     std::string path;
     const char* vfs = nullptr;
     std::uint64_t database_id = 0;
-    std::size_t payload_bytes_max = 1 << 20;  // of a transaction in the journal itself
+    Decider decider;  // of its transactions
     CreateOptions create;
     Watchdog* watchdog = nullptr;  // outlives the files
     bool secure_delete = false;    // what is deleted is overwritten, also in free pages
@@ -44,8 +44,7 @@ class OpenFiles {
     std::shared_ptr<StatementMeter> meter;                       // null: nothing is gathered
   };
   // Opens the file, making it when the database was never written.
-  static Result<std::shared_ptr<OpenFiles>> open(const Options& options, journal::Journal& journal,
-                                                 const DatabaseState& state,
+  static Result<std::shared_ptr<OpenFiles>> open(const Options& options, const DatabaseState& state,
                                                  TransactionRecorder::Decided decided);
 
   // Of a copy there is no writer(), and applier() instead.

@@ -55,7 +55,7 @@ Result<> remove_one(Session& session, const std::vector<sqlite::Value>& place) {
 
 Result<std::vector<std::pair<std::uint64_t, StoredPublication>>> PublicationList::all() {
   std::vector<std::pair<std::uint64_t, StoredPublication>> found;
-  OFFPRINT_TRY(run_([&](Session& session) -> Result<> {
+  OFFPRINT_TRY(read_([&](Session& session) -> Result<> {
     found.clear();
     OFFPRINT_TRY(execute(session,
                          fmt::format("SELECT {}, database_id FROM publications ORDER BY "
@@ -72,7 +72,7 @@ Result<std::vector<std::pair<std::uint64_t, StoredPublication>>> PublicationList
 
 Result<std::vector<StoredPublication>> PublicationList::of(std::uint64_t id) {
   std::vector<StoredPublication> found;
-  OFFPRINT_TRY(run_([&](Session& session) -> Result<> {
+  OFFPRINT_TRY(read_([&](Session& session) -> Result<> {
     found.clear();
     OFFPRINT_TRY(execute(
         session,
@@ -136,7 +136,7 @@ Result<> PublicationList::remove(std::uint64_t id, const std::string& name, std:
 Result<std::vector<std::pair<std::uint64_t, StoredConsumer>>> PublicationList::read_consumers(
     std::uint64_t id) {
   std::map<Place, StoredConsumer> found;
-  OFFPRINT_TRY(run_([&](Session& session) -> Result<> {
+  OFFPRINT_TRY(read_([&](Session& session) -> Result<> {
     found.clear();
     const std::vector<sqlite::Value> wanted = {number(id)};
     auto read = [&](const char* columns, const char* table, const char* order, const auto& take) {

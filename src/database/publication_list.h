@@ -18,7 +18,8 @@ class PublicationList {
  public:
   using Work = std::function<Result<>(Session&)>;
   // Runs it as one transaction of the catalog, and waits until that is durable.
-  explicit PublicationList(std::function<Result<>(Work)> run) : run_(std::move(run)) {}
+  using Run = std::function<Result<>(Work)>;
+  PublicationList(Run run, Run read) : run_(std::move(run)), read_(std::move(read)) {}
 
   // By name and version.
   Result<std::vector<StoredPublication>> of(std::uint64_t id);
@@ -43,7 +44,7 @@ class PublicationList {
   // `id` 0: of all databases.
   Result<std::vector<std::pair<std::uint64_t, StoredConsumer>>> read_consumers(std::uint64_t id);
 
-  const std::function<Result<>(Work)> run_;
+  const Run run_, read_;
 };
 
 }  // namespace offprint::database

@@ -49,14 +49,9 @@ Result<ByteView> PageReader::page(PageNo page) {
   return select_.column_blob(0);
 }
 
-TransactionRecorder::TransactionRecorder(const Options& options, journal::Journal& journal,
-                                         DatabaseState state, PageReader& old_pages,
-                                         Decided decided)
-    : options_(options),
-      journal_(journal),
-      state_(state),
-      old_pages_(old_pages),
-      decided_(std::move(decided)) {}
+TransactionRecorder::TransactionRecorder(const Options& options, DatabaseState state,
+                                         PageReader& old_pages, Decided decided)
+    : options_(options), state_(state), old_pages_(old_pages), decided_(std::move(decided)) {}
 
 std::optional<Error> TransactionRecorder::take_error() {
   return std::exchange(error_, std::nullopt);
@@ -64,9 +59,9 @@ std::optional<Error> TransactionRecorder::take_error() {
 
 Outcome TransactionRecorder::outcome() const {
   Outcome outcome;
-  if (!outcome_unknown_) return outcome;
+  if (!unknown_) return outcome;
   outcome.state = Outcome::State::kUnknown;
-  outcome.error = journal_error_;
+  outcome.error = unknown_;
   return outcome;
 }
 
@@ -154,7 +149,7 @@ Result<> TransactionRecorder::record(sqlite::CapturedTransaction& transaction, b
       ltx::BytesSink sink(draft.payload);
       return encode(transaction, sink, is_foreign);
     }
-    OFFPRINT_TRY_ASSIGN(large, journal_.create_large_payload());
+    OFFPRINT_TRY_ASSIGN(large, options_.decider.journal->create_large_payload());
     OFFPRINT_TRY_ASSIGN(DatabaseState state, encode(transaction, *large, is_foreign));
     OFFPRINT_TRY(large->finish());
     draft.large_file = large->file();
@@ -187,7 +182,8 @@ Result<DatabaseState> TransactionRecorder::encode(sqlite::CapturedTransaction& t
 
   // What was there before a foreign change is not known.
   std::optional<UndoWriter> undo;
-  if (!first && !is_foreign) undo.emplace(state_.page_count, options_.payload_bytes_max / 4);
+  if (!first && !is_foreign)
+    undo.emplace(state_.page_count, options_.decider.payload_bytes_max / 4);
   auto take_old = [&](PageNo page, ByteView fresh) -> Result<> {
     OFFPRINT_TRY_ASSIGN(ByteView image, old_image(page));
     checksum = ltx::toggle(checksum, old_checksum(page, image));
@@ -227,16 +223,16 @@ Result<> TransactionRecorder::append(const DatabaseState& next, journal::Draft d
   if (source_)
     draft.metadata.push_back({journal::MetadataType::kSourcePosition, encode_source(*source_)});
   if (undo_) draft.metadata.push_back({journal::MetadataType::kUndo, *std::exchange(undo_, {})});
-  auto placed = place(journal_, std::move(draft), options_.payload_bytes_max);
+  auto placed = place(options_.decider, std::move(draft));
   if (!placed && placed.error().code() == Code::kIo) journal_error_ = placed.error();
-  OFFPRINT_TRY_ASSIGN(journal::Location location, std::move(placed));
-  if (auto durable = journal_.wait_durable(location); !durable) {
-    outcome_unknown_ = true;
-    journal_error_ = durable.error();
-    return durable;
+  OFFPRINT_TRY_ASSIGN(CommitLog::Appended appended, std::move(placed));
+  if (auto committed = options_.decider.log->wait(appended); !committed) {
+    unknown_ = committed.error();
+    if (unknown_->code() == Code::kIo) journal_error_ = unknown_;
+    return committed;
   }
   LogEntry entry{next.position.txid,       next.position.epoch, next.position.checksum,
-                 state_.position.checksum, next.timestamp_ms,   location};
+                 state_.position.checksum, next.timestamp_ms,   appended.location};
   remember_fresh(next.page_count);
   source_.reset();
   state_ = next;
@@ -266,18 +262,17 @@ void TransactionRecorder::remember_fresh(std::uint32_t page_count) {
   }
 }
 
-Result<journal::Location> place(journal::Journal& journal, journal::Draft draft,
-                                std::size_t payload_bytes_max) {
+Result<CommitLog::Appended> place(const Decider& decider, journal::Draft draft) {
   std::unique_ptr<journal::LargePayload> large;  // until the record names it
-  if (draft.payload.size() > payload_bytes_max) {
-    OFFPRINT_TRY_ASSIGN(large, journal.create_large_payload());
+  if (draft.payload.size() > decider.payload_bytes_max) {
+    OFFPRINT_TRY_ASSIGN(large, decider.journal->create_large_payload());
     OFFPRINT_TRY(large->write(draft.payload));
     OFFPRINT_TRY(large->finish());
     draft.payload.clear();
     draft.large_file = large->file();
     draft.large_size = large->size();
   }
-  return journal.append(std::move(draft));
+  return decider.log->append(std::move(draft), decider.term);
 }
 
 // Of a copy: what is committed is in the journal already.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "database/commit_log.h"
 #include "database/state.h"
 #include "database/store.h"
 #include "database/undo.h"
@@ -38,10 +39,16 @@ class PageReader {
 // its header. Begins a read transaction on `reader` unless there is one, and ends the one it began.
 Result<Checksum> scan_checksum(PageReader& reader, const DatabaseState& state);
 
-// Gives a record its place in the journal; payloads over `payload_bytes_max` go to a file of their
-// own. An error: it was not taken. kIo: the journal failed.
-Result<journal::Location> place(journal::Journal& journal, journal::Draft draft,
-                                std::size_t payload_bytes_max);
+// Where the transactions of a database go, and until when.
+struct Decider {
+  journal::Journal* journal = nullptr;
+  CommitLog* log = nullptr;
+  Epoch term;
+  std::size_t payload_bytes_max = 1 << 20;  // larger ones go to files of their own
+};
+
+// Gives a record its place in the log. An error: it was not taken. kIo: the journal failed.
+Result<CommitLog::Appended> place(const Decider& decider, journal::Draft draft);
 
 // Turns what SQLite is about to commit into a transaction of the journal, and holds the commit back
 // until that is durable. One for each open database. Thread: the one that runs the writer
@@ -54,12 +61,12 @@ class TransactionRecorder final : public sqlite::CommitGate {
 
   struct Options {
     std::uint64_t database_id = 0;
-    std::size_t payload_bytes_max = 1 << 20;  // larger ones go to files of their own
+    Decider decider;
     bool is_copy = false;  // of another node's database: only expected commits are taken
     std::function<std::int64_t()> wall_clock_ms = unix_time_ms;
   };
-  TransactionRecorder(const Options& options, journal::Journal& journal, DatabaseState state,
-                      PageReader& old_pages, Decided decided);
+  TransactionRecorder(const Options& options, DatabaseState state, PageReader& old_pages,
+                      Decided decided);
 
   // A transaction that is in the journal, durable.
   struct Decision {
@@ -83,8 +90,9 @@ class TransactionRecorder final : public sqlite::CommitGate {
   const std::optional<Error>& broken_error() const { return broken_; }
   // Another program changed the file in a way that cannot be told: no more writes.
   const std::optional<Error>& stopped_error() const { return stopped_; }
-  // The journal failed while a commit was being decided: nobody knows whether it survives.
-  bool outcome_unknown() const { return outcome_unknown_; }
+  // What decides failed or went elsewhere while a commit was being decided: nobody knows yet
+  // whether it survives.
+  bool outcome_unknown() const { return unknown_.has_value(); }
   // Of a request whose statements have their own answers: kUnknown, or as it is at first.
   Outcome outcome() const;
   // The journal failed for good (it was not merely full): the process has to stop and recover.
@@ -103,7 +111,6 @@ class TransactionRecorder final : public sqlite::CommitGate {
   Checksum old_checksum(PageNo page, ByteView image) const;
 
   const Options options_;
-  journal::Journal& journal_;
   DatabaseState state_;
   PageReader& old_pages_;
   Decided decided_;
@@ -121,7 +128,7 @@ class TransactionRecorder final : public sqlite::CommitGate {
   std::optional<Error> broken_;
   std::optional<Error> stopped_;
   std::optional<Error> journal_error_;
-  bool outcome_unknown_ = false;
+  std::optional<Error> unknown_;  // why
 };
 
 }  // namespace offprint::database

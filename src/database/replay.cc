@@ -17,6 +17,23 @@ std::optional<TxId> checkpointed_txid(const journal::Record& record) {
 
 constexpr std::size_t kPreApplyOffset = 40;  // of an LTX header
 
+// Without what only those need who apply it.
+journal::Record outline_of(const journal::Record& record) {
+  journal::Record outline;
+  outline.location = record.location;
+  outline.kind = record.kind;
+  outline.database_id = record.database_id;
+  outline.group = record.group;
+  outline.group_lsn = record.group_lsn;
+  for (const journal::Metadata& metadata : record.metadata) {
+    if (metadata.type != journal::MetadataType::kUndo) outline.metadata.push_back(metadata);
+  }
+  const std::size_t size = std::min(record.payload.size(), ltx::kHeaderSize);
+  outline.payload.assign(record.payload.begin(),
+                         record.payload.begin() + static_cast<std::ptrdiff_t>(size));
+  return outline;
+}
+
 }  // namespace
 
 constexpr std::size_t kSourceSize = 28;
@@ -57,7 +74,70 @@ void drop_applied(Deque<UnappliedRecord>& unapplied, TxId checkpointed) {
   while (!unapplied.empty() && unapplied.front().txid <= checkpointed) unapplied.pop_front();
 }
 
+Result<DatabaseState> state_in(const journal::Record& record) {
+  if (const Bytes* encoded = find_metadata(record, journal::MetadataType::kDatabaseState))
+    return DatabaseState::decode(*encoded);
+  return fail(Code::kCorrupt,
+              fmt::format("journal record at {} has no database state", record.location.lsn.value));
+}
+
+LogEntry entry_of(const journal::Record& record, const DatabaseState& state) {
+  LogEntry entry;
+  entry.txid = state.position.txid;
+  entry.epoch = state.position.epoch;
+  entry.checksum = state.position.checksum;
+  entry.timestamp_ms = state.timestamp_ms;
+  entry.location = record.location;
+  if (record.payload.size() >= ltx::kHeaderSize) {
+    entry.before = entry.txid.value == 1
+                       ? Checksum{std::uint64_t{1} << 63}
+                       : Checksum{load_be<std::uint64_t>(record.payload.data() + kPreApplyOffset)};
+  }
+  return entry;
+}
+
 Result<> Replay::visit(const journal::Record& record) {
+  if (record.group != journal::kLocalGroup) return hold_back(record);
+  // What is in a file was decided, whether or not this journal says so.
+  const bool tells_of_file =
+      record.kind == journal::Kind::kCheckpointed || record.kind == journal::Kind::kTransaction;
+  if (tells_of_file && !undecided_.empty()) {
+    OFFPRINT_TRY_ASSIGN(DatabaseState state, state_in(record));
+    OFFPRINT_TRY(decide_up_to(record.database_id, state.position.txid));
+  }
+  return take_in(record);
+}
+
+Result<> Replay::hold_back(const journal::Record& record) {
+  if (record.kind == journal::Kind::kTruncate) {
+    while (!undecided_.empty() && undecided_.back().record.group_lsn > record.group_lsn)
+      undecided_.pop_back();
+  }
+  if (record.kind == journal::Kind::kTransaction) {
+    OFFPRINT_TRY_ASSIGN(DatabaseState state, state_in(record));
+    undecided_.push_back({outline_of(record), state.position.txid});
+  }
+  return decide(record.commit_lsn);
+}
+
+Result<> Replay::decide(journal::Lsn number) {
+  while (!undecided_.empty() && undecided_.front().record.group_lsn <= number) {
+    const journal::Record record = std::move(undecided_.front().record);
+    undecided_.pop_front();
+    OFFPRINT_TRY(take_in(record));
+  }
+  return {};
+}
+
+Result<> Replay::decide_up_to(std::uint64_t database_id, TxId txid) {
+  journal::Lsn newest;
+  for (const Undecided& each : undecided_) {
+    if (each.record.database_id == database_id && each.txid <= txid) newest = each.record.group_lsn;
+  }
+  return decide(newest);
+}
+
+Result<> Replay::take_in(const journal::Record& record) {
   if (record.kind == journal::Kind::kDrop) {
     dropped_.insert(record.database_id);
     databases_.erase(record.database_id);
@@ -66,12 +146,7 @@ Result<> Replay::visit(const journal::Record& record) {
   if (record.kind != journal::Kind::kTransaction && record.kind != journal::Kind::kCheckpointed)
     return {};
   if (dropped_.contains(record.database_id)) return {};
-  const Bytes* encoded = find_metadata(record, journal::MetadataType::kDatabaseState);
-  if (encoded == nullptr) {
-    return fail(Code::kCorrupt, fmt::format("journal record at {} has no database state",
-                                            record.location.lsn.value));
-  }
-  OFFPRINT_TRY_ASSIGN(DatabaseState state, DatabaseState::decode(*encoded));
+  OFFPRINT_TRY_ASSIGN(DatabaseState state, state_in(record));
   Replayed& database = databases_[record.database_id];
   const Bytes* new_history = find_metadata(record, journal::MetadataType::kNewHistory);
   if (new_history != nullptr || state.position.txid >= database.state.position.txid) {
@@ -105,17 +180,7 @@ Result<> Replay::visit_transaction(const journal::Record& record, Replayed& data
   TxId txid = database.state.position.txid;
   database.unapplied.push_back(
       {.txid = txid, .location = record.location, .whole = txid.value == 1});
-  LogEntry entry;
-  entry.txid = database.state.position.txid;
-  entry.epoch = database.state.position.epoch;
-  entry.checksum = database.state.position.checksum;
-  entry.timestamp_ms = database.state.timestamp_ms;
-  entry.location = record.location;
-  if (record.payload.size() >= ltx::kHeaderSize) {
-    entry.before = entry.txid.value == 1
-                       ? Checksum{std::uint64_t{1} << 63}
-                       : Checksum{load_be<std::uint64_t>(record.payload.data() + kPreApplyOffset)};
-  }
+  LogEntry entry = entry_of(record, database.state);
   if (!database.log.empty() && database.log.back().txid.next() != entry.txid) database.log.clear();
   database.log.push_back(entry);
   return {};

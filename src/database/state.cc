@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "ltx/checksum.h"
+
 namespace offprint::database {
 namespace {
 
@@ -13,6 +15,13 @@ constexpr std::uint8_t kVersion = 1;
 constexpr std::size_t kSize = 1 + 16 + 4 + 8 + 8 + 4 + 4 + 8 + 100;
 
 }  // namespace
+
+DatabaseState DatabaseState::never_written(Lineage lineage, Epoch epoch, std::uint32_t page_size) {
+  DatabaseState state;
+  state.position = {lineage, epoch, TxId{0}, ltx::kEmptyDatabase};
+  state.page_size = page_size;
+  return state;
+}
 
 Bytes DatabaseState::encode() const {
   Bytes bytes;

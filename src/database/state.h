@@ -21,6 +21,7 @@ struct DatabaseState {
   // in the counters that SQLite rewrites when pages are applied; checksums are always over these.
   std::array<std::uint8_t, 100> header{};
 
+  static DatabaseState never_written(Lineage lineage, Epoch epoch, std::uint32_t page_size);
   Bytes encode() const;
   // kCorrupt: wrong size. kInvalid: a newer version.
   static Result<DatabaseState> decode(ByteView bytes);

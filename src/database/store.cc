@@ -1,77 +1,74 @@
 #include "database/store.h"
 
 #include <algorithm>
-#include <filesystem>
 
 #include <fmt/format.h>
 
 #include "base/log.h"
 #include "database/adoption.h"
 #include "database/store_impl.h"
-#include "ltx/checksum.h"
 
 namespace offprint::database {
-namespace {
-
-constexpr std::uint64_t kCatalogId = 0;
-
-DatabaseState never_written(Lineage lineage, Epoch epoch, std::uint32_t page_size) {
-  DatabaseState state;
-  state.position = {lineage, epoch, TxId{0}, ltx::kEmptyDatabase};
-  state.page_size = page_size;
-  return state;
-}
-
-}  // namespace
-
 Result<> StoreImpl::start() {
   StoreOptions& options = environment_->options;
   sqlite::initialize();
   environment_->vfs =
       options.base_vfs == nullptr ? "offprint" : fmt::format("offprint-{}", options.base_vfs);
   sqlite::register_capture_vfs(environment_->vfs.c_str(), options.base_vfs);
-  OFFPRINT_TRY(options.files->create_directories(options.directory + "/databases"));
-  OFFPRINT_TRY(options.files->sync_directory(options.directory));
-  std::string parent =
-      std::filesystem::path(options.directory).lexically_normal().parent_path().string();
-  OFFPRINT_TRY(options.files->sync_directory(parent.empty() ? "." : parent));
+  OFFPRINT_TRY(make_store_folder(*options.files, options.directory));
   OFFPRINT_TRY(check_journal_is_there(*options.files, options.directory));
   if (!options.restore_catalog) OFFPRINT_TRY(check_is_whole(*options.files, options.directory));
-  Replay replay;
-  OFFPRINT_TRY_ASSIGN(
-      environment_->journal,
-      journal::Journal::open(*options.files, options.directory + "/journal", options.journal,
-                             [&](const journal::Record& record) { return replay.visit(record); }));
+  replay_ = std::make_unique<Replay>();
+  OFFPRINT_TRY_ASSIGN(environment_->journal,
+                      journal::Journal::open(*options.files, options.directory + "/journal",
+                                             options.journal, [&](const journal::Record& record) {
+                                               if (options.common_log != nullptr)
+                                                 options.common_log->visit(record);
+                                               return replay_->visit(record);
+                                             }));
   journal_begin_ = environment_->journal->end_lsn();
-  OFFPRINT_TRY(finish_adoptions(*options.files, options.directory,
-                                [&](std::uint64_t id) { return replay.has(id); }));
-  OFFPRINT_TRY(load_catalog(replay));
+  if (is_clustered()) {
+    environment_->log = &options.common_log->start(*environment_->journal);
+    return {};  // begin() follows
+  }
+  environment_->own_log = std::make_unique<JournalLog>(*environment_->journal);
+  environment_->log = environment_->own_log.get();
+  OFFPRINT_TRY(load_catalog());
+  OFFPRINT_TRY(restore_catalog(options, *catalog_database_));
+  OFFPRINT_TRY(catalog_->set_up());
+  OFFPRINT_TRY(load_databases());
   upkeep_.start();
   usage_keeper_.start(*catalog_);
   return {};
 }
 
-Result<> StoreImpl::load_catalog(Replay& replay) {
+Result<> StoreImpl::load_catalog() {
+  OFFPRINT_TRY(finish_adoptions(*environment_->options.files, environment_->options.directory,
+                                [&](std::uint64_t id) { return replay_->has(id); }));
   HostedDatabase::Identity identity;
   identity.id = kCatalogId;
   identity.name = "_catalog";
   identity.path = file_of(kCatalogId);
   catalog_database_ = std::make_shared<HostedDatabase>(
       *environment_, identity,
-      replay.take(kCatalogId, never_written(Lineage::random(), Epoch{}, 4096)));
+      replay_->take(kCatalogId, DatabaseState::never_written(Lineage::random(), Epoch{}, 4096)));
   catalog_ = std::make_unique<Catalog>(catalog_database_);
-  OFFPRINT_TRY(restore_catalog(environment_->options, *catalog_database_));
-  OFFPRINT_TRY(catalog_->set_up());
-  OFFPRINT_TRY_ASSIGN(auto rows, catalog_->rows());
   tags_ = std::make_unique<Tags>(*environment_->options.files, environment_->options.directory,
                                  *catalog_);
-  OFFPRINT_TRY(tags_->start());
+  return {};
+}
+
+// Those that the catalog has.
+Result<> StoreImpl::load_databases() {
+  const std::unique_ptr<Replay> replay = std::move(replay_);
+  OFFPRINT_TRY_ASSIGN(auto rows, catalog_->rows());
+  if (!is_clustered()) OFFPRINT_TRY(tags_->start());
   for (const Catalog::Row& row : rows) {
-    auto initial = never_written(row.lineage, row.epoch, row.options.page_size);
-    bool dropped = replay.is_dropped(row.id);  // stopped in the middle of a drop
-    auto database = host(row, replay.take(row.id, initial));
+    auto initial = DatabaseState::never_written(row.lineage, row.epoch, row.options.page_size);
+    bool dropped = replay->is_dropped(row.id);  // stopped in the middle of a drop
+    auto database = host(row, replay->take(row.id, initial));
     // What is being restored has no content yet.
-    const bool is_cut_short = !environment_->options.restore_catalog &&
+    const bool is_cut_short = !environment_->options.restore_catalog && !is_clustered() &&
                               was_cut_short(*environment_->options.files, row, *database);
     if (dropped || is_cut_short) {
       dropping_[row.id] = {database->identity(), row.epoch, nullptr, journal::Lsn{0}};
@@ -96,6 +93,13 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
       std::make_shared<HostedDatabase>(*environment_, std::move(identity), std::move(replayed));
   database->set_limits(row.limits);
   for (const EpochEnd& end : row.ends) database->add_end(end);
+  if (!is_clustered()) return database;
+  std::shared_lock lock(mutex_);
+  if (leads_) {
+    database->lead(*leads_);
+  } else {
+    database->follow();
+  }
   return database;
 }
 
@@ -109,6 +113,7 @@ Result<> StoreImpl::sweep_orphans() {
 
 StoreImpl::~StoreImpl() {
   upkeep_.stop();
+  if (is_clustered()) environment_->options.common_log->stop();
   past_reads_.clear();
   Error reason(Code::kUnavailable, "the server is stopping");
   for (const auto& database : all()) database->shut_down(reason, false);
@@ -162,7 +167,7 @@ Result<std::shared_ptr<HostedDatabase>> StoreImpl::add(const DatabaseName& name,
   finish_drops();
   OFFPRINT_TRY_ASSIGN(Catalog::Row row, catalog_->add(name, options, beginning));
   Replayed fresh;
-  fresh.state = never_written(row.lineage, row.epoch, options.page_size);
+  fresh.state = DatabaseState::never_written(row.lineage, row.epoch, options.page_size);
   return host(row, std::move(fresh));
 }
 
@@ -176,6 +181,12 @@ Result<DatabaseInfo> StoreImpl::create(const DatabaseName& name, const CreateOpt
 Result<> StoreImpl::drop(const DatabaseName& name) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   if (auto busy = database->exclusive()) return fail(*std::move(busy));
+  if (is_clustered()) {  // what all nodes know of counts, and only then this one's part goes
+    OFFPRINT_TRY(
+        catalog_->remove(database->identity().id, name.text(), database->position().epoch));
+    drop_here(database);
+    return {};
+  }
   {
     std::unique_lock lock(mutex_);  // from one list into the other, never in none
     auto [place, is_new] = dropping_.try_emplace(database->identity().id);

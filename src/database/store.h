@@ -4,12 +4,14 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/file_system.h"
 #include "base/result.h"
+#include "database/commit_log.h"
 #include "database/insights.h"
 #include "database/name.h"
 #include "database/replication.h"
@@ -51,6 +53,8 @@ struct StoreOptions {
   // and requests that only the primary can answer get kNotPrimary.
   bool copies = false;
   int copy_wait_ms = 1'000;  // how long a read waits here for its bookmark
+  // Of a node of a cluster: what decides its transactions; outlives the store.
+  CommonLog* common_log = nullptr;
   // The folder is being restored (kRestoringFile, database/store_folder.h): asked for the list of
   // databases while there is none yet. Nothing: it begins empty.
   std::function<Result<std::optional<AdoptedFile>>()> restore_catalog;
@@ -397,6 +401,18 @@ class Store {
                                     Snapshot& from) = 0;
   // Blocks.
   virtual Result<std::shared_ptr<SqlSnapshot>> sql_snapshot(const DatabaseName& name) = 0;
+
+  // --- of a node of a cluster (StoreOptions::common_log); one at a time
+  // Of the records that the journal had when it was opened those up to `number` are decided, the
+  // others were cut off. Nothing else may be called before; then the databases are copies. Blocks.
+  virtual Result<> begin(journal::Lsn number) = 0;
+  // Records that were decided since, in the order of the log; some may have been written here.
+  // They are visible when it returns. Blocks. kCorrupt: they do not follow on what is here.
+  virtual Result<> take_decided(std::span<const journal::Location> records) = 0;
+  // All that was decided was taken, and this node writes now. Blocks.
+  virtual Result<> lead(Epoch term) = 0;
+  // Another node writes: what only the primary can do is refused with kNotPrimary.
+  virtual void follow() = 0;
 
   // Null: none any more.
   virtual void set_schema_guard(std::shared_ptr<SchemaGuard> guard) = 0;

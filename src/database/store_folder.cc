@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <filesystem>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -13,6 +15,21 @@ namespace offprint::database {
 
 std::string database_file(const std::string& directory, std::uint64_t id) {
   return fmt::format("{}/databases/{:016x}.db", directory, id);
+}
+
+Result<> make_store_folder(FileSystem& files, const std::string& directory) {
+  OFFPRINT_TRY(files.create_directories(directory + "/databases"));
+  OFFPRINT_TRY(files.sync_directory(directory));
+  auto at = std::filesystem::path(directory).lexically_normal();
+  if (!at.has_filename()) at = at.parent_path();  // it ended in a slash
+  bool is_parent = true;
+  while (at.has_relative_path()) {
+    at = at.parent_path();
+    auto synced = files.sync_directory(at.empty() ? "." : at.string());
+    // Those further up may not be ours to open; then they were there before.
+    if (std::exchange(is_parent, false)) OFFPRINT_TRY(std::move(synced));
+  }
+  return {};
 }
 
 Result<> check_journal_is_there(FileSystem& files, const std::string& directory) {

@@ -14,6 +14,9 @@ namespace offprint::database {
 // The file of the database with this number.
 std::string database_file(const std::string& directory, std::uint64_t id);
 
+// Makes it with its parents, so that no power loss takes one of them.
+Result<> make_store_folder(FileSystem& files, const std::string& directory);
+
 // kCorrupt: there are databases, but no journal. They would be taken for empty ones, and their
 // followers would follow.
 Result<> check_journal_is_there(FileSystem& files, const std::string& directory);

@@ -22,9 +22,11 @@
 
 namespace offprint::database {
 
-// The store in two parts: store.cc (start and stop, the list of databases), store_work.cc (what is
-// asked of one of them).
+// The store in three parts: store.cc (start and stop, the list of databases), store_work.cc (what
+// is asked of one of them), store_cluster.cc (on a node of a cluster).
 class StoreImpl final : public Store {
+  static constexpr std::uint64_t kCatalogId = 0;
+
  public:
   explicit StoreImpl(StoreOptions options)
       : environment_(std::make_unique<Environment>(std::move(options))) {
@@ -130,12 +132,23 @@ class StoreImpl final : public Store {
   }
   StoreMetrics metrics() override;
 
+  Result<> begin(journal::Lsn number) override;
+  Result<> take_decided(std::span<const journal::Location> records) override;
+  Result<> lead(Epoch term) override;
+  void follow() override;
+
  private:
   Result<std::shared_ptr<HostedDatabase>> get(const DatabaseName& name);
   Result<std::shared_ptr<HostedDatabase>> get_history(const DatabaseName& name);
   Result<> check_is_primary() const;
   std::shared_ptr<HostedDatabase> host(const Catalog::Row& row, Replayed replayed);
-  Result<> load_catalog(Replay& replay);
+  Result<> load_catalog();
+  Result<> load_databases();
+  using Decided = std::map<std::uint64_t, std::vector<TransactionRecorder::Decision>>;
+  Result<> bring_in(Decided& decided);
+  Result<> follow_catalog();
+  void drop_here(const std::shared_ptr<HostedDatabase>& database);
+  bool is_clustered() const { return environment_->options.common_log != nullptr; }
   std::string file_of(std::uint64_t id) const {
     return database_file(environment_->options.directory, id);
   }
@@ -179,7 +192,11 @@ class StoreImpl final : public Store {
   };
   std::map<std::uint64_t, Dropping> dropping_;  // by id; guarded by mutex_
   std::mutex finish_drops_mutex_;
-  journal::Lsn journal_begin_;  // of this process's part of the journal; constant after open
+  journal::Lsn journal_begin_;      // of this process's part of the journal; constant after open
+  std::unique_ptr<Replay> replay_;  // until the databases are made of it
+  // Of a node of a cluster.
+  std::optional<Epoch> leads_;  // guarded by mutex_
+  bool usage_is_kept_ = false;  // by whoever calls lead()
 };
 
 }  // namespace offprint::database

@@ -42,8 +42,8 @@ inline Result<StatementResult> execute(
 class TransactionRequest final : public Request {
  public:
   using Work = std::function<Result<>(Session&)>;
-  TransactionRequest(Work work, std::promise<Result<Bookmark>>& promise)
-      : work_(std::move(work)), promise_(promise) {}
+  TransactionRequest(Work work, std::promise<Result<Bookmark>>& promise, bool only_reads = false)
+      : work_(std::move(work)), promise_(promise), only_reads_(only_reads) {}
 
   void run(Session& session) override {
     result_ = [&]() -> Result<> {
@@ -60,11 +60,12 @@ class TransactionRequest final : public Request {
     if (!result_) return promise_.set_value(fail(std::move(result_).error()));
     promise_.set_value(outcome.bookmark);
   }
-  bool likely_read_only() const override { return false; }
+  bool likely_read_only() const override { return only_reads_; }
 
  private:
   const Work work_;
   std::promise<Result<Bookmark>>& promise_;
+  const bool only_reads_;
   Result<> result_;
 };
 

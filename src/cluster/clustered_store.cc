@@ -1,0 +1,245 @@
+#include "cluster/clustered_store.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+
+namespace offprint::cluster {
+namespace {
+
+constexpr std::uint32_t kGroup = 0;
+constexpr std::uint64_t kTakenAtOnce = 256;           // records
+constexpr std::chrono::milliseconds kLookEvery{500};  // whatever happens
+
+}  // namespace
+
+ClusteredStore::ClusteredStore(Options options) : options_(std::move(options)) {}
+
+ClusteredStore::~ClusteredStore() {
+  if (log_) stop();
+}
+
+// ------------------------------------------------------------------------------------------------
+// the log
+
+void ClusteredStore::visit(const journal::Record& record) { index_->visit(record); }
+
+database::CommitLog& ClusteredStore::start(journal::Journal& journal) {
+  options_.log.groups = 1;
+  LogListener& listener = *this;
+  log_ = std::make_unique<ReplicatedLog>(options_.log, journal, std::move(*index_),
+                                         std::move(options_.coordinator), *options_.transport,
+                                         listener);
+  index_.reset();
+  return *this;
+}
+
+void ClusteredStore::stop() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_work_.notify_all();
+  has_begun_.notify_all();
+  log_->shut_down();
+  if (worker_.joinable()) worker_.join();
+}
+
+std::optional<journal::Lsn> ClusteredStore::needed_from() {
+  std::optional<journal::Lsn> needed = log_->needed_from();
+  std::optional<Lsn> untaken;
+  {
+    std::lock_guard lock(own_mutex_);
+    if (!leads_) {
+      untaken = Lsn{taken_.value + 1};
+    } else if (!appended_.empty()) {
+      untaken = *appended_.begin();
+    }
+  }
+  if (!untaken) return needed;
+  auto place = log_->find(kGroup, *untaken);
+  if (place && (!needed || place->lsn < *needed)) needed = place->lsn;
+  return needed;
+}
+
+void ClusteredStore::forget_before(journal::Lsn lsn) { log_->forget_before(lsn); }
+
+Result<database::CommitLog::Appended> ClusteredStore::append(journal::Draft draft, Epoch term) {
+  if (draft.large_file) {
+    return fail(Code::kTooLarge,
+                "TRANSACTION_TOO_LARGE: a cluster takes no transaction of this size");
+  }
+  // With the lock: what was appended after another one is not known before that.
+  std::lock_guard lock(own_mutex_);
+  OFFPRINT_TRY_ASSIGN(auto appended, log_->append(kGroup, std::move(draft), term));
+  newest_ = appended.proposal.lsn;
+  appended_.insert(newest_);
+  return Appended{appended.location, appended.proposal.lsn, appended.proposal.epoch,
+                  appended.proposal.command};
+}
+
+Result<> ClusteredStore::wait(const Appended& appended) {
+  OFFPRINT_TRY(
+      log_->wait({kGroup, {appended.number, appended.term, appended.command}, appended.location},
+                 Deadline::max()));
+  std::lock_guard lock(own_mutex_);
+  appended_.erase(appended.number);
+  return {};
+}
+
+void ClusteredStore::committed(std::uint32_t, Lsn) { wake(); }
+void ClusteredStore::changed(std::uint32_t) { wake(); }
+
+void ClusteredStore::wake() {
+  {
+    std::lock_guard lock(mutex_);
+    has_news_ = true;
+  }
+  wake_work_.notify_one();
+}
+
+// ------------------------------------------------------------------------------------------------
+// the store
+
+void ClusteredStore::run(database::Store& store) {
+  store_ = &store;
+  worker_ = std::thread([this] { work(); });
+}
+
+bool ClusteredStore::begun() {
+  std::lock_guard lock(mutex_);
+  return begun_;
+}
+
+bool ClusteredStore::wait_begun(Deadline deadline) {
+  std::unique_lock lock(mutex_);
+  has_begun_.wait_until(lock, deadline, [&] { return begun_ || stopping_; });
+  return begun_;
+}
+
+std::optional<Epoch> ClusteredStore::leads() {
+  std::lock_guard lock(own_mutex_);
+  return leads_;
+}
+
+Lsn ClusteredStore::taken() {
+  std::lock_guard lock(own_mutex_);
+  if (!leads_) return taken_;
+  return appended_.empty() ? std::max(taken_, newest_) : Lsn{appended_.begin()->value - 1};
+}
+
+void ClusteredStore::work() {
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      wake_work_.wait_for(lock, kLookEvery, [&] { return stopping_ || has_news_; });
+      if (stopping_) return;
+      has_news_ = false;
+    }
+    ReplicatedLog::Status status = log_->status(kGroup);
+    bool goes_on = begun() ? step(status.member) : begin(status);
+    if (goes_on) wake();
+  }
+}
+
+bool ClusteredStore::begin(const ReplicatedLog::Status& status) {
+  if (status.member.commit < status.found) return false;
+  if (auto begun = store_->begin(status.found); !begun) {
+    fail_with(begun.error());
+    return false;
+  }
+  {
+    std::lock_guard lock(own_mutex_);
+    taken_ = status.found;
+  }
+  {
+    std::lock_guard lock(mutex_);
+    begun_ = true;
+  }
+  has_begun_.notify_all();
+  return true;
+}
+
+bool ClusteredStore::step(const GroupMember::Status& status) {
+  const std::optional<Epoch> led = leads();
+  if (led && (!status.leads || status.epoch != *led)) {
+    follow();
+    return true;
+  }
+  if (led) {
+    if (!store_leads_) lead();  // once more
+    return false;
+  }
+  // What is decided of earlier epochs; then those of this one are written here.
+  const Lsn up_to = status.leads ? Lsn{status.start.value - 1} : status.commit;
+  const Lsn before = taken();
+  if (before < up_to) return take(up_to);
+  if (!status.leads) return false;
+  {
+    std::lock_guard lock(own_mutex_);
+    leads_ = status.epoch;
+    appended_.clear();
+    newest_ = taken_;
+  }
+  lead();
+  return true;
+}
+
+// False: not now.
+bool ClusteredStore::take(Lsn up_to) {
+  const Lsn from = taken();
+  const Lsn to{std::min(up_to.value, from.value + kTakenAtOnce)};
+  std::vector<journal::Location> records;
+  for (std::uint64_t number = from.value + 1; number <= to.value; ++number) {
+    auto place = log_->find(kGroup, Lsn{number});
+    if (!place) {
+      fail_with(place.error());
+      return false;
+    }
+    records.push_back(*place);
+  }
+  if (auto done = store_->take_decided(records); !done) {
+    fail_with(done.error());
+    return false;
+  }
+  std::lock_guard lock(own_mutex_);
+  taken_ = to;
+  return true;
+}
+
+void ClusteredStore::lead() {
+  const Epoch epoch = leads().value_or(Epoch{});
+  auto done = store_->lead(epoch);
+  store_leads_ = done.has_value();
+  if (done) {
+    log::info("this node is primary, epoch {}", epoch.value);
+  } else {
+    log::warn("this node cannot write as primary of epoch {}: {}", epoch.value,
+              done.error().message());
+  }
+}
+
+void ClusteredStore::follow() {
+  const Lsn at = taken();
+  {
+    std::lock_guard lock(own_mutex_);
+    taken_ = at;
+    leads_.reset();
+    appended_.clear();
+  }
+  store_leads_ = false;
+  log::info("this node is not primary any more, from record {} on", at.value + 1);
+  store_->follow();
+}
+
+void ClusteredStore::fail_with(const Error& error) {
+  {
+    std::lock_guard lock(mutex_);
+    if (stopping_) return;
+  }
+  log::error("what the cluster decided cannot be taken: {}", error.message());
+  if (options_.on_fatal) options_.on_fatal(error);
+}
+
+}  // namespace offprint::cluster

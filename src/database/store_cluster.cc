@@ -1,0 +1,109 @@
+// The store on a node of a cluster: it takes what the common log decided, and may be told to write.
+#include <future>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "database/store_impl.h"
+
+namespace offprint::database {
+Result<> StoreImpl::begin(journal::Lsn number) {
+  OFFPRINT_TRY(replay_->decide(number));
+  OFFPRINT_TRY(load_catalog());
+  catalog_database_->follow();
+  if (catalog_database_->position().txid.value != 0) OFFPRINT_TRY(load_databases());
+  replay_.reset();
+  upkeep_.start();
+  return {};
+}
+
+Result<> StoreImpl::lead(Epoch term) {
+  catalog_database_->lead(term);
+  OFFPRINT_TRY(catalog_->set_up());
+  {
+    std::unique_lock lock(mutex_);
+    leads_ = term;
+  }
+  for (const auto& database : all()) database->lead(term);
+  if (!std::exchange(usage_is_kept_, true)) usage_keeper_.start(*catalog_);
+  return {};
+}
+
+void StoreImpl::follow() {
+  {
+    std::unique_lock lock(mutex_);
+    leads_.reset();
+  }
+  catalog_database_->follow();
+  for (const auto& database : all()) database->follow();
+}
+
+Result<> StoreImpl::take_decided(std::span<const journal::Location> records) {
+  Decided decided;
+  for (const journal::Location& location : records) {
+    OFFPRINT_TRY_ASSIGN(journal::Record record, environment_->journal->read(location));
+    if (record.kind != journal::Kind::kTransaction) continue;
+    OFFPRINT_TRY_ASSIGN(DatabaseState state, state_in(record));
+    // The list is what it was when a database was written, and not what it becomes later.
+    if (record.database_id == kCatalogId) OFFPRINT_TRY(bring_in(decided));
+    decided[record.database_id].push_back({state, entry_of(record, state)});
+    if (record.database_id != kCatalogId) continue;
+    OFFPRINT_TRY(bring_in(decided));
+    OFFPRINT_TRY(follow_catalog());
+  }
+  return bring_in(decided);
+}
+
+// Each database at its own turn; waits for all of them.
+Result<> StoreImpl::bring_in(Decided& decided) {
+  std::vector<std::future<Result<>>> done;
+  for (auto& [id, records] : decided) {
+    const auto database = id == kCatalogId ? catalog_database_ : index_.find(id);
+    if (!database) continue;  // it was dropped
+    auto promise = std::make_shared<std::promise<Result<>>>();
+    done.push_back(promise->get_future());
+    database->take_decided(std::move(records),
+                           [promise](const Result<>& result) { promise->set_value(result); });
+  }
+  decided.clear();
+  Result<> all;
+  for (auto& each : done) {
+    if (Result<> result = each.get(); !result) all = std::move(result);
+  }
+  return all;
+}
+
+// The databases become those of the list.
+Result<> StoreImpl::follow_catalog() {
+  OFFPRINT_TRY_ASSIGN(auto rows, catalog_->rows());
+  std::set<std::uint64_t> listed;
+  for (const Catalog::Row& row : rows) {
+    listed.insert(row.id);
+    if (auto known = index_.find(row.id)) {
+      known->set_limits(row.limits);
+      continue;
+    }
+    Replayed fresh;
+    fresh.state = DatabaseState::never_written(row.lineage, row.epoch, row.options.page_size);
+    index_.add(host(row, std::move(fresh)));
+  }
+  for (const auto& database : index_.all()) {
+    if (!listed.contains(database->identity().id)) drop_here(database);
+  }
+  return {};
+}
+
+// It is not in the list any more: this node's part of it goes.
+void StoreImpl::drop_here(const std::shared_ptr<HostedDatabase>& database) {
+  const HostedDatabase::Identity& identity = database->identity();
+  index_.remove(database);
+  database->shut_down(
+      Error(Code::kNotFound, fmt::format("database '{}' was dropped", identity.name)), true);
+  environment_->insights.forget(identity.id);
+  if (auto removed = remove_database_files(*environment_->options.files, identity.path); !removed) {
+    log::warn("files of '{}' stay until the next start: {}", identity.name,
+              removed.error().message());
+  }
+}
+
+}  // namespace offprint::database
