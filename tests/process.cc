@@ -11,10 +11,13 @@
 #include <sstream>
 #include <thread>
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -240,6 +243,21 @@ std::uint64_t test_seed() {
   std::uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 10) : std::random_device{}();
   std::printf("OFFPRINT_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
   return seed;
+}
+
+std::uint16_t free_port() {
+  int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  OFFPRINT_ASSERT(socket >= 0);
+  if (::bind(socket, reinterpret_cast<sockaddr*>(&address), size) != 0 ||
+      ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+    OFFPRINT_ASSERT(false);
+  }
+  ::close(socket);
+  return ntohs(address.sin_port);
 }
 
 }  // namespace offprint::testing

@@ -88,6 +88,9 @@ double process_cpu_seconds(pid_t pid);
 // What the process's descriptors point to.
 std::vector<std::string> process_open_files(pid_t pid);
 
+// A port of loopback that nobody has at the moment.
+std::uint16_t free_port();
+
 // The whole of a file; empty when there is none.
 std::string file_text(const std::string& path);
 

@@ -28,6 +28,8 @@ class ServerProcess {
   bool restart();
   void set_options(std::vector<std::string> options) { options_ = std::move(options); }
 
+  // It listens there, in place of a port of its own.
+  void set_port(std::uint16_t port) { port_ = port; }
   // Open files that the system allows it, from its next start on.
   void set_file_limit(int count) { file_limit_ = count; }
 

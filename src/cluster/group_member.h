@@ -85,6 +85,8 @@ class GroupMember {
   void on_read_failed(Time now, Effects& effects);
   // `version`: of the record after an applied one.
   void on_cas(Time now, CasOutcome outcome, std::uint64_t version, Effects& effects);
+  // Somebody says that the record has changed.
+  void look_again(Time now, Effects& effects) { ask_for_record(now, effects); }
   // The connection to a member is a new one: what was under way is lost.
   void on_connected(Time now, MemberId member, Effects& effects);
 
@@ -129,6 +131,7 @@ class GroupMember {
     // Primary, and all of its log from before its epoch, which begins at `start`, is committed.
     bool leads = false;
     Lsn start;
+    Time heard_at{};  // of a replica: from its primary, or since it began
   };
   Status status(Time now) const;
   const GroupLog& log() const { return log_; }

@@ -130,6 +130,7 @@ class ReplicatedLog::GroupEffects final : public Effects {
     record.primary = named(next.primary);
     record.in_sync.clear();
     for (MemberId member : next.in_sync) record.in_sync.push_back(named(member));
+    group_.asked_for = record;
     Swap swap{log_.keys_.group(group_.number), static_cast<std::int64_t>(next.version),
               record.to_json()};
     log_.coordinator_->compare_and_swap(
@@ -185,6 +186,7 @@ ReplicatedLog::ReplicatedLog(Options options, journal::Journal& journal, GroupIn
     groups_.push_back(
         std::make_unique<Group>(i, index.take(journal, journal_group(i)), member, boot_time()));
   }
+  coordinator_->watch(keys_.groups(), [this](const RegisterHint& hint) { take_hint(hint); });
   syncer_ = std::thread([this] { run_sync(); });
   ticker_ = std::thread([this] { run_ticks(); });
 }
@@ -468,6 +470,17 @@ void ReplicatedLog::take_view(std::uint32_t number, Result<std::optional<Registe
   group.member.on_view(boot_time(), view_of(**found, *record), effects);
 }
 
+void ReplicatedLog::take_hint(const RegisterHint& hint) {
+  auto number = keys_.group_of(hint.key);
+  if (!number || *number >= groups_.size() || ended_) return;
+  Group& group = *groups_[*number];
+  std::lock_guard lock(group.mutex);
+  const Time now = boot_time();
+  if (static_cast<std::uint64_t>(hint.version) <= group.member.status(now).view.version) return;
+  GroupEffects effects(*this, group);
+  group.member.look_again(now, effects);
+}
+
 void ReplicatedLog::take_swap(std::uint32_t number, const SwapResult& result) {
   CasOutcome outcome = CasOutcome::kUnknown;
   switch (result.outcome) {
@@ -485,6 +498,7 @@ void ReplicatedLog::take_swap(std::uint32_t number, const SwapResult& result) {
   }
   Group& group = *groups_[number];
   std::lock_guard lock(group.mutex);
+  if (outcome == CasOutcome::kApplied) group.record = group.asked_for;
   GroupEffects effects(*this, group);
   group.member.on_cas(boot_time(), outcome, static_cast<std::uint64_t>(result.version), effects);
 }

@@ -94,7 +94,7 @@ class ReplicatedLog {
 
   struct Status {
     GroupMember::Status member;
-    GroupRecord record;  // as last read
+    GroupRecord record;  // as last read or written
     Lsn found;           // of what the journal had when it was opened, what is still there
   };
   Status status(std::uint32_t group);
@@ -131,7 +131,8 @@ class ReplicatedLog {
     IndexedGroup index;
     Lsn found;  // see Status
     GroupMember member;
-    GroupRecord record;       // as last read
+    GroupRecord record;       // as last read or written
+    GroupRecord asked_for;    // by the swap under way
     std::deque<Fresh> fresh;  // appended here, perhaps not written yet
     std::size_t fresh_bytes = 0;
     const PeerMessage* receiving = nullptr;
@@ -147,6 +148,7 @@ class ReplicatedLog {
   void run_ticks();
   void take_view(std::uint32_t group, Result<std::optional<RegisterEntry>> found);
   void take_swap(std::uint32_t group, const SwapResult& result);
+  void take_hint(const RegisterHint& hint);
   static GroupView view_of(const RegisterEntry& entry, const GroupRecord& record);
   Deadline deadline() const;  // of the coordinator's answers
   Result<std::shared_ptr<const PeerRecord>> record_of(Group& group, Lsn lsn);

@@ -96,7 +96,8 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   void apply(std::vector<IncomingTransaction> transactions, std::function<void(Result<>)> done);
   Result<> begin_new_history(const NewHistory& history);
   // --- in a cluster; see Store
-  void lead(Epoch term);
+  // `done`: it is so, at the turn.
+  void lead(Epoch term, std::function<void()> done = [] {});
   void follow();
   // Oldest first; those that it has are passed over. `done`: they are visible, or why not.
   void take_decided(std::vector<TransactionRecorder::Decision> records,

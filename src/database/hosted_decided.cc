@@ -42,10 +42,11 @@ void HostedDatabase::change_role(const Task& flip) {
   schedule(lock);
 }
 
-void HostedDatabase::lead(Epoch term) {
-  change_role([self = shared_from_this(), term] {
+void HostedDatabase::lead(Epoch term, std::function<void()> done) {
+  change_role([self = shared_from_this(), term, done = std::move(done)] {
     self->term_ = term;
     self->follows_ = false;
+    done();
   });
 }
 

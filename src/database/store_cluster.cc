@@ -18,7 +18,9 @@ Result<> StoreImpl::begin(journal::Lsn number) {
 }
 
 Result<> StoreImpl::lead(Epoch term) {
-  catalog_database_->lead(term);
+  std::promise<void> is_so;
+  catalog_database_->lead(term, [&] { is_so.set_value(); });
+  is_so.get_future().wait();
   OFFPRINT_TRY(catalog_->set_up());
   {
     std::unique_lock lock(mutex_);

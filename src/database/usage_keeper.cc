@@ -51,7 +51,8 @@ std::vector<std::string> UsageKeeper::months_kept() const {
 
 void UsageKeeper::stop() {
   std::lock_guard lock(mutex_);
-  if (Result<> kept = flush_locked(); !kept)
+  // A copy has no list of its own to keep it in.
+  if (Result<> kept = flush_locked(); !kept && kept.error().code() != Code::kNotPrimary)
     log::warn("the last usage of databases is lost: {}", kept.error().message());
   catalog_ = nullptr;
 }

@@ -15,6 +15,7 @@
 #include "cluster/forwarder.h"
 #include "database/store.h"
 #include "main/archiving.h"
+#include "main/clustering.h"
 #include "main/commands.h"
 #include "main/security.h"
 #include "main/settings.h"
@@ -62,6 +63,7 @@ struct ServeOptions {
   SecurityOptions security;
   ArchiveOptions archive;
   TailOptions tail;
+  ClusterOptions cluster;
 };
 
 int failed(const Error& error, int exit_code) {
@@ -177,6 +179,19 @@ struct Following {
   }
 };
 
+// What a cluster does not have yet.
+Result<> check_goes_with_cluster(const ServeOptions& options) {
+  if (options.cluster.cluster.empty()) return {};
+  const char* other = !options.follow.url.empty()          ? "--follow"
+                      : !options.archive.url.empty()       ? "--archive"
+                      : !options.tail.files.empty()        ? "--tail"
+                      : options.security.asks_for_tokens() ? "--auth-keys"
+                      : options.security.has_tls()         ? "--tls-cert"
+                                                           : nullptr;
+  if (other == nullptr) return {};
+  return fail(Code::kInvalid, std::string("--cluster and ") + other + " do not go together");
+}
+
 Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   options.store.directory = options.data;
   options.store.node_name = options.service.node_name;
@@ -185,7 +200,17 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   options.store.copies = !options.follow.url.empty();
   OFFPRINT_TRY(check_what_is_followed(FileSystem::real(), options.data, options.follow.url));
   options.service.socket_idle_ms = options.http.limits.idle_timeout_ms;
+  OFFPRINT_TRY(check_goes_with_cluster(options));
+  if (!options.cluster.node.empty()) options.service.node_name = options.cluster.node;
+  Clustering clustering;
+  OFFPRINT_TRY(
+      clustering.prepare(options.cluster, options.data, options.http.address, options.store));
   OFFPRINT_TRY_ASSIGN(auto store, database::Store::open(options.store));
+  OFFPRINT_TRY_ASSIGN(bool may_go_on, clustering.start(*store, signals));
+  if (!may_go_on) {
+    clustering.stop();
+    return {};
+  }
   OFFPRINT_TRY(clean_directory(FileSystem::real(), options.service.spool_directory));
   OFFPRINT_TRY_ASSIGN(auto key,
                       server::load_stream_key(FileSystem::real(), options.data + "/stream.key"));
@@ -193,6 +218,7 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   server::Service service{*store, streams, options.service};
   OFFPRINT_TRY_ASSIGN(auto security, Security::load(options.security, *store));
   security->apply(service);
+  clustering.apply(service);
   Following following;
   OFFPRINT_TRY(following.start(options, *store, service));
   Archiving archiving;
@@ -200,7 +226,7 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   Tailing tailing;
   OFFPRINT_TRY(tailing.start(options.tail, options.data, *store, &service, service.has_copies()));
   std::unique_ptr<publication::Publications> publications;
-  if (!service.has_copies()) {
+  if (!service.has_copies() && options.cluster.cluster.empty()) {
     publications = std::make_unique<publication::Publications>(*store, options.instances.options());
     service.publications = publications.get();
     service.source_of = [&publications](const auto& name) { return publications->reached(name); };
@@ -215,6 +241,7 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   std::fflush(stdout);
   wait_for_signal(signals, *security);
   leave_what_does_not_end();
+  clustering.hand_over();
   archiving.stop_waiting();
   service.jobs.stop();
   http.stop();
@@ -223,6 +250,7 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   tailing.stop();
   if (publications) publications->stop();
   archiving.stop();
+  clustering.stop();
   store.reset();  // answers what is left, while `http` and the primary can still be told
   log::info("stopped");
   return {};
@@ -296,6 +324,7 @@ void add_serve(CLI::App& app, int& exit_code) {
   add_archive_settings(*settings, options->archive);
   add_tail_settings(*settings, options->tail);
   add_security_settings(*settings, options->security);
+  add_cluster_settings(*settings, options->cluster);
   settings->add("node_name", options->service.node_name, "this server's name in answers");
   settings->add("allow_origin", options->service.allowed_origins,
                 "origin of web pages that may send requests (https://app.example); * for any; can "

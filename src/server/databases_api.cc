@@ -37,6 +37,18 @@ void append_tail(std::string& to, const Service& service, const database::Databa
   to += '}';
 }
 
+void append_cluster(std::string& to, const cluster::ClusterNode::Status& status) {
+  to += ",\"primary\":";
+  append_json_string(to, status.primary);
+  to += ",\"in_sync\":[";
+  for (const std::string& node : status.in_sync) {
+    if (to.back() != '[') to += ',';
+    append_json_string(to, node);
+  }
+  to += "],\"epoch\":";
+  append_unsigned(to, status.epoch.value);
+}
+
 void append_info(std::string& to, const Service& service, const database::DatabaseInfo& info) {
   auto text = [&](std::string_view name, std::string_view value) {
     to += name;
@@ -53,7 +65,11 @@ void append_info(std::string& to, const Service& service, const database::Databa
   append_unsigned(to, std::uint64_t{info.page_size} * info.page_count);
   text(",\"created_at\":", format_rfc3339(info.created_at_ms));
   const ServiceOptions& options = service.options;
-  text(",\"primary\":", options.primary.empty() ? options.node_name : options.primary);
+  if (service.cluster_status) {
+    append_cluster(to, service.cluster_status());
+  } else {
+    text(",\"primary\":", options.primary.empty() ? options.node_name : options.primary);
+  }
   to += info.open ? ",\"open\":true,\"readers\":" : ",\"open\":false,\"readers\":";
   append_integer(to, info.readers);
   to += ",\"auto_vacuum\":";

@@ -12,6 +12,7 @@
 #include "archive/named_objects.h"
 #include "archive/prover.h"
 #include "base/result.h"
+#include "cluster/cluster_node.h"
 #include "cluster/forwarder.h"
 #include "database/store.h"
 #include "feed/feeds.h"
@@ -77,7 +78,10 @@ struct Service {
   archive::NamedObjects* objects = nullptr;  // of HA SNAPSHOT and HA RESTORE; null: none
   std::function<archive::Prover::Status()> prover_status = {};  // empty: nothing is proven
   cluster::Forwarder* forwarder = nullptr;
-  bool has_copies() const { return copy_age_ms != nullptr; }
+  // Of a node of a cluster, at this moment; empty: it is in none.
+  std::function<bool()> is_follower = {};
+  std::function<cluster::ClusterNode::Status()> cluster_status = {};
+  bool has_copies() const { return is_follower ? is_follower() : copy_age_ms != nullptr; }
   std::atomic<std::uint64_t> spooled_bytes{0};  // in files, by server/spool.h
   std::atomic<std::size_t> spooled_files{0};    // the same
   Authenticator* authenticator = nullptr;       // null: nobody is asked for a token

@@ -1,9 +1,6 @@
 #include "tests/interop/etcd/etcd_cluster.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -18,20 +15,6 @@
 
 namespace offprint::testing {
 namespace {
-
-int free_port() {
-  int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  if (::bind(socket, reinterpret_cast<sockaddr*>(&address), size) != 0 ||
-      ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
-    std::abort();
-  }
-  ::close(socket);
-  return ntohs(address.sin_port);
-}
 
 void run(const std::vector<std::string>& arguments) {
   Finished finished = run_program(arguments);

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "cluster/coordinator.h"
+#include "cluster/group_record.h"
+
+namespace offprint::cluster {
+
+// What a node says of itself while it lives: docs/format/cluster-records.md.
+struct NodeRecord {
+  RecordMember member;
+  std::string peer_address;  // HOST:PORT for the other nodes
+  std::string url;           // for clients
+
+  std::string to_json() const;
+  // kInvalid "newer"; kCorrupt.
+  static Result<NodeRecord> parse(std::string_view json);
+  bool operator==(const NodeRecord&) const = default;
+};
+
+// Who is in the cluster: says that this node is, hears of the others, and makes this node a replica
+// of the group. Thread: any; `heard` is called on the coordinator's.
+class Roster {
+ public:
+  struct Options {
+    std::string cluster;
+    NodeRecord self;
+    std::size_t replicas = 3;  // as many nodes have a copy, if there are so many
+    // This node has no history that another record could tell of: it may begin the cluster.
+    bool may_begin = false;
+    int answer_ms = 2'000;  // of the coordinator
+    std::function<void(const NodeRecord&)> heard;
+  };
+  Roster(Options options, std::unique_ptr<Coordinator> coordinator);
+  ~Roster();
+
+  // The URL that a node has said last. Nothing: not heard of.
+  std::optional<std::string> url_of(const std::string& node);
+
+ private:
+  void take_hint(const RegisterHint& hint);
+  void work();
+  // Whether there is nothing to be done now.
+  bool join();
+  std::optional<GroupRecord> changed(const std::optional<GroupRecord>& found) const;
+
+  const Options options_;
+  const RecordKeys keys_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::map<std::string, NodeRecord> nodes_;  // guarded by mutex_
+  bool stopping_ = false;                    // guarded by mutex_
+  std::string last_error_;                   // of the thread
+  bool is_missed_ = false;                   // of the thread
+  std::thread thread_;
+  std::unique_ptr<Coordinator> coordinator_;  // last: its callbacks use the rest until it ends
+};
+
+}  // namespace offprint::cluster
