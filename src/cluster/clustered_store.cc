@@ -172,7 +172,10 @@ bool ClusteredStore::step(const GroupMember::Status& status) {
     return false;
   }
   // What is decided of earlier epochs; then those of this one are written here.
-  const Lsn up_to = status.leads ? Lsn{status.start.value - 1} : status.commit;
+  // Others may hold what this node's disk does not have yet: after a power loss it would be missed
+  // where it was seen.
+  const Lsn up_to =
+      status.leads ? Lsn{status.start.value - 1} : std::min(status.commit, status.durable);
   const Lsn before = taken();
   if (before < up_to) return take(up_to);
   if (!status.leads) return false;

@@ -4,157 +4,14 @@
 #include <random>
 
 #include "cluster/clustered_store_testing.h"
-#include "cluster/coordinator_local.h"
-#include "cluster/coordinator_table.h"
 
 namespace offprint::cluster {
 namespace {
 
-using namespace std::chrono_literals;
-using database::DatabaseName;
-using database::Outcome;
 using database::testing::Answers;
-using database::testing::FaultVfs;
-using database::testing::TextRequest;
 using testing::member_of;
-using testing::StoreNode;
-using Running = std::shared_ptr<StoreNode::Running>;
 
-DatabaseName name(const std::string& text) { return DatabaseName::parse(text).value(); }
-
-class ClusteredStoreTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    FaultVfs::instance().use(&disks_);
-    GroupRecord record;
-    record.epoch = Epoch{1};
-    record.primary = member_of(1);
-    for (int n = 1; n <= 3; ++n) record.replicas.push_back(member_of(n));
-    record.in_sync = record.replicas;
-    record.min_in_sync = 2;
-    record.lineage = Lineage::random();
-    table_->compare_and_swap({RecordKeys{"test"}.group(0), 0, record.to_json()});
-    for (int n = 1; n <= 3; ++n) {
-      nodes_.push_back(std::make_unique<StoreNode>(
-          n, disks_, [this] { return create_mem_coordinator(table_); }));
-    }
-    for (auto& node : nodes_) ASSERT_NO_FATAL_FAILURE(node->start());
-    connect();
-  }
-  void TearDown() override {
-    for (auto& node : nodes_) node->stop({});
-    nodes_.clear();
-    FaultVfs::instance().use(nullptr);
-  }
-  void connect() {
-    for (auto& node : nodes_) {
-      for (auto& other : nodes_) {
-        if (node != other && node->runs() && other->runs()) node->connect(*other);
-      }
-    }
-  }
-  void restart(std::size_t index, std::optional<std::uint64_t> power_loss_seed) {
-    nodes_[index]->stop(power_loss_seed);
-    nodes_[index]->start();
-    connect();
-  }
-
-  template <class Done>
-  static bool within(std::chrono::seconds time, Done done) {
-    for (Deadline until = SteadyClock::now() + time; SteadyClock::now() < until;) {
-      if (done()) return true;
-      std::this_thread::sleep_for(5ms);
-    }
-    return done();
-  }
-  // The node that writes, when there is one.
-  std::optional<std::size_t> primary() {
-    for (std::size_t i = 0; i < nodes_.size(); ++i) {
-      Running node = nodes_[i]->running();
-      if (node && node->cluster.begun() && node->cluster.leads()) return i;
-    }
-    return std::nullopt;
-  }
-  static Answers run(database::Store& store, const std::string& database,
-                     std::vector<std::string> statements) {
-    auto request = std::make_unique<TextRequest>(std::move(statements), false);
-    auto future = request->future();
-    store.submit(name(database), std::move(request));
-    return future.get();
-  }
-  std::string describe() {
-    std::string text;
-    for (auto& each : nodes_) {
-      Running node = each->running();
-      if (!node) continue;
-      const auto status = node->cluster.log().status(0);
-      text += fmt::format(
-          "\n{}: role {} epoch {} primary {} last {} durable {} commit {} start {} leads {} found "
-          "{} | begun {} taken {} leads {}",
-          each->folder(), static_cast<int>(status.member.role), status.member.epoch.value,
-          status.member.primary.value, status.member.last.value, status.member.durable.value,
-          status.member.commit.value, status.member.start.value, status.member.leads,
-          status.found.value, node->cluster.begun(), node->cluster.taken().value,
-          node->cluster.leads().value_or(Epoch{}).value);
-    }
-    return text;
-  }
-  // As a client does who asks one node after the other. Nothing: it is not known whether it was
-  // done.
-  std::optional<Answers> write(const std::string& database, const std::string& sql) {
-    for (Deadline until = SteadyClock::now() + 30s; SteadyClock::now() < until;) {
-      for (auto& each : nodes_) {
-        Running node = each->running();
-        if (!node || !node->cluster.begun()) continue;
-        Answers answers = run(*node->store, database, {sql});
-        if (answers.outcome.state == Outcome::State::kUnknown) return std::nullopt;
-        if (answers.outcome.state == Outcome::State::kCommitted && !answers.outcome.error)
-          return answers;
-      }
-      std::this_thread::sleep_for(5ms);
-    }
-    ADD_FAILURE() << "no node took: " << sql << describe();
-    return std::nullopt;
-  }
-  void create(const std::string& database) {
-    EXPECT_TRUE(within(30s, [&] {
-      auto at = primary();
-      Running node = at ? nodes_[*at]->running() : nullptr;
-      return node && node->store->create(name(database), {}).has_value();
-    })) << database;
-  }
-  static std::string rows(database::Store& store, const std::string& database,
-                          const std::string& sql) {
-    Answers answers = run(store, database, {sql});
-    if (answers.outcome.error) return "error: " + answers.outcome.error->message();
-    if (answers.statements.at(0).code != 0) return "error: " + answers.statements[0].message;
-    std::string text;
-    for (const std::string& row : answers.statements[0].rows) text += row + "\n";
-    return text;
-  }
-  // All nodes have the same states, of all databases.
-  bool agree() {
-    return within(60s, [&] {
-      std::set<std::string> seen;
-      for (auto& each : nodes_) {
-        Running node = each->running();
-        if (!node || !node->cluster.begun()) return false;
-        std::string text;
-        for (const auto& info : node->store->list("", "", 1000)) {
-          auto at = node->store->position(name(info.name));
-          text += fmt::format("{} {} {:x} {}\n", info.name, at->txid.value, at->checksum.value,
-                              at->lineage.text());
-        }
-        seen.insert(text);
-      }
-      return seen.size() == 1;
-    });
-  }
-
-  testing::Disks disks_;
-  std::shared_ptr<RegisterTable> table_ = std::make_shared<RegisterTable>();
-  std::vector<std::unique_ptr<StoreNode>> nodes_;
-};
+class ClusteredStoreTest : public testing::StoreCluster {};
 
 TEST_F(ClusteredStoreTest, WhatThePrimaryWritesIsOnAllNodes) {
   create("shop");
@@ -185,7 +42,7 @@ TEST_F(ClusteredStoreTest, AHandOverGoesOnWhereTheOtherStood) {
     ASSERT_TRUE(write("shop", fmt::format("INSERT INTO t(a) VALUES({})", round)));
     const std::size_t from = primary().value_or(0);
     const std::size_t to = (from + 1) % 3;
-    ASSERT_TRUE(within(20s, [&] {
+    ASSERT_TRUE(within(std::chrono::seconds(20), [&] {
       (void)nodes_[from]->running()->cluster.log().hand_over(0,
                                                              member_of(static_cast<int>(to) + 1));
       return primary() == to;
