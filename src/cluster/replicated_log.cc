@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <ctime>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -78,6 +79,12 @@ class ReplicatedLog::GroupEffects final : public Effects {
     OFFPRINT_ASSERT(group_.receiving != nullptr);
     const std::uint64_t first = runs.front().first.value;
     Lsn taken = after;
+    std::optional<journal::Location> newest;
+    // The command is done when the last of its records is durable, and not one before.
+    auto ends = [&] {
+      if (newest) log_.sync_later(group_.number, command, *newest);
+      return taken;
+    };
     for (const EpochRun& run : runs) {
       for (std::uint64_t lsn = std::max(run.first.value, taken.value + 1); lsn <= run.last.value;
            ++lsn) {
@@ -85,13 +92,13 @@ class ReplicatedLog::GroupEffects final : public Effects {
         draft.group_lsn = Lsn{lsn};
         draft.fencing_epoch = run.epoch;
         auto place = put(std::move(draft));
-        if (!place) return taken;
+        if (!place) return ends();
         group_.index.append(run.epoch, *place);
-        log_.sync_later(group_.number, command, *place);
+        newest = *place;
         taken = Lsn{lsn};
       }
     }
-    return taken;
+    return ends();
   }
 
   void truncate(Command command, Lsn to) override {
