@@ -72,6 +72,9 @@ Result<database::CommitLog::Appended> ClusteredStore::append(journal::Draft draf
   }
   // With the lock: what was appended after another one is not known before that.
   std::lock_guard lock(own_mutex_);
+  if (lost_term_ == term) {
+    return fail(Code::kNotPrimary, "NOT_PRIMARY: it is not known what became of an earlier write");
+  }
   OFFPRINT_TRY_ASSIGN(auto appended, log_->append(kGroup, std::move(draft), term));
   newest_ = appended.proposal.lsn;
   appended_.insert(newest_);
@@ -80,12 +83,16 @@ Result<database::CommitLog::Appended> ClusteredStore::append(journal::Draft draf
 }
 
 Result<> ClusteredStore::wait(const Appended& appended) {
-  OFFPRINT_TRY(
+  auto decided =
       log_->wait({kGroup, {appended.number, appended.term, appended.command}, appended.location},
-                 Deadline::max()));
+                 Deadline::max());
   std::lock_guard lock(own_mutex_);
-  appended_.erase(appended.number);
-  return {};
+  if (decided) {
+    appended_.erase(appended.number);
+  } else {
+    lost_term_ = appended.term;
+  }
+  return decided;
 }
 
 void ClusteredStore::committed(std::uint32_t, Lsn) { wake(); }

@@ -94,6 +94,9 @@ class ClusteredStore final : public database::CommonLog,
   Lsn taken_;               // the store has all records up to it …
   std::set<Lsn> appended_;  // … and those written here that are not among these
   Lsn newest_;              // written here
+  // Of a record of this epoch it is not known whether it is there: what its database is now, nobody
+  // can say before another epoch, and nothing is written upon it.
+  std::optional<Epoch> lost_term_;
 
   std::thread worker_;
 };

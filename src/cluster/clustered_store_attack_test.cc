@@ -318,6 +318,32 @@ TEST_F(ClusteredStoreAttackTest, WhatWasAnsweredAndSeenStays) {
          number_from_environment("OFFPRINT_TEST_ROUNDS", 12));
 }
 
+// A write whose outcome is not known may still be decided. What is written upon a state without it
+// must not come into the log behind it.
+TEST_F(ClusteredStoreAttackTest, NothingIsWrittenBehindAWriteOfUnknownOutcome) {
+  ASSERT_TRUE(agree());
+  const std::size_t at = primary().value_or(0);
+  for (int n = 1; n <= 3; ++n) nodes_[at]->cut(n, true);
+  {
+    Running node = nodes_[at]->running();
+    auto first = submit(*node->store, database(0), {insert("first", 10)}, false);
+    ASSERT_TRUE(within(std::chrono::seconds(5), [&] {
+      const auto status = node->cluster.log().status(0).member;
+      return status.last > status.commit;
+    }));
+    node->cluster.log().shut_down();
+    EXPECT_EQ(first.get().outcome.state, State::kUnknown);
+    const Answers second = run(*node->store, database(0), {insert("second", 10)});
+    EXPECT_EQ(second.outcome.state, State::kRejected);
+  }
+  for (int n = 1; n <= 3; ++n) nodes_[at]->cut(n, false);
+  restart(at, std::nullopt);
+  ASSERT_TRUE(agree());
+  EXPECT_EQ(rows(*nodes_[at]->running()->store, database(0),
+                 "SELECT count(*) FROM log WHERE id = 'second'"),
+            "0\n");
+}
+
 // A node whose disk is too slow to be in sync is told what the others have decided. It shows only
 // what its own disk has: the rest would be missed after a power loss.
 TEST_F(ClusteredStoreAttackTest, ANodeShowsOnlyWhatItsOwnDiskHas) {

@@ -229,6 +229,8 @@ Result<ReplicatedLog::Appended> ReplicatedLog::append(std::uint32_t number, jour
   auto record = std::make_shared<PeerRecord>(
       PeerRecord{draft.kind, draft.database_id, draft.metadata, draft.payload});
   std::lock_guard lock(group.mutex);
+  // Whoever was told kUnknown because of that does not know what to build on.
+  if (ended_) return fail(Code::kUnavailable, "this node is shutting down");
   auto proposal = group.member.propose(boot_time());
   if (!proposal) {
     if (!group.member.is_primary()) return fail(Code::kNotPrimary, "another node writes here");
