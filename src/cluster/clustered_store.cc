@@ -142,10 +142,14 @@ void ClusteredStore::work() {
       std::unique_lock lock(mutex_);
       wake_work_.wait_for(lock, kLookEvery, [&] { return stopping_ || has_news_; });
       if (stopping_) return;
+      // A disk that was full is not asked with every commit.
+      wake_work_.wait_until(lock, rest_until_, [&] { return stopping_; });
+      if (stopping_) return;
       has_news_ = false;
     }
     ReplicatedLog::Status status = log_->status(kGroup);
     bool goes_on = begun() ? step(status.member) : begin(status);
+    if (cannot_go_on_) return;
     if (goes_on) wake();
   }
 }
@@ -153,7 +157,7 @@ void ClusteredStore::work() {
 bool ClusteredStore::begin(const ReplicatedLog::Status& status) {
   if (status.member.commit < status.found) return false;
   if (auto begun = store_->begin(status.found); !begun) {
-    fail_with(begun.error());
+    fail_with(begun.error());  // and not twice: it began in part
     return false;
   }
   {
@@ -209,7 +213,13 @@ bool ClusteredStore::take(Lsn up_to) {
     }
     records.push_back(*place);
   }
-  if (auto done = store_->take_decided(records); !done) {
+  auto done = store_->take_decided(records);
+  if (!done && done.error().code() == Code::kFull) {
+    log::warn("what the cluster decided waits for room on the disk: {}", done.error().message());
+    rest_until_ = SteadyClock::now() + kLookEvery;
+    return false;
+  }
+  if (!done) {
     fail_with(done.error());
     return false;
   }
@@ -244,6 +254,7 @@ void ClusteredStore::follow() {
 }
 
 void ClusteredStore::fail_with(const Error& error) {
+  cannot_go_on_ = true;
   {
     std::lock_guard lock(mutex_);
     if (stopping_) return;

@@ -223,17 +223,19 @@ class ClusteredStoreAttackTest : public testing::StoreCluster {
   void fill_disk(std::mt19937_64& dice) {
     StoreNode& node = *nodes_[dice() % nodes_.size()];
     FaultFileSystem& disk = disks_.of(node.folder());
-    node.may_fail = true;
+    node.may_be_full = true;
     disk.set_capacity(disk.used_bytes() + dice() % 200'000);
     std::this_thread::sleep_for(std::chrono::milliseconds(dice() % 900));
     disk.set_capacity(UINT64_MAX);
-    if (node.failed.exchange(false)) {
-      node.crash();
-      node.may_fail = false;
-      node.start();
-      connect();
+    start_failed();
+  }
+  void start_failed() {
+    for (auto& node : nodes_) {
+      if (!node->failed.exchange(false)) continue;
+      node->crash();
+      node->start();
     }
-    node.may_fail = false;
+    connect();
   }
   void one_disaster(std::mt19937_64& dice) {
     const std::size_t n = dice() % nodes_.size();
@@ -308,6 +310,7 @@ class ClusteredStoreAttackTest : public testing::StoreCluster {
     }
     done = true;
     for (std::thread& thread : threads) thread.join();
+    start_failed();
     ASSERT_TRUE(agree()) << describe();
     for (std::size_t d = 0; d < kDatabases; ++d) check(d, told[d]);
   }

@@ -65,8 +65,8 @@ class StoreNode {
   }
   ~StoreNode() { stop({}); }
 
-  std::function<void(database::StoreOptions&)> adjust;  // of what start() opens
-  std::atomic<bool> may_fail = false, failed = false;   // its disk may be full: it cannot go on
+  std::function<void(database::StoreOptions&)> adjust;    // of what start() opens
+  std::atomic<bool> may_be_full = false, failed = false;  // then it cannot go on
   // What it sends to that node is lost.
   void cut(int other, bool is_cut) { cut_.set(other, is_cut); }
 
@@ -169,7 +169,7 @@ class StoreNode {
 
   void fatal(const Error& error) {
     if (is_down_) return;
-    if (may_fail) {
+    if (may_be_full && error.code() == Code::kFull) {
       failed = true;
     } else {
       ADD_FAILURE() << folder() << ": " << error.message();
