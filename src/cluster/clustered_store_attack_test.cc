@@ -223,7 +223,7 @@ class ClusteredStoreAttackTest : public testing::StoreCluster {
   void fill_disk(std::mt19937_64& dice) {
     StoreNode& node = *nodes_[dice() % nodes_.size()];
     FaultFileSystem& disk = disks_.of(node.folder());
-    node.may_be_full = true;
+    node.tolerated = Code::kFull;
     disk.set_capacity(disk.used_bytes() + dice() % 200'000);
     std::this_thread::sleep_for(std::chrono::milliseconds(dice() % 900));
     disk.set_capacity(UINT64_MAX);
@@ -345,6 +345,82 @@ TEST_F(ClusteredStoreAttackTest, NothingIsWrittenBehindAWriteOfUnknownOutcome) {
   EXPECT_EQ(rows(*nodes_[at]->running()->store, database(0),
                  "SELECT count(*) FROM log WHERE id = 'second'"),
             "0\n");
+}
+
+// Its databases' files, or its journal, find no room for a while; nobody waits for it.
+TEST_F(ClusteredStoreAttackTest, AFollowerWithAFullDiskComesBack) {
+  ASSERT_TRUE(agree());
+  const std::size_t full = (primary().value_or(0) + 1) % 3;
+  FaultFileSystem& disk = disks_.of(nodes_[full]->folder());
+  for (const std::uint64_t room : {0U, 20'000U, 300'000U}) {
+    disk.set_capacity(disk.used_bytes() + room);
+    for (int i = 0; i < 40; ++i)
+      ASSERT_TRUE(write(database(0), insert(fmt::format("{}-{}", room, i), 20'000)));
+    disk.set_capacity(UINT64_MAX);
+    ASSERT_TRUE(agree()) << room << describe();
+  }
+  EXPECT_EQ(rows(*nodes_[full]->running()->store, database(0), "SELECT count(*) FROM log"),
+            "120\n");
+}
+
+// A quarter of a segment of the journal is the most.
+TEST_F(ClusteredStoreAttackTest, ALargeTransactionIsTakenOrClearlyRefused) {
+  for (auto& node : nodes_) {
+    node->adjust = [](database::StoreOptions& options) { options.journal.segment_size = 16 << 20; };
+    node->stop({});
+  }
+  for (auto& node : nodes_) node->start();
+  connect();
+  ASSERT_TRUE(agree());
+  ASSERT_TRUE(write(database(0), insert("large", 3'900'000)));
+  const std::size_t at = primary().value_or(0);
+  Running node = nodes_[at]->running();
+  const Answers refused = run(*node->store, database(0), {insert("too large", 9'000'000)});
+  EXPECT_TRUE(failed(refused));
+  EXPECT_NE(refused.outcome.state, State::kUnknown);
+  std::string told = refused.outcome.error ? refused.outcome.error->message() : "";
+  for (const auto& each : refused.statements) told += each.message;
+  EXPECT_NE(told.find("TRANSACTION_TOO_LARGE"), std::string::npos) << told;
+  node.reset();
+  ASSERT_TRUE(write(database(0), insert("after", 100)));
+  ASSERT_TRUE(agree());
+  for (auto& each : nodes_) {
+    EXPECT_EQ(rows(*each->running()->store, database(0), "SELECT id FROM log ORDER BY seq"),
+              "large\nafter\n");
+  }
+}
+
+// What a node missed is not kept by the others any more. It stays what it was, and says so.
+TEST_F(ClusteredStoreAttackTest, ANodeThatMissedTooMuchShowsAnOlderState) {
+  for (auto& node : nodes_) {
+    node->adjust = [](database::StoreOptions& options) {
+      options.log_bytes_max = 1 << 18;
+      options.checkpoint_frames = 10;
+    };
+    node->stop({});
+  }
+  for (auto& node : nodes_) node->start();
+  connect();
+  ASSERT_TRUE(write(database(0), insert("first", 10)));
+  ASSERT_TRUE(agree());
+  const std::size_t away = (primary().value_or(0) + 1) % 3;
+  nodes_[away]->stop(std::optional<std::uint64_t>(3));
+  for (int i = 0; i < 150; ++i)
+    ASSERT_TRUE(write(database(0), insert(fmt::format("w{}", i), 20'000)));
+  nodes_[away]->start();
+  connect();
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(write(database(0), insert(fmt::format("x{}", i), 10)));
+  Running node = nodes_[away]->running();
+  if (node->cluster.begun()) {
+    EXPECT_EQ(rows(*node->store, database(0), "SELECT id FROM log ORDER BY seq"), "first\n");
+  }
+  node.reset();
+  // The others go on without it, whoever of them is primary.
+  for (std::size_t n = 0; n < nodes_.size(); ++n) {
+    if (n == away) continue;
+    restart(n, n);
+    ASSERT_TRUE(write(database(0), insert(fmt::format("y{}", n), 10)));
+  }
 }
 
 // A node whose disk is too slow to be in sync is told what the others have decided. It shows only

@@ -4,10 +4,13 @@
 #include <random>
 
 #include "cluster/clustered_store_testing.h"
+#include "database/state.h"
+#include "ltx/codec.h"
 
 namespace offprint::cluster {
 namespace {
 
+using database::Outcome;
 using database::testing::Answers;
 using testing::member_of;
 
@@ -51,6 +54,101 @@ TEST_F(ClusteredStoreTest, AHandOverGoesOnWhereTheOtherStood) {
   ASSERT_TRUE(agree());
   EXPECT_EQ(rows(*nodes_[1]->running()->store, "shop", "SELECT count(*), sum(a) FROM t"),
             "12|66\n");
+}
+
+TEST_F(ClusteredStoreTest, WhoIsPrimaryAgainWritesInItsNewEpoch) {
+  for (auto& node : nodes_) {
+    node->adjust = [](database::StoreOptions& options) { options.idle_close_ms = 60'000; };
+    node->stop({});
+  }
+  for (auto& node : nodes_) node->start();
+  connect();
+  create("shop");
+  ASSERT_TRUE(write("shop", "CREATE TABLE t(a)"));
+  const std::size_t first = primary().value_or(0);
+  for (const std::size_t to : {(first + 1) % 3, first}) {
+    ASSERT_TRUE(within(std::chrono::seconds(20), [&] {
+      const std::size_t from = primary().value_or(to);
+      (void)nodes_[from]->running()->cluster.log().hand_over(0,
+                                                             member_of(static_cast<int>(to) + 1));
+      return primary() == to;
+    }));
+  }
+  ASSERT_TRUE(write("shop", "INSERT INTO t VALUES(1)"));
+  EXPECT_TRUE(agree());
+}
+
+// The primary dies with a record on its disk that nobody else has.
+TEST_F(ClusteredStoreTest, WhatWasNotDecidedIsNotThereAfterARestart) {
+  create("shop");
+  ASSERT_TRUE(write("shop", "CREATE TABLE t(a)"));
+  ASSERT_TRUE(agree());
+  const std::size_t at = primary().value_or(0);
+  for (int n = 1; n <= 3; ++n) nodes_[at]->cut(n, true);
+  std::future<Answers> lonely;
+  {
+    Running node = nodes_[at]->running();
+    auto request = std::make_unique<database::testing::TextRequest>(
+        std::vector<std::string>{"INSERT INTO t VALUES('lonely')"}, false);
+    lonely = request->future();
+    node->store->submit(name("shop"), std::move(request));
+    ASSERT_TRUE(within(std::chrono::seconds(5), [&] {
+      const auto status = node->cluster.log().status(0).member;
+      return status.last > status.commit && status.durable == status.last;
+    }));
+  }
+  nodes_[at]->crash();
+  EXPECT_EQ(lonely.get().outcome.state, Outcome::State::kUnknown);
+  ASSERT_TRUE(write("shop", "INSERT INTO t VALUES('other')"));
+  nodes_[at]->start();
+  EXPECT_FALSE(nodes_[at]->running()->cluster.begun());
+  for (int n = 1; n <= 3; ++n) nodes_[at]->cut(n, false);
+  connect();
+  ASSERT_TRUE(agree()) << describe();
+  for (auto& node : nodes_)
+    EXPECT_EQ(rows(*node->running()->store, "shop", "SELECT a FROM t"), "other\n");
+}
+
+// What was decided fits what a node has, or the node does not go on: a record that was made upon
+// another state is not applied.
+TEST_F(ClusteredStoreTest, ARecordThatDoesNotFitIsNotApplied) {
+  create("shop");
+  ASSERT_TRUE(write("shop", "CREATE TABLE t(a)"));
+  ASSERT_TRUE(agree());
+  const std::size_t at = primary().value_or(0);
+  const auto info = nodes_[at]->running()->store->info(name("shop"));
+  const auto position = nodes_[at]->running()->store->position(name("shop"));
+  ASSERT_TRUE(info && position);
+  auto state = database::DatabaseState::never_written(position->lineage, position->epoch, 4096);
+  state.position = *position;
+  state.position.txid = position->txid.next();
+  state.page_count = info->page_count;
+  ltx::Header header;
+  header.page_size = info->page_size;
+  header.page_count = info->page_count;
+  header.min_txid = header.max_txid = state.position.txid;
+  header.pre_apply = Checksum{position->checksum.value ^ 1};
+  journal::Draft draft;
+  draft.kind = journal::Kind::kTransaction;
+  draft.database_id = info->id;
+  draft.metadata.push_back({journal::MetadataType::kDatabaseState, state.encode()});
+  ltx::BytesSink sink(draft.payload);
+  ltx::Encoder encoder(sink);
+  ASSERT_TRUE(encoder.begin(header));
+  ASSERT_TRUE(encoder.page(2, Bytes(info->page_size)));
+  ASSERT_TRUE(encoder.finish(position->checksum));
+  for (auto& node : nodes_) node->tolerated = Code::kCorrupt;
+  {
+    Running node = nodes_[at]->running();
+    auto appended = node->cluster.log().append(0, std::move(draft));
+    ASSERT_TRUE(appended);
+    ASSERT_TRUE(node->cluster.log().wait(*appended, SteadyClock::now() + std::chrono::seconds(20)));
+  }
+  for (std::size_t n = 0; n < nodes_.size(); ++n) {
+    if (n == at) continue;
+    EXPECT_TRUE(within(std::chrono::seconds(20), [&] { return nodes_[n]->failed.load(); }));
+    EXPECT_EQ(nodes_[n]->running()->store->position(name("shop"))->txid, position->txid);
+  }
 }
 
 // Nodes stop and lose power one after the other, clients write: what was acknowledged is there,

@@ -65,8 +65,10 @@ class StoreNode {
   }
   ~StoreNode() { stop({}); }
 
-  std::function<void(database::StoreOptions&)> adjust;    // of what start() opens
-  std::atomic<bool> may_be_full = false, failed = false;  // then it cannot go on
+  std::function<void(database::StoreOptions&)> adjust;  // of what start() opens
+  // It may say for this reason that it cannot go on; kInternal: for none.
+  std::atomic<Code> tolerated = Code::kInternal;
+  std::atomic<bool> failed = false;  // it has said so
   // What it sends to that node is lost.
   void cut(int other, bool is_cut) { cut_.set(other, is_cut); }
 
@@ -169,7 +171,7 @@ class StoreNode {
 
   void fatal(const Error& error) {
     if (is_down_) return;
-    if (may_be_full && error.code() == Code::kFull) {
+    if (error.code() == tolerated) {
       failed = true;
     } else {
       ADD_FAILURE() << folder() << ": " << error.message();
