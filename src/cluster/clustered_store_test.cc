@@ -78,6 +78,35 @@ TEST_F(ClusteredStoreTest, WhoIsPrimaryAgainWritesInItsNewEpoch) {
   EXPECT_TRUE(agree());
 }
 
+// All nodes have it, or none.
+TEST_F(ClusteredStoreTest, AnImportIsOnAllNodesOrOnNone) {
+  const database::testing::TemporaryFolder folder;
+  auto file_with = [&](const std::string& file, int bytes) {
+    const std::string path = folder.path() + "/" + file;
+    auto made = sqlite::Connection::open(path, {.create = true});
+    EXPECT_TRUE(made && made->execute("CREATE TABLE t(a)"));
+    EXPECT_TRUE(made->execute(fmt::format("INSERT INTO t VALUES(randomblob({}))", bytes).c_str()));
+    return path;
+  };
+  const std::string small = file_with("small", 100), large = file_with("large", 3'000'000);
+  create("other");
+  ASSERT_TRUE(agree());
+  Running node = nodes_[primary().value_or(0)]->running();
+  auto refused = node->store->import_file(name("large"), large);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), Code::kTooLarge) << refused.error().message();
+  auto imported = node->store->import_file(name("small"), small);
+  ASSERT_TRUE(imported) << imported.error().message();
+  node.reset();
+  ASSERT_TRUE(write("small", "INSERT INTO t VALUES(1)"));
+  ASSERT_TRUE(agree());
+  for (auto& each : nodes_) {
+    database::Store& store = *each->running()->store;
+    EXPECT_EQ(rows(store, "small", "SELECT count(*) FROM t"), "2\n");
+    EXPECT_EQ(store.list("", "", 10).size(), 2U);
+  }
+}
+
 // The primary dies with a record on its disk that nobody else has.
 TEST_F(ClusteredStoreTest, WhatWasNotDecidedIsNotThereAfterARestart) {
   create("shop");
