@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::string_view kHead = "offprint-node 1\n";
 
-// Which member of which cluster a data folder is: DATA/node, docs/format/data-directory.md.
+// Which member of which cluster a data folder is: DATA/node, docs/format/cluster-records.md.
 struct FolderOwner {
   std::string cluster;
   RecordMember member;

@@ -72,6 +72,9 @@ Result<database::CommitLog::Appended> ClusteredStore::append(journal::Draft draf
   }
   // With the lock: what was appended after another one is not known before that.
   std::lock_guard lock(own_mutex_);
+  if (lost_term_ == term) {
+    return fail(Code::kNotPrimary, "NOT_PRIMARY: it is not known what became of an earlier write");
+  }
   OFFPRINT_TRY_ASSIGN(auto appended, log_->append(kGroup, std::move(draft), term));
   newest_ = appended.proposal.lsn;
   appended_.insert(newest_);
@@ -80,12 +83,16 @@ Result<database::CommitLog::Appended> ClusteredStore::append(journal::Draft draf
 }
 
 Result<> ClusteredStore::wait(const Appended& appended) {
-  OFFPRINT_TRY(
+  auto decided =
       log_->wait({kGroup, {appended.number, appended.term, appended.command}, appended.location},
-                 Deadline::max()));
+                 Deadline::max());
   std::lock_guard lock(own_mutex_);
-  appended_.erase(appended.number);
-  return {};
+  if (decided) {
+    appended_.erase(appended.number);
+  } else {
+    lost_term_ = appended.term;
+  }
+  return decided;
 }
 
 void ClusteredStore::committed(std::uint32_t, Lsn) { wake(); }
@@ -135,10 +142,14 @@ void ClusteredStore::work() {
       std::unique_lock lock(mutex_);
       wake_work_.wait_for(lock, kLookEvery, [&] { return stopping_ || has_news_; });
       if (stopping_) return;
+      // A disk that was full is not asked with every commit.
+      wake_work_.wait_until(lock, rest_until_, [&] { return stopping_; });
+      if (stopping_) return;
       has_news_ = false;
     }
     ReplicatedLog::Status status = log_->status(kGroup);
     bool goes_on = begun() ? step(status.member) : begin(status);
+    if (cannot_go_on_) return;
     if (goes_on) wake();
   }
 }
@@ -146,7 +157,7 @@ void ClusteredStore::work() {
 bool ClusteredStore::begin(const ReplicatedLog::Status& status) {
   if (status.member.commit < status.found) return false;
   if (auto begun = store_->begin(status.found); !begun) {
-    fail_with(begun.error());
+    fail_with(begun.error());  // and not twice: it began in part
     return false;
   }
   {
@@ -172,7 +183,10 @@ bool ClusteredStore::step(const GroupMember::Status& status) {
     return false;
   }
   // What is decided of earlier epochs; then those of this one are written here.
-  const Lsn up_to = status.leads ? Lsn{status.start.value - 1} : status.commit;
+  // Others may hold what this node's disk does not have yet: after a power loss it would be missed
+  // where it was seen.
+  const Lsn up_to =
+      status.leads ? Lsn{status.start.value - 1} : std::min(status.commit, status.durable);
   const Lsn before = taken();
   if (before < up_to) return take(up_to);
   if (!status.leads) return false;
@@ -199,7 +213,13 @@ bool ClusteredStore::take(Lsn up_to) {
     }
     records.push_back(*place);
   }
-  if (auto done = store_->take_decided(records); !done) {
+  auto done = store_->take_decided(records);
+  if (!done && done.error().code() == Code::kFull) {
+    log::warn("what the cluster decided waits for room on the disk: {}", done.error().message());
+    rest_until_ = SteadyClock::now() + kLookEvery;
+    return false;
+  }
+  if (!done) {
     fail_with(done.error());
     return false;
   }
@@ -234,6 +254,7 @@ void ClusteredStore::follow() {
 }
 
 void ClusteredStore::fail_with(const Error& error) {
+  cannot_go_on_ = true;
   {
     std::lock_guard lock(mutex_);
     if (stopping_) return;

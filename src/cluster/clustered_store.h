@@ -29,7 +29,8 @@ class ClusteredStore final : public database::CommonLog,
     ReplicatedLog::Options log;
     std::unique_ptr<Coordinator> coordinator;
     PeerTransport* transport = nullptr;  // outlives it
-    // This node cannot go on: what was decided does not fit what it has, or its disk fails.
+    // This node cannot go on: what was decided does not fit what it has, or its disk fails. The
+    // store takes nothing any more. (For a full disk it waits.)
     std::function<void(const Error&)> on_fatal;
   };
   explicit ClusteredStore(Options options);
@@ -79,7 +80,10 @@ class ClusteredStore final : public database::CommonLog,
   std::unique_ptr<GroupIndex> index_ = std::make_unique<GroupIndex>();  // until start()
   std::unique_ptr<ReplicatedLog> log_;
   database::Store* store_ = nullptr;
-  bool store_leads_ = false;  // of the worker
+  // --- of the worker
+  bool store_leads_ = false;
+  bool cannot_go_on_ = false;
+  Deadline rest_until_;
 
   std::mutex mutex_;  // taken last
   std::condition_variable wake_work_, has_begun_;
@@ -94,6 +98,9 @@ class ClusteredStore final : public database::CommonLog,
   Lsn taken_;               // the store has all records up to it …
   std::set<Lsn> appended_;  // … and those written here that are not among these
   Lsn newest_;              // written here
+  // Of a record of this epoch it is not known whether it is there: what its database is now, nobody
+  // can say before another epoch, and nothing is written upon it.
+  std::optional<Epoch> lost_term_;
 
   std::thread worker_;
 };

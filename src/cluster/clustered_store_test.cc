@@ -4,157 +4,17 @@
 #include <random>
 
 #include "cluster/clustered_store_testing.h"
-#include "cluster/coordinator_local.h"
-#include "cluster/coordinator_table.h"
+#include "database/state.h"
+#include "ltx/codec.h"
 
 namespace offprint::cluster {
 namespace {
 
-using namespace std::chrono_literals;
-using database::DatabaseName;
 using database::Outcome;
 using database::testing::Answers;
-using database::testing::FaultVfs;
-using database::testing::TextRequest;
 using testing::member_of;
-using testing::StoreNode;
-using Running = std::shared_ptr<StoreNode::Running>;
 
-DatabaseName name(const std::string& text) { return DatabaseName::parse(text).value(); }
-
-class ClusteredStoreTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    FaultVfs::instance().use(&disks_);
-    GroupRecord record;
-    record.epoch = Epoch{1};
-    record.primary = member_of(1);
-    for (int n = 1; n <= 3; ++n) record.replicas.push_back(member_of(n));
-    record.in_sync = record.replicas;
-    record.min_in_sync = 2;
-    record.lineage = Lineage::random();
-    table_->compare_and_swap({RecordKeys{"test"}.group(0), 0, record.to_json()});
-    for (int n = 1; n <= 3; ++n) {
-      nodes_.push_back(std::make_unique<StoreNode>(
-          n, disks_, [this] { return create_mem_coordinator(table_); }));
-    }
-    for (auto& node : nodes_) ASSERT_NO_FATAL_FAILURE(node->start());
-    connect();
-  }
-  void TearDown() override {
-    for (auto& node : nodes_) node->stop({});
-    nodes_.clear();
-    FaultVfs::instance().use(nullptr);
-  }
-  void connect() {
-    for (auto& node : nodes_) {
-      for (auto& other : nodes_) {
-        if (node != other && node->runs() && other->runs()) node->connect(*other);
-      }
-    }
-  }
-  void restart(std::size_t index, std::optional<std::uint64_t> power_loss_seed) {
-    nodes_[index]->stop(power_loss_seed);
-    nodes_[index]->start();
-    connect();
-  }
-
-  template <class Done>
-  static bool within(std::chrono::seconds time, Done done) {
-    for (Deadline until = SteadyClock::now() + time; SteadyClock::now() < until;) {
-      if (done()) return true;
-      std::this_thread::sleep_for(5ms);
-    }
-    return done();
-  }
-  // The node that writes, when there is one.
-  std::optional<std::size_t> primary() {
-    for (std::size_t i = 0; i < nodes_.size(); ++i) {
-      Running node = nodes_[i]->running();
-      if (node && node->cluster.begun() && node->cluster.leads()) return i;
-    }
-    return std::nullopt;
-  }
-  static Answers run(database::Store& store, const std::string& database,
-                     std::vector<std::string> statements) {
-    auto request = std::make_unique<TextRequest>(std::move(statements), false);
-    auto future = request->future();
-    store.submit(name(database), std::move(request));
-    return future.get();
-  }
-  std::string describe() {
-    std::string text;
-    for (auto& each : nodes_) {
-      Running node = each->running();
-      if (!node) continue;
-      const auto status = node->cluster.log().status(0);
-      text += fmt::format(
-          "\n{}: role {} epoch {} primary {} last {} durable {} commit {} start {} leads {} found "
-          "{} | begun {} taken {} leads {}",
-          each->folder(), static_cast<int>(status.member.role), status.member.epoch.value,
-          status.member.primary.value, status.member.last.value, status.member.durable.value,
-          status.member.commit.value, status.member.start.value, status.member.leads,
-          status.found.value, node->cluster.begun(), node->cluster.taken().value,
-          node->cluster.leads().value_or(Epoch{}).value);
-    }
-    return text;
-  }
-  // As a client does who asks one node after the other. Nothing: it is not known whether it was
-  // done.
-  std::optional<Answers> write(const std::string& database, const std::string& sql) {
-    for (Deadline until = SteadyClock::now() + 30s; SteadyClock::now() < until;) {
-      for (auto& each : nodes_) {
-        Running node = each->running();
-        if (!node || !node->cluster.begun()) continue;
-        Answers answers = run(*node->store, database, {sql});
-        if (answers.outcome.state == Outcome::State::kUnknown) return std::nullopt;
-        if (answers.outcome.state == Outcome::State::kCommitted && !answers.outcome.error)
-          return answers;
-      }
-      std::this_thread::sleep_for(5ms);
-    }
-    ADD_FAILURE() << "no node took: " << sql << describe();
-    return std::nullopt;
-  }
-  void create(const std::string& database) {
-    EXPECT_TRUE(within(30s, [&] {
-      auto at = primary();
-      Running node = at ? nodes_[*at]->running() : nullptr;
-      return node && node->store->create(name(database), {}).has_value();
-    })) << database;
-  }
-  static std::string rows(database::Store& store, const std::string& database,
-                          const std::string& sql) {
-    Answers answers = run(store, database, {sql});
-    if (answers.outcome.error) return "error: " + answers.outcome.error->message();
-    if (answers.statements.at(0).code != 0) return "error: " + answers.statements[0].message;
-    std::string text;
-    for (const std::string& row : answers.statements[0].rows) text += row + "\n";
-    return text;
-  }
-  // All nodes have the same states, of all databases.
-  bool agree() {
-    return within(60s, [&] {
-      std::set<std::string> seen;
-      for (auto& each : nodes_) {
-        Running node = each->running();
-        if (!node || !node->cluster.begun()) return false;
-        std::string text;
-        for (const auto& info : node->store->list("", "", 1000)) {
-          auto at = node->store->position(name(info.name));
-          text += fmt::format("{} {} {:x} {}\n", info.name, at->txid.value, at->checksum.value,
-                              at->lineage.text());
-        }
-        seen.insert(text);
-      }
-      return seen.size() == 1;
-    });
-  }
-
-  testing::Disks disks_;
-  std::shared_ptr<RegisterTable> table_ = std::make_shared<RegisterTable>();
-  std::vector<std::unique_ptr<StoreNode>> nodes_;
-};
+class ClusteredStoreTest : public testing::StoreCluster {};
 
 TEST_F(ClusteredStoreTest, WhatThePrimaryWritesIsOnAllNodes) {
   create("shop");
@@ -185,7 +45,7 @@ TEST_F(ClusteredStoreTest, AHandOverGoesOnWhereTheOtherStood) {
     ASSERT_TRUE(write("shop", fmt::format("INSERT INTO t(a) VALUES({})", round)));
     const std::size_t from = primary().value_or(0);
     const std::size_t to = (from + 1) % 3;
-    ASSERT_TRUE(within(20s, [&] {
+    ASSERT_TRUE(within(std::chrono::seconds(20), [&] {
       (void)nodes_[from]->running()->cluster.log().hand_over(0,
                                                              member_of(static_cast<int>(to) + 1));
       return primary() == to;
@@ -194,6 +54,130 @@ TEST_F(ClusteredStoreTest, AHandOverGoesOnWhereTheOtherStood) {
   ASSERT_TRUE(agree());
   EXPECT_EQ(rows(*nodes_[1]->running()->store, "shop", "SELECT count(*), sum(a) FROM t"),
             "12|66\n");
+}
+
+TEST_F(ClusteredStoreTest, WhoIsPrimaryAgainWritesInItsNewEpoch) {
+  for (auto& node : nodes_) {
+    node->adjust = [](database::StoreOptions& options) { options.idle_close_ms = 60'000; };
+    node->stop({});
+  }
+  for (auto& node : nodes_) node->start();
+  connect();
+  create("shop");
+  ASSERT_TRUE(write("shop", "CREATE TABLE t(a)"));
+  const std::size_t first = primary().value_or(0);
+  for (const std::size_t to : {(first + 1) % 3, first}) {
+    ASSERT_TRUE(within(std::chrono::seconds(20), [&] {
+      const std::size_t from = primary().value_or(to);
+      (void)nodes_[from]->running()->cluster.log().hand_over(0,
+                                                             member_of(static_cast<int>(to) + 1));
+      return primary() == to;
+    }));
+  }
+  ASSERT_TRUE(write("shop", "INSERT INTO t VALUES(1)"));
+  EXPECT_TRUE(agree());
+}
+
+// All nodes have it, or none.
+TEST_F(ClusteredStoreTest, AnImportIsOnAllNodesOrOnNone) {
+  const database::testing::TemporaryFolder folder;
+  auto file_with = [&](const std::string& file, int bytes) {
+    const std::string path = folder.path() + "/" + file;
+    auto made = sqlite::Connection::open(path, {.create = true});
+    EXPECT_TRUE(made && made->execute("CREATE TABLE t(a)"));
+    EXPECT_TRUE(made->execute(fmt::format("INSERT INTO t VALUES(randomblob({}))", bytes).c_str()));
+    return path;
+  };
+  const std::string small = file_with("small", 100), large = file_with("large", 3'000'000);
+  create("other");
+  ASSERT_TRUE(agree());
+  Running node = nodes_[primary().value_or(0)]->running();
+  auto refused = node->store->import_file(name("large"), large);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), Code::kTooLarge) << refused.error().message();
+  auto imported = node->store->import_file(name("small"), small);
+  ASSERT_TRUE(imported) << imported.error().message();
+  node.reset();
+  ASSERT_TRUE(write("small", "INSERT INTO t VALUES(1)"));
+  ASSERT_TRUE(agree());
+  for (auto& each : nodes_) {
+    database::Store& store = *each->running()->store;
+    EXPECT_EQ(rows(store, "small", "SELECT count(*) FROM t"), "2\n");
+    EXPECT_EQ(store.list("", "", 10).size(), 2U);
+  }
+}
+
+// The primary dies with a record on its disk that nobody else has.
+TEST_F(ClusteredStoreTest, WhatWasNotDecidedIsNotThereAfterARestart) {
+  create("shop");
+  ASSERT_TRUE(write("shop", "CREATE TABLE t(a)"));
+  ASSERT_TRUE(agree());
+  const std::size_t at = primary().value_or(0);
+  for (int n = 1; n <= 3; ++n) nodes_[at]->cut(n, true);
+  std::future<Answers> lonely;
+  {
+    Running node = nodes_[at]->running();
+    auto request = std::make_unique<database::testing::TextRequest>(
+        std::vector<std::string>{"INSERT INTO t VALUES('lonely')"}, false);
+    lonely = request->future();
+    node->store->submit(name("shop"), std::move(request));
+    ASSERT_TRUE(within(std::chrono::seconds(5), [&] {
+      const auto status = node->cluster.log().status(0).member;
+      return status.last > status.commit && status.durable == status.last;
+    }));
+  }
+  nodes_[at]->crash();
+  EXPECT_EQ(lonely.get().outcome.state, Outcome::State::kUnknown);
+  ASSERT_TRUE(write("shop", "INSERT INTO t VALUES('other')"));
+  nodes_[at]->start();
+  EXPECT_FALSE(nodes_[at]->running()->cluster.begun());
+  for (int n = 1; n <= 3; ++n) nodes_[at]->cut(n, false);
+  connect();
+  ASSERT_TRUE(agree()) << describe();
+  for (auto& node : nodes_)
+    EXPECT_EQ(rows(*node->running()->store, "shop", "SELECT a FROM t"), "other\n");
+}
+
+// What was decided fits what a node has, or the node does not go on: a record that was made upon
+// another state is not applied.
+TEST_F(ClusteredStoreTest, ARecordThatDoesNotFitIsNotApplied) {
+  create("shop");
+  ASSERT_TRUE(write("shop", "CREATE TABLE t(a)"));
+  ASSERT_TRUE(agree());
+  const std::size_t at = primary().value_or(0);
+  const auto info = nodes_[at]->running()->store->info(name("shop"));
+  const auto position = nodes_[at]->running()->store->position(name("shop"));
+  ASSERT_TRUE(info && position);
+  auto state = database::DatabaseState::never_written(position->lineage, position->epoch, 4096);
+  state.position = *position;
+  state.position.txid = position->txid.next();
+  state.page_count = info->page_count;
+  ltx::Header header;
+  header.page_size = info->page_size;
+  header.page_count = info->page_count;
+  header.min_txid = header.max_txid = state.position.txid;
+  header.pre_apply = Checksum{position->checksum.value ^ 1};
+  journal::Draft draft;
+  draft.kind = journal::Kind::kTransaction;
+  draft.database_id = info->id;
+  draft.metadata.push_back({journal::MetadataType::kDatabaseState, state.encode()});
+  ltx::BytesSink sink(draft.payload);
+  ltx::Encoder encoder(sink);
+  ASSERT_TRUE(encoder.begin(header));
+  ASSERT_TRUE(encoder.page(2, Bytes(info->page_size)));
+  ASSERT_TRUE(encoder.finish(position->checksum));
+  for (auto& node : nodes_) node->tolerated = Code::kCorrupt;
+  {
+    Running node = nodes_[at]->running();
+    auto appended = node->cluster.log().append(0, std::move(draft));
+    ASSERT_TRUE(appended);
+    ASSERT_TRUE(node->cluster.log().wait(*appended, SteadyClock::now() + std::chrono::seconds(20)));
+  }
+  for (std::size_t n = 0; n < nodes_.size(); ++n) {
+    if (n == at) continue;
+    EXPECT_TRUE(within(std::chrono::seconds(20), [&] { return nodes_[n]->failed.load(); }));
+    EXPECT_EQ(nodes_[n]->running()->store->position(name("shop"))->txid, position->txid);
+  }
 }
 
 // Nodes stop and lose power one after the other, clients write: what was acknowledged is there,

@@ -48,12 +48,14 @@ void GroupMember::tick(Time now, Effects& effects) {
 
 void GroupMember::on_durable(Time now, Command command, Effects& effects) {
   if (command <= durable_command_) return;
+  const bool could_act = acts();
   durable_command_ = command;
   while (!undurable_.empty() && undurable_.front().command <= command) {
     durable_ = std::max(durable_, undurable_.front().end);
     undurable_.pop_front();
   }
   if (is_primary_) {
+    if (!could_act && acts()) effects.changed();
     try_commit(now, effects);
     lead(now, effects);
     return;

@@ -36,7 +36,7 @@ class Wanted final : public Effects {
   void read_record() override { ++reads; }
   void compare_and_swap(const GroupView& next) override { changes.push_back(next); }
   void committed(Lsn lsn) override { commit = lsn; }
-  void changed() override {}
+  void changed() override { ++news; }
 
   // The newest message of this kind to `to`.
   template <class T>
@@ -53,6 +53,7 @@ class Wanted final : public Effects {
   std::vector<Lsn> cuts;
   std::vector<GroupView> changes;
   int reads = 0;
+  int news = 0;
   Command last_command = 0;
   Lsn commit;
   Lsn room{1000};  // of the disk
@@ -141,6 +142,21 @@ TEST(GroupMemberTest, NothingIsWrittenBeforeTheOthersHaveTheLog) {
   EXPECT_EQ(a.role(), Role::kPrimary);
   EXPECT_EQ(a.wanted.commit, Lsn{2});
   EXPECT_TRUE(a.member.may_answer(a.now));
+}
+
+// Nobody has to look for it: there is nothing to recover, and it writes once its promise is
+// durable.
+TEST(GroupMemberTest, ItIsToldWhenAPrimaryMayWrite) {
+  Member a(kA);
+  a.now += GroupMember::Timing{}.grace + GroupMember::Timing{}.stagger * 3;
+  a.tick();
+  a.member.on_view(a.now, view_of(1, Epoch{1}, kB, {kA, kB}), a.wanted);
+  a.member.on_cas(a.now, CasOutcome::kApplied, 2, a.wanted);
+  ASSERT_FALSE(a.member.status(a.now).leads);
+  const int before = a.wanted.news;
+  a.sync();
+  EXPECT_TRUE(a.member.status(a.now).leads);
+  EXPECT_GT(a.wanted.news, before);
 }
 
 TEST(GroupMemberTest, TheLeaseCountsFromWhenTheQuestionWasSent) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <ctime>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -78,6 +79,12 @@ class ReplicatedLog::GroupEffects final : public Effects {
     OFFPRINT_ASSERT(group_.receiving != nullptr);
     const std::uint64_t first = runs.front().first.value;
     Lsn taken = after;
+    std::optional<journal::Location> newest;
+    // The command is done when the last of its records is durable, and not one before.
+    auto ends = [&] {
+      if (newest) log_.sync_later(group_.number, command, *newest);
+      return taken;
+    };
     for (const EpochRun& run : runs) {
       for (std::uint64_t lsn = std::max(run.first.value, taken.value + 1); lsn <= run.last.value;
            ++lsn) {
@@ -85,13 +92,13 @@ class ReplicatedLog::GroupEffects final : public Effects {
         draft.group_lsn = Lsn{lsn};
         draft.fencing_epoch = run.epoch;
         auto place = put(std::move(draft));
-        if (!place) return taken;
+        if (!place) return ends();
         group_.index.append(run.epoch, *place);
-        log_.sync_later(group_.number, command, *place);
+        newest = *place;
         taken = Lsn{lsn};
       }
     }
-    return taken;
+    return ends();
   }
 
   void truncate(Command command, Lsn to) override {
@@ -224,6 +231,8 @@ Result<ReplicatedLog::Appended> ReplicatedLog::append(std::uint32_t number, jour
   auto record = std::make_shared<PeerRecord>(
       PeerRecord{draft.kind, draft.database_id, draft.metadata, draft.payload});
   std::lock_guard lock(group.mutex);
+  // Whoever was told kUnknown because of that does not know what to build on.
+  if (ended_) return fail(Code::kUnavailable, "this node is shutting down");
   auto proposal = group.member.propose(boot_time());
   if (!proposal) {
     if (!group.member.is_primary()) return fail(Code::kNotPrimary, "another node writes here");

@@ -65,7 +65,8 @@ class ReplicatedLog {
                 std::unique_ptr<Coordinator> coordinator, PeerTransport& transport,
                 LogListener& listener);
   ~ReplicatedLog();
-  // Ends what waits with kUnknown, and all work of its own. The destructor does it too.
+  // Ends what waits with kUnknown, and all work of its own; append() answers kUnavailable from then
+  // on. The destructor does it too.
   void shut_down();
 
   // --- of the primary

@@ -46,6 +46,32 @@ TEST_F(ReplicatedLogTest, AHandOverLosesNothing) {
   check();
 }
 
+// Many records come in one message, and the disk is slow.
+TEST_F(ReplicatedLogTest, ARecordCountsWhenItsOwnDiskHasIt) {
+  for (int round = 0; round < 5; ++round) {
+    nodes_[2]->stop({});
+    for (int i = 0; i < 300; ++i)
+      write_surely(0, "round " + std::to_string(round) + ", record " + std::to_string(i));
+    nodes_[2]->disk().set_hook([](const FaultFileSystem::Call& call) {
+      if (call.operation == FaultFileSystem::Operation::kSync) std::this_thread::sleep_for(10ms);
+      return 0;
+    });
+    start_again(2);
+    auto log = nodes_[2]->log();
+    const Lsn all = nodes_[0]->log()->status(0).member.commit;
+    for (Deadline until = SteadyClock::now() + 20s; SteadyClock::now() < until;) {
+      const Lsn durable = log->status(0).member.durable;
+      const journal::Lsn written = nodes_[2]->journal().durable_lsn();
+      if (auto place = log->find(0, durable)) {
+        ASSERT_LT(place->lsn, written) << "record " << durable.value << " is not on the disk";
+      }
+      if (durable >= all) break;
+    }
+    nodes_[2]->disk().set_hook(nullptr);
+  }
+  check();
+}
+
 TEST_F(ReplicatedLogTest, ARecordThatCannotBeKeptToIsNotFollowed) {
   write_surely(0, "first");
   const std::string key = RecordKeys{"test"}.group(0);

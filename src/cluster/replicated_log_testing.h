@@ -107,6 +107,7 @@ class Node {
     return log_;
   }
   journal::Journal& journal() { return *journal_; }
+  FaultFileSystem& disk() { return files_; }
   std::uint16_t port() const { return port_; }
   void connect(const Node& other) {
     peers_->set_peer(member_of(other.number_), "127.0.0.1:" + std::to_string(other.port_));

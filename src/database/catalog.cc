@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <future>
 #include <iterator>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -179,8 +180,10 @@ Result<> Catalog::set_up() {
   });
 }
 
-Result<std::vector<Catalog::Row>> Catalog::rows() {
+Result<std::vector<Catalog::Row>> Catalog::rows(std::optional<std::uint64_t> only) {
   std::vector<Row> rows;
+  const auto first = static_cast<std::int64_t>(only.value_or(0));
+  const auto last = only ? first : std::numeric_limits<std::int64_t>::max();
   OFFPRINT_TRY(read([&](Session& session) -> Result<> {
     rows.clear();
     auto read = execute(session,
@@ -188,11 +191,13 @@ Result<std::vector<Catalog::Row>> Catalog::rows() {
                         "foreign_keys, created_at_ms, size_bytes_max, statement_ms_max, rows_max,"
                         " writes_blocked, reads_blocked, block_reason, begins_filled, ancestors,"
                         " tails, durability, retention_days"
-                        " FROM databases ORDER BY id",
-                        {}, [&](const auto& row) { rows.push_back(read_row(row)); });
+                        " FROM databases WHERE id BETWEEN ? AND ? ORDER BY id",
+                        {first, last}, [&](const auto& row) { rows.push_back(read_row(row)); });
     if (!read) return fail(std::move(read).error());
-    OFFPRINT_TRY(execute(session, "SELECT database_id, epoch, txid FROM epoch_ends ORDER BY 1, 2",
-                         {}, [&](const auto& row) { add_end(rows, row); }));
+    OFFPRINT_TRY(execute(session,
+                         "SELECT database_id, epoch, txid FROM epoch_ends"
+                         " WHERE database_id BETWEEN ? AND ? ORDER BY 1, 2",
+                         {first, last}, [&](const auto& row) { add_end(rows, row); }));
     return {};
   }));
   return rows;

@@ -42,7 +42,8 @@ class Catalog {
 
   // Makes the tables of a new catalog; kInvalid when it was written by a newer program.
   Result<> set_up();
-  Result<std::vector<Row>> rows();
+  // By id. `only`: of that one, if it is there.
+  Result<std::vector<Row>> rows(std::optional<std::uint64_t> only = {});
   // Adds a database under a new id. kConflict: the name is taken.
   Result<Row> add(const DatabaseName& name, const CreateOptions& options,
                   const Beginning& beginning);

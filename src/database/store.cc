@@ -166,6 +166,11 @@ Result<std::shared_ptr<HostedDatabase>> StoreImpl::add(const DatabaseName& name,
   OFFPRINT_TRY(check_options(options));
   finish_drops();
   OFFPRINT_TRY_ASSIGN(Catalog::Row row, catalog_->add(name, options, beginning));
+  if (is_clustered()) {  // what the list has become meanwhile counts
+    OFFPRINT_TRY_ASSIGN(auto listed, find_listed(row.id));
+    if (listed) return listed;
+    return fail(Code::kConflict, fmt::format("database '{}' was dropped meanwhile", name.text()));
+  }
   Replayed fresh;
   fresh.state = DatabaseState::never_written(row.lineage, row.epoch, options.page_size);
   return host(row, std::move(fresh));
@@ -174,7 +179,7 @@ Result<std::shared_ptr<HostedDatabase>> StoreImpl::add(const DatabaseName& name,
 Result<DatabaseInfo> StoreImpl::create(const DatabaseName& name, const CreateOptions& options) {
   OFFPRINT_TRY(check_is_primary());
   OFFPRINT_TRY_ASSIGN(auto database, add(name, options, {}));
-  index_.add(database);
+  if (!is_clustered()) index_.add(database);
   return database->info();
 }
 
@@ -184,6 +189,7 @@ Result<> StoreImpl::drop(const DatabaseName& name) {
   if (is_clustered()) {  // what all nodes know of counts, and only then this one's part goes
     OFFPRINT_TRY(
         catalog_->remove(database->identity().id, name.text(), database->position().epoch));
+    std::lock_guard listing(listing_mutex_);
     drop_here(database);
     return {};
   }

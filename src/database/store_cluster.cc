@@ -18,10 +18,12 @@ Result<> StoreImpl::begin(journal::Lsn number) {
 }
 
 Result<> StoreImpl::lead(Epoch term) {
-  std::promise<void> is_so;
-  catalog_database_->lead(term, [&] { is_so.set_value(); });
-  is_so.get_future().wait();
+  // Until its turn has come it refuses.
+  auto turn = std::make_shared<std::promise<void>>();
+  catalog_database_->lead(term, [turn] { turn->set_value(); });
+  turn->get_future().wait();
   OFFPRINT_TRY(catalog_->set_up());
+  std::lock_guard listing(listing_mutex_);
   {
     std::unique_lock lock(mutex_);
     leads_ = term;
@@ -32,6 +34,7 @@ Result<> StoreImpl::lead(Epoch term) {
 }
 
 void StoreImpl::follow() {
+  std::lock_guard listing(listing_mutex_);
   {
     std::unique_lock lock(mutex_);
     leads_.reset();
@@ -60,7 +63,10 @@ Result<> StoreImpl::take_decided(std::span<const journal::Location> records) {
 Result<> StoreImpl::bring_in(Decided& decided) {
   std::vector<std::future<Result<>>> done;
   for (auto& [id, records] : decided) {
-    const auto database = id == kCatalogId ? catalog_database_ : index_.find(id);
+    std::shared_ptr<HostedDatabase> database = catalog_database_;
+    if (id != kCatalogId) {
+      OFFPRINT_TRY_ASSIGN(database, find_listed(id));
+    }
     if (!database) continue;  // it was dropped
     auto promise = std::make_shared<std::promise<Result<>>>();
     done.push_back(promise->get_future());
@@ -77,22 +83,49 @@ Result<> StoreImpl::bring_in(Decided& decided) {
 
 // The databases become those of the list.
 Result<> StoreImpl::follow_catalog() {
+  std::lock_guard listing(listing_mutex_);
   OFFPRINT_TRY_ASSIGN(auto rows, catalog_->rows());
   std::set<std::uint64_t> listed;
-  for (const Catalog::Row& row : rows) {
-    listed.insert(row.id);
-    if (auto known = index_.find(row.id)) {
-      known->set_limits(row.limits);
-      continue;
-    }
-    Replayed fresh;
-    fresh.state = DatabaseState::never_written(row.lineage, row.epoch, row.options.page_size);
-    index_.add(host(row, std::move(fresh)));
-  }
+  for (const Catalog::Row& row : rows) listed.insert(row.id);
+  // First: another may have the name of one of them now.
   for (const auto& database : index_.all()) {
     if (!listed.contains(database->identity().id)) drop_here(database);
   }
+  for (const Catalog::Row& row : rows) host_listed(row)->set_limits(row.limits);
   return {};
+}
+
+// With listing_mutex_ held.
+std::shared_ptr<HostedDatabase> StoreImpl::host_listed(const Catalog::Row& row) {
+  if (auto known = index_.find(row.id)) return known;
+  Replayed fresh;
+  fresh.state = DatabaseState::never_written(row.lineage, row.epoch, row.options.page_size);
+  auto database = host(row, std::move(fresh));
+  index_.add(database);
+  return database;
+}
+
+// One that was created here may be in the list, and not known yet. Null: the list does not have it.
+Result<std::shared_ptr<HostedDatabase>> StoreImpl::find_listed(std::uint64_t id) {
+  if (auto known = index_.find(id)) return known;
+  std::lock_guard listing(listing_mutex_);
+  OFFPRINT_TRY_ASSIGN(auto rows, catalog_->rows(id));
+  if (rows.empty()) return std::shared_ptr<HostedDatabase>();
+  return host_listed(rows.front());
+}
+
+// All nodes know of it already, empty. What was decided of it stays, whatever is answered here.
+Result<> StoreImpl::fill_listed(const std::shared_ptr<HostedDatabase>& database,
+                                const std::function<Result<>(HostedDatabase&)>& fill) {
+  const std::uint64_t id = database->identity().id;
+  Result<> filled = fill(*database);
+  if (filled && database->position().txid.value == 0) filled = catalog_->set_unfilled(id);
+  if (filled || filled.error().code() == Code::kUnknown) return filled;
+  if (catalog_->remove(id, database->identity().name, database->position().epoch)) {
+    std::lock_guard listing(listing_mutex_);
+    drop_here(database);
+  }
+  return filled;
 }
 
 // It is not in the list any more: this node's part of it goes.

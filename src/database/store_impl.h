@@ -147,6 +147,10 @@ class StoreImpl final : public Store {
   using Decided = std::map<std::uint64_t, std::vector<TransactionRecorder::Decision>>;
   Result<> bring_in(Decided& decided);
   Result<> follow_catalog();
+  Result<> fill_listed(const std::shared_ptr<HostedDatabase>& database,
+                       const std::function<Result<>(HostedDatabase&)>& fill);
+  std::shared_ptr<HostedDatabase> host_listed(const Catalog::Row& row);
+  Result<std::shared_ptr<HostedDatabase>> find_listed(std::uint64_t id);
   void drop_here(const std::shared_ptr<HostedDatabase>& database);
   bool is_clustered() const { return environment_->options.common_log != nullptr; }
   std::string file_of(std::uint64_t id) const {
@@ -196,6 +200,9 @@ class StoreImpl final : public Store {
   std::unique_ptr<Replay> replay_;  // until the databases are made of it
   // Of a node of a cluster.
   std::optional<Epoch> leads_;  // guarded by mutex_
+  // Whoever makes or drops databases as the list says, or gives them their role: none is there
+  // twice, or misses one. Taken before mutex_.
+  std::mutex listing_mutex_;
   bool usage_is_kept_ = false;  // by whoever calls lead()
 };
 

@@ -67,6 +67,7 @@ Result<> StoreImpl::add_filled(const DatabaseName& name, const CreateOptions& op
                                const Catalog::Beginning& beginning,
                                const std::function<Result<>(HostedDatabase&)>& fill) {
   OFFPRINT_TRY_ASSIGN(auto database, add(name, options, beginning));
+  if (is_clustered()) return fill_listed(database, fill);
   {
     std::unique_lock lock(mutex_);
     importing_.insert(database);
