@@ -303,6 +303,8 @@ TEST_F(NodeRestoreTest, TheArchiveGoesOnWithTheHistory) {
     first_.query("orders", "INSERT INTO t(v) VALUES('row')");
     ASSERT_TRUE(all_archived(first_));  // each by itself
   }
+  first_.query("orders", "CREATE TABLE other AS SELECT 1 AS a");
+  ASSERT_TRUE(all_archived(first_));
   ASSERT_EQ(first_.terminate(), 0);
   ASSERT_EQ(restore_node().exit_code, 0);
   start(second_, {"--archive-take-over"});
@@ -320,6 +322,12 @@ TEST_F(NodeRestoreTest, TheArchiveGoesOnWithTheHistory) {
     for (std::size_t at = 0; (at = body.find("{\"txid\":", at)) != std::string::npos; ++at) {
       txids.push_back(body.substr(at + 8, body.find(',', at) - at - 8));
       archived += body.find("\"archived\"", at) < body.find('}', at);
+      const std::string each = body.substr(at, body.find('}', at) - at);
+      EXPECT_THAT(
+          each, HasSubstr(fmt::format("\"tables\":[\"{}\"]", txids.back() == "8" ? "other" : "t")));
+      const bool changes_schema =
+          txids.back() == "8" || each.find("\"first_txid\":1,") != std::string::npos;
+      EXPECT_THAT(each, HasSubstr(fmt::format("\"schema_changed\":{}", changes_schema)));
       const std::string bookmark = json_field(body.substr(at), "bookmark");
       Finished then = second_.run({"sql", "orders", "SELECT count(*) FROM t", "--at", bookmark});
       EXPECT_EQ(then.exit_code, 0) << bookmark << then.err;
@@ -329,9 +337,9 @@ TEST_F(NodeRestoreTest, TheArchiveGoesOnWithTheHistory) {
   } while (!next.empty() && ++pages < 20);
   EXPECT_TRUE(next.empty());
   EXPECT_EQ(txids.size(), std::set<std::string>(txids.begin(), txids.end()).size());
-  EXPECT_GE(txids.size(), 7u);
-  EXPECT_GE(archived, 6);
-  EXPECT_EQ(txids.front(), "8");
+  EXPECT_GE(txids.size(), 8u);
+  EXPECT_GE(archived, 7);
+  EXPECT_EQ(txids.front(), "9");
   EXPECT_THAT(second_.run({"db", "history", "orders"}).out, HasSubstr("archive"));
   {
     std::ofstream(archive_ + "/orders/offprint/history") << "no history";

@@ -37,8 +37,17 @@ Result<std::vector<ArchivedMoment>> list_moments(ObjectStore& objects, const std
     if (!bookmark || bookmark->lineage != lineage) break;  // another database's, before this one
     const ArchivedFile* file = leading_file(files, from, *state);
     if (file == nullptr) continue;  // what leads there begins later than a state before it
-    ArchivedMoment moment{from.next(), *bookmark, file->timestamp_ms, file->size,
-                          file->min_txid < from.next()};
+    ArchivedMoment moment;
+    moment.first = from.next();
+    moment.bookmark = *bookmark;
+    moment.time_ms = file->timestamp_ms;
+    moment.bytes = file->size;
+    moment.is_snapshot = file->min_txid < from.next();
+    moment.key = file->key;
+    if (from.value != 0) {
+      auto former = history.bookmark_of(from);
+      if (former && former->lineage == lineage) moment.former = *former;
+    }
     if (moment.time_ms == 0) {
       auto header = read_header(objects, file->key);
       if (!header && header.error().code() == Code::kNotFound) continue;  // compacted meanwhile

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,8 @@ struct ArchivedMoment {
   std::int64_t time_ms = 0;  // of the last transaction
   std::uint64_t bytes = 0;   // of the object that has them; of a snapshot: all of the database
   bool is_snapshot = false;  // that is what the object is
+  std::string key;           // of the object
+  std::optional<Bookmark> former;  // of the state before, of the same lineage; none: not there
 };
 
 // The newest states of this lineage before transaction `before`, at most `limit` of them, newest

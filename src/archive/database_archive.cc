@@ -544,8 +544,9 @@ Result<> DatabaseArchive::remove_covered(std::int64_t now_ms) {
         auto from = std::ranges::lower_bound(files, file.max_txid, {}, &ArchivedFile::max_txid);
         if (from == files.end() || !covers(*from, file)) continue;
         auto keep = schedule_.keep[static_cast<std::size_t>(above - 1)];
-        // The last one of a larger file is the same moment.
-        bool is_old = file.timestamp_ms < now_ms - keep.count() || from->max_txid == file.max_txid;
+        // Those of a larger file go together: each is needed by the ones that follow it there. The
+        // last one is the same moment as all of it.
+        bool is_old = from->timestamp_ms < now_ms - keep.count() || from->max_txid == file.max_txid;
         if (is_old && file.timestamp_ms < now_ms - schedule_.keep[0].count()) {
           keys.push_back(file.key);
           return true;

@@ -202,6 +202,28 @@ TEST_F(DatabaseArchiveTest, ARemovedArchiveBeginsAgain) {
   EXPECT_EQ(restore("orders").text, model("orders", TxId{3}));
 }
 
+// Each needs those before it in its window, also when these are too old to be kept for themselves.
+TEST_F(DatabaseArchiveTest, YoungMomentsStayWhileTheirWindowGrowsOld) {
+  archive_ = load("orders").value();
+  int looked_at = 0;
+  for (int i = 0; i < 70; ++i) {
+    put("x");
+    pass(7s);
+    ASSERT_TRUE(archive_->keep_up(now_ms_));
+    for (const auto& [txid, at] : at_ms_["orders"]) {
+      const std::int64_t age = now_ms_ - at;
+      if (txid.value == 1 || age < 260'000 || age >= 300'000) continue;
+      Content then = restore("orders", txid);
+      ASSERT_TRUE(then.restored) << txid.value << ", " << age / 1000
+                                 << " s old: " << then.restored.error().message();
+      ASSERT_EQ(then.text, model("orders", txid));
+      ++looked_at;
+    }
+  }
+  EXPECT_GT(looked_at, 100);
+  EXPECT_LT(count(0), 60u);  // the others are gone
+}
+
 // Rare writes: each window keeps its last moment until its time is over.
 TEST_F(DatabaseArchiveTest, RareMomentsStay) {
   archive_ = load("orders").value();

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "archive/adopt.h"
+#include "archive/archived_changes.h"
 #include "archive/node_layout.h"
 #include "base/log.h"
 #include "base/random.h"
@@ -13,6 +14,8 @@ namespace offprint {
 namespace {
 
 constexpr int kRetentionDaysMax = 36'500;
+constexpr double kRetentionDaysMin = 0.0001;  // 9 s
+constexpr int kTimesMaxMs = 2'000'000'000;    // 23 days
 constexpr std::chrono::seconds kStopWaitMax{3};
 
 // What the lease knows this process by, and by what it knew the node's processes before: the lines
@@ -43,6 +46,25 @@ Result<Owner> make_owner(FileSystem& files, const std::string& path, const std::
   return owner;
 }
 
+// The times of ageing moments.
+Result<> set_schedule(const ArchiveOptions& options, archive::Schedule& schedule) {
+  for (std::size_t i = 0; i < schedule.windows.size(); ++i) {
+    schedule.windows[i] = std::chrono::milliseconds(options.windows_ms[i]);
+    schedule.keep[i] = std::chrono::milliseconds(options.keep_ms[i]);
+    if (i == 0) continue;
+    const bool multiple = options.windows_ms[i] % options.windows_ms[i - 1] == 0;
+    if (!multiple || schedule.windows[i] == schedule.windows[i - 1])
+      return fail(Code::kInvalid,
+                  "--archive-windows-ms: each must be a multiple of the one before");
+    if (schedule.keep[i] < schedule.keep[i - 1])
+      return fail(Code::kInvalid, "--archive-keep-ms: none may be shorter than the one before");
+  }
+  schedule.snapshots = std::chrono::milliseconds(options.snapshots_ms);
+  const std::chrono::duration<double, std::ratio<86'400>> retention(options.retention_days);
+  schedule.retention = std::chrono::duration_cast<std::chrono::milliseconds>(retention);
+  return {};
+}
+
 }  // namespace
 
 void add_archive_settings(Settings& settings, ArchiveOptions& options) {
@@ -55,7 +77,24 @@ void add_archive_settings(Settings& settings, ArchiveOptions& options) {
   settings
       .add("archive_retention_days", options.retention_days,
            "any moment of so long can be restored")
-      ->check(CLI::Range(1, kRetentionDaysMax));
+      ->check(CLI::Range(kRetentionDaysMin, double{kRetentionDaysMax}));
+  settings
+      .add("archive_windows_ms", options.windows_ms,
+           "moments get so far apart when they grow old: three steps, each a multiple of the one "
+           "before")
+      ->delimiter(',')
+      ->expected(archive::kCompactedLevels)
+      ->check(CLI::Range(1, kTimesMaxMs));
+  settings
+      .add("archive_keep_ms", options.keep_ms,
+           "they are kept closer together for so long, before each step")
+      ->delimiter(',')
+      ->expected(archive::kCompactedLevels)
+      ->check(CLI::Range(1, kTimesMaxMs));
+  settings
+      .add("archive_snapshots_ms", options.snapshots_ms,
+           "of what changes, the whole goes to the archive so often")
+      ->check(CLI::Range(1, kTimesMaxMs));
   settings.add_switch("archive_wait", options.wait,
                       "a commit is acknowledged when the archive has it");
   settings
@@ -97,7 +136,7 @@ Result<> Archiving::start(const ArchiveOptions& options, const std::string& data
   archiver.take_over = options.take_over;
   archiver.schedule.sync = std::chrono::milliseconds(options.sync_ms);
   archiver.urgent_kept = std::chrono::milliseconds(options.wait_ms);
-  archiver.schedule.retention = std::chrono::hours(24 * options.retention_days);
+  OFFPRINT_TRY(set_schedule(options, archiver.schedule));
   archiver_ = std::make_unique<archive::Archiver>(*objects_, store, owner.name, archiver);
   OFFPRINT_TRY(archiver_->start());
   OFFPRINT_TRY(write_file_atomically(files, path, as_bytes(owner.name + "\n")));
@@ -117,6 +156,10 @@ Result<> Archiving::start(const ArchiveOptions& options, const std::string& data
   service.archived_moments = [this](const auto& name, const auto& lineage, auto before,
                                     auto limit) {
     return archive::list_moments(*objects_, archive::archive_prefix(name), lineage, before, limit);
+  };
+  service.archived_details = [this, &store](const auto& name, const auto& moments) {
+    return archive::describe_moments(
+        *objects_, moments, [&](const Bookmark& at) { return store.snapshot_at(name, at); });
   };
   service.create_from_archive = [this, &store,
                                  scratch = service.options.spool_directory](const auto& name) {

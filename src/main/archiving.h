@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "archive/archived_states.h"
 #include "archive/archiver.h"
@@ -14,7 +15,10 @@ namespace offprint {
 struct ArchiveOptions {
   std::string url;  // empty: nothing is archived
   int sync_ms = 1'000;
-  int retention_days = 30;
+  double retention_days = 30;
+  std::vector<int> windows_ms = {30'000, 300'000, 3'600'000};
+  std::vector<int> keep_ms = {300'000, 86'400'000, 604'800'000};
+  int snapshots_ms = 86'400'000;
   int verify_days = 7;
   int verify_kib_per_second = 4'096;
   bool wait = false;

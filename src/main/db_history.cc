@@ -121,6 +121,8 @@ Result<> show_history(const DbOptions& options) {
       std::string names = each["tables"].get(tables) == simdjson::SUCCESS ? joined(tables) : "";
       if (json_text(each, "schema_changed") == "true")
         names = names.empty() ? "(schema)" : "(schema) " + names;
+      if (std::string missing = json_text(each, "details_missing"); !missing.empty())
+        names = fmt::format("(not known: {})", missing);
       row.insert(row.end(), {json_text(each, "pages"), names});
     }
     row.emplace_back(json_text(each, "bookmark"));

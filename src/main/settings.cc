@@ -16,8 +16,9 @@ Result<std::string> text_of(const toml::node& node) {
   if (auto flag = node.value<bool>(); node.is_boolean())
     return std::string(*flag ? "true" : "false");
   if (auto number = node.value<std::int64_t>(); node.is_integer()) return std::to_string(*number);
-  return fail(Code::kInvalid,
-              "must be a string, a whole number, true or false, or an array of these");
+  if (auto number = node.value<double>(); node.is_floating_point())
+    return fmt::format("{}", *number);
+  return fail(Code::kInvalid, "must be a string, a number, true or false, or an array of these");
 }
 
 Result<std::vector<std::string>> texts_of(const toml::node& node) {

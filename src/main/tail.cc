@@ -102,7 +102,7 @@ void add_tail(CLI::App& app, int& exit_code) {
       ->add_option("--archive-retention-days", options->archive.retention_days,
                    "any moment of so long can be restored")
       ->capture_default_str()
-      ->check(CLI::Range(1, 36'500));
+      ->check(CLI::Range(0.0001, 36'500.0));
   command->add_flag("--archive-take-over", options->archive.take_over,
                     "take the archive from another node, which is gone for good");
   command->add_option("--log-level", options->log_level, "trace, debug, info, warn, error or off")

@@ -44,7 +44,12 @@ Result<std::unique_ptr<database::Snapshot>> state_at(Service& service, const Dat
 // ------------------------------------------------------------------------------------------------
 // transactions
 
-void append_details(std::string& to, const database::TransactionDetails& details) {
+void append_details(std::string& to, const Result<database::TransactionDetails>& known) {
+  if (!known) {
+    to += ",\"details_missing\":";
+    return append_json_string(to, known.error().message());
+  }
+  const database::TransactionDetails& details = *known;
   to += fmt::format(",\"pages\":{},\"page_count\":{},\"schema_changed\":{},\"tables\":[",
                     details.pages, details.page_count, details.schema_changed);
   for (std::size_t i = 0; i < details.tables.size(); ++i) {
@@ -87,12 +92,13 @@ Result<HistoryQuery> read_query(const Address& address) {
 // What the log has forgotten and the archive has.
 struct OlderStates {
   std::vector<archive::ArchivedMoment> moments;
+  std::vector<Result<database::TransactionDetails>> details;  // of each, when they are wanted
   bool more = false;
   std::string error;  // an archive that does not answer takes nothing from what the log has
 };
 
 OlderStates older_states(Service& service, const DatabaseName& name, const Lineage& lineage,
-                         TxId before, std::size_t limit) {
+                         TxId before, std::size_t limit, bool with_details) {
   OlderStates older;
   if (!service.archived_moments || limit == 0 || before.value <= 1) return older;
   limit = std::min(limit, kDetailsMax);  // each may take a request
@@ -104,16 +110,20 @@ OlderStates older_states(Service& service, const DatabaseName& name, const Linea
   older.moments = *std::move(moments);
   older.more = older.moments.size() > limit;
   if (older.more) older.moments.pop_back();
+  if (with_details) older.details = service.archived_details(name, older.moments);
   return older;
 }
 
 void append_older(std::string& to, const OlderStates& older) {
-  for (const archive::ArchivedMoment& moment : older.moments) {
+  for (std::size_t i = 0; i < older.moments.size(); ++i) {
+    const archive::ArchivedMoment& moment = older.moments[i];
     if (to.back() == '}') to += ',';
     to += fmt::format(
-        R"({{"txid":{},"bookmark":"{}","time":"{}","bytes":{},"first_txid":{},"archived":"{}"}})",
+        R"({{"txid":{},"bookmark":"{}","time":"{}","bytes":{},"first_txid":{},"archived":"{}")",
         moment.bookmark.txid.value, moment.bookmark.text(), format_rfc3339(moment.time_ms),
         moment.bytes, moment.first.value, moment.is_snapshot ? "snapshot" : "transactions");
+    if (i < older.details.size()) append_details(to, older.details[i]);
+    to += '}';
   }
 }
 
@@ -127,10 +137,8 @@ Result<> append_logged(std::string& to, Service& service, const DatabaseName& na
   if (with_details) {
     auto details = service.store.details(name, entry);
     // The log may end before what it says of its oldest transactions.
-    if (details)
-      append_details(to, *details);
-    else if (details.error().code() != Code::kBehind)
-      return fail(details.error());
+    if (!details && details.error().code() != Code::kBehind) return fail(details.error());
+    append_details(to, details);
   }
   to += '}';
   return {};
@@ -146,7 +154,7 @@ Result<Response> list_transactions(Service& service, const DatabaseName& name,
   TxId before = query.before.value_or(info.bookmark.txid.next());
   if (!entries.empty()) before = entries.back().txid;
   const OlderStates older =
-      older_states(service, name, lineage, before, query.limit - entries.size());
+      older_states(service, name, lineage, before, query.limit - entries.size(), query.details);
   if (entries.empty() && older.moments.empty() && !older.error.empty())
     return fail(Code::kUnavailable, "the archive: " + older.error);
   std::string body = "{\"name\":";

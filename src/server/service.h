@@ -70,6 +70,10 @@ struct Service {
   std::function<Result<std::vector<archive::ArchivedMoment>>(
       const database::DatabaseName&, const Lineage&, TxId before, std::size_t limit)>
       archived_moments = {};
+  // What led to each of these changed, or why that is not known; blocks, as restoring one does.
+  std::function<std::vector<Result<database::TransactionDetails>>(
+      const database::DatabaseName&, const std::vector<archive::ArchivedMoment>&)>
+      archived_details = {};
   // Makes a database of what the archive has under its name; blocks. Empty: there is no archive.
   std::function<Result<>(const database::DatabaseName&)> create_from_archive = {};
   publication::Publications* publications = nullptr;  // null: of a node that has copies

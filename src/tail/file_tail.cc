@@ -35,8 +35,13 @@ constexpr int kLooksUntilDeaf = 8;
 constexpr int kLooksUntilHeard = 16;
 constexpr milliseconds kDeafLook{1};
 constexpr int kBusyMax = 16;
+constexpr int kOpenTries = 3;  // the first one makes what SQLite needs beside a file
 constexpr int kEmptyDoublings = 12;
 constexpr std::uint32_t kHeldRestarts = 4;
+
+std::int64_t nanoseconds_of(const struct statx_timestamp& time) {
+  return std::int64_t{time.tv_sec} * 1'000'000'000 + std::int64_t{time.tv_nsec};
+}
 
 // The copy is not what the file's transactions follow on.
 bool is_difference(const Error& error) {
@@ -58,18 +63,20 @@ FileIdentity FileIdentity::of(const std::string& path) {
   struct statx status{};
   if (::statx(AT_FDCWD, path.c_str(), 0, STATX_INO | STATX_BTIME, &status) != 0) return {};
   FileIdentity identity{status.stx_ino, 0};
-  if ((status.stx_mask & STATX_BTIME) != 0) {
-    identity.born_ns = std::int64_t{status.stx_btime.tv_sec} * 1'000'000'000 +
-                       std::int64_t{status.stx_btime.tv_nsec};
-  }
+  if ((status.stx_mask & STATX_BTIME) != 0) identity.born_ns = nanoseconds_of(status.stx_btime);
   return identity;
+}
+
+FilesBeside FilesBeside::of(const std::string& path) {
+  return {FileIdentity::of(path + "-wal"), FileIdentity::of(path + "-shm")};
 }
 
 std::optional<FileStamp> FileStamp::of(const std::string& path) {
   struct statx status{};
-  if (::statx(AT_FDCWD, path.c_str(), 0, STATX_SIZE | STATX_MTIME, &status) != 0) return {};
-  return FileStamp{status.stx_size, std::int64_t{status.stx_mtime.tv_sec} * 1'000'000'000 +
-                                        std::int64_t{status.stx_mtime.tv_nsec}};
+  constexpr unsigned kWanted = STATX_SIZE | STATX_MTIME | STATX_CTIME;
+  if (::statx(AT_FDCWD, path.c_str(), 0, kWanted, &status) != 0) return {};
+  return FileStamp{status.stx_size, nanoseconds_of(status.stx_mtime),
+                   nanoseconds_of(status.stx_ctime)};
 }
 
 std::string FileIdentity::text() const { return fmt::format("{} {}\n", inode, born_ns); }
@@ -217,11 +224,18 @@ Result<> FileTail::advance() {
   return {};
 }
 
-// SQLite goes on with the files that it has opened, whatever stands in their place: what they say
-// then must not be believed, and never be brought into the file.
-bool FileTail::is_robbed() const {
-  return FileIdentity::of(open_path_ + "-wal") != open_wal_ ||
-         (open_shm_.inode != 0 && FileIdentity::of(open_path_ + "-shm") != open_shm_);
+bool FileTail::is_robbed() const { return FilesBeside::of(open_path_) != open_beside_; }
+
+// After what was read, before it is believed: its readers were kept from nothing otherwise.
+Result<> FileTail::check_not_robbed() const {
+  if (is_robbed()) return fail(Code::kBusy, "its -wal or -shm was removed just now");
+  return {};
+}
+
+// What SQLite has open may not be the file's any more: then it must never be brought into it.
+Result<> FileTail::bring_in(SourceFile& source, int mode) {
+  OFFPRINT_TRY(check_not_robbed());
+  return source.checkpoint(mode);
 }
 
 // Only checkpoints write to the file, and not any more when they have brought all into it.
@@ -253,6 +267,7 @@ void FileTail::note_stamp() {
 
 // A comparison that read from the file alone met no checkpoint: what wrote to it is not SQLite.
 Result<> FileTail::check_compared() const {
+  OFFPRINT_TRY(check_not_robbed());
   if (compared_at_ && FileStamp::of(path_) != compared_at_)
     return fail(Code::kBusy, "it is being written over");
   return {};
@@ -314,6 +329,7 @@ Deadline FileTail::quiet_from() const {
 }
 
 void FileTail::let_go(bool other_file) {
+  if (held_ && (FileIdentity::of(path_) != open_file_ || is_robbed())) other_file = true;
   if (other_file) {  // -wal and -shm of that name are not those of this one any more
     if (held_) held_->leave_as_is();
     if (spare_) spare_->leave_as_is();
@@ -366,16 +382,45 @@ Result<FileTail::Ready> FileTail::open() {
     set_state(TailState::kWaiting, no_folder ? "its folder does not exist" : "it does not exist");
     return Ready::kNo;
   }
-  if (written_over_) {  // by pieces
-    auto stamp = FileStamp::of(path_);
-    if (stamp && unix_time_ms() - stamp->written_ns / 1'000'000 < kSettles.count())
-      return fail(Code::kBusy, "it is being written over");
+  if (written_over_ && !is_settled()) return fail(Code::kBusy, "it is being written over");
+  std::error_code unknown;
+  open_path_ = std::filesystem::canonical(path_, unknown).string();
+  for (int attempt = 0; attempt < kOpenTries; ++attempt) {
+    OFFPRINT_TRY_ASSIGN(auto source, open_source());
+    if (source->kind() == FileKind::kEmpty) {
+      set_state(TailState::kWaiting, "it is empty");
+      return Ready::kNo;
+    }
+    // Which ones it has open is known when they were there before and stayed.
+    open_beside_ = FilesBeside::of(open_path_);
+    const Result<> begun = source->begin();
+    const bool same_file = FileIdentity::of(path_) == file;
+    if (begun && same_file && open_beside_.are_there() && !is_robbed()) {
+      held_ = std::move(source);
+      open_file_ = file;
+      return Ready::kYes;
+    }
+    source->leave_as_is();
+    if (!begun) return fail(explained(begun.error()));
+    if (!same_file) return fail(Code::kBusy, "it was replaced just now");
   }
+  return fail(Code::kBusy, "its -wal or -shm is removed while it is opened");
+}
+
+// Whatever writes to it does so by pieces. By this machine's clock: those of files can be set.
+bool FileTail::is_settled() {
+  auto stamp = FileStamp::of(path_);
+  const Deadline now = SteadyClock::now();
+  if (stamp != settling_) {
+    settling_ = stamp;
+    settles_at_ = now + kSettles;
+  }
+  return now >= settles_at_;
+}
+
+// One that can be followed, or is empty.
+Result<std::unique_ptr<SourceFile>> FileTail::open_source() {
   OFFPRINT_TRY_ASSIGN(auto source, SourceFile::open(path_));
-  if (source->kind() == FileKind::kEmpty) {
-    set_state(TailState::kWaiting, "it is empty");
-    return Ready::kNo;
-  }
   if (source->kind() == FileKind::kForeign)
     return fail(Code::kInvalid, "it is no SQLite database, or an encrypted one");
   if (source->kind() == FileKind::kRollback && options_.set_wal) {
@@ -387,19 +432,7 @@ Result<FileTail::Ready> FileTail::open() {
                 "it is in rollback-journal mode, which cannot be followed: run PRAGMA "
                 "journal_mode=WAL on it once (it stays so), or start with --tail-set-wal");
   }
-  if (auto begun = source->begin(); !begun) return fail(explained(begun.error()));
-  if (FileIdentity::of(path_) != file) return fail(Code::kBusy, "it was replaced just now");
-  std::error_code unknown;
-  open_path_ = std::filesystem::canonical(path_, unknown).string();
-  open_wal_ = FileIdentity::of(open_path_ + "-wal");
-  open_shm_ = FileIdentity::of(open_path_ + "-shm");
-  if (open_wal_.inode == 0) {
-    source->leave_as_is();
-    return fail(Code::kBusy, "its -wal was removed just now");
-  }
-  held_ = std::move(source);
-  open_file_ = file;
-  return Ready::kYes;
+  return source;
 }
 
 Result<> FileTail::note_source() {

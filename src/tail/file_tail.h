@@ -37,10 +37,20 @@ struct FileIdentity {
   static FileIdentity parse(std::string_view text);
 };
 
+// What stands beside a program's file. SQLite goes on with what it has opened, also when that was
+// removed or replaced: nothing that it says is about the file any more.
+struct FilesBeside {
+  FileIdentity wal, shm;
+  bool operator==(const FilesBeside&) const = default;
+  bool are_there() const { return wal.inode != 0 && shm.inode != 0; }
+  static FilesBeside of(const std::string& path);
+};
+
 // What a file that is written to shows of it.
 struct FileStamp {
   std::uint64_t size = 0;
   std::int64_t written_ns = 0;
+  std::int64_t changed_ns = 0;  // by the system's clock: nobody can set it, as `cp -p` the other
   bool operator==(const FileStamp&) const = default;
   static std::optional<FileStamp> of(const std::string& path);
 };
@@ -79,6 +89,7 @@ class FileTail {
   enum class Ready { kNo, kYes };
   Result<> advance();
   Result<Ready> open();
+  Result<std::unique_ptr<SourceFile>> open_source();
   Result<> note_source();
   Result<> compare();
   Result<ByteView> compared_page(PageNo page);
@@ -93,9 +104,12 @@ class FileTail {
   Result<> add_growth(ChangeSet& changes, SourceFile& next, PageNo& from, PageNo before);
   Result<> send(ChangeSet& changes);
   bool is_written_over();
+  bool is_settled();
   bool is_robbed() const;
+  Result<> check_not_robbed() const;
   void note_stamp();
   Result<> check_compared() const;
+  Result<> bring_in(SourceFile& source, int mode);
   Result<> look_after_wal();
   Result<> restart_wal();
   Result<> empty_wal();
@@ -123,14 +137,16 @@ class FileTail {
   std::unique_ptr<SourceFile> spare_;  // … and reads the next one, for a moment
   std::optional<FileStamp> stamp_;     // of the file when all of the -wal was in it, up to
   WalPlace stamp_place_;
-  bool written_over_ = false;             // by something that is not SQLite, and not compared yet
+  bool written_over_ = false;          // by something that is not SQLite, and not compared yet
+  std::optional<FileStamp> settling_;  // of a file that was written over, since then the same
+  Deadline settles_at_{};
   std::optional<FileStamp> compared_at_;  // while pages are compared: nobody may write to the file
   bool same_ = false;                     // the database has what held_ sees, and stands here:
   Position position_;
   PageNo page_count_ = 0;
   FileIdentity open_file_;
   std::string open_path_;               // where that is: path_ may be a link
-  FileIdentity open_wal_, open_shm_;    // what SQLite has open beside it
+  FilesBeside open_beside_;             // what SQLite has open beside it
   FileIdentity remembered_;             // the file whose history the database has
   bool made_ = false;                   // the database is there
   bool dropped_ = false;                // somebody dropped it

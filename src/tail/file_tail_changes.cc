@@ -132,6 +132,8 @@ Result<std::unique_ptr<ChangeSet>> FileTail::read_changes(SourceFile& next) {
   std::unique_ptr<Snapshot> copy;
   if (!held_->is_reading()) {
     OFFPRINT_TRY_ASSIGN(copy, store_.snapshot(name_));
+    if (copy->position() != position_)
+      return fail(Code::kConflict, "the database is not what it was");
   }
   auto old_page = [&](PageNo page) { return copy ? copy->page(page) : held_->page(page); };
   ChangeSet& changes = *set;

@@ -45,7 +45,7 @@ Result<> FileTail::look_after_wal() {
   if (frames >= std::max(backfilled, checkpointed_at_) + chances * options_.checkpoint_frames) {
     checkpointed_at_ = frames;
     OFFPRINT_TRY(open_spare());
-    OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_PASSIVE));
+    OFFPRINT_TRY(bring_in(*spare_, SQLITE_CHECKPOINT_PASSIVE));
   }
   // A checkpoint that ends by beginning the -wal anew waits for those who read from it.
   if (held_->backfilled() == held_->place().last_frame &&
@@ -108,7 +108,7 @@ Result<> FileTail::restart_wal() {
   const std::uint32_t left = held_->frames() - std::min(held_->frames(), held_->backfilled());
   const bool too_long = held_->frames() > options_.restart_frames / 4 * 5;
   if (left > options_.restart_frames / 4 && !too_long)  // most of it, beside the writer
-    OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_PASSIVE));
+    OFFPRINT_TRY(bring_in(*spare_, SQLITE_CHECKPOINT_PASSIVE));
   if (!held_->is_newest()) OFFPRINT_TRY(take_changes());
   auto alone = spare_->begin_alone();
   if (!alone) return alone.error().code() == Code::kBusy ? Result<>() : std::move(alone);
@@ -119,7 +119,7 @@ Result<> FileTail::restart_wal() {
   }
   held_->end();
   same_ = false;  // until it is sent: writers do not wait for that
-  Result<> done = held_->checkpoint(SQLITE_CHECKPOINT_PASSIVE);
+  Result<> done = bring_in(*held_, SQLITE_CHECKPOINT_PASSIVE);
   if (done) done = held_->begin();
   spare_->end();
   OFFPRINT_TRY(std::move(done));
@@ -138,10 +138,10 @@ Result<> FileTail::empty_wal() {
   ++empty_tries_;
   if (held_->frames() > 0) {
     OFFPRINT_TRY(open_spare());
-    OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_PASSIVE));
+    OFFPRINT_TRY(bring_in(*spare_, SQLITE_CHECKPOINT_PASSIVE));
     OFFPRINT_TRY(take_changes());
     note_stamp();  // whoever sees it empty may replace the file
-    OFFPRINT_TRY(spare_->checkpoint(SQLITE_CHECKPOINT_TRUNCATE));
+    OFFPRINT_TRY(bring_in(*spare_, SQLITE_CHECKPOINT_TRUNCATE));
   } else if (!spare_ && held_->is_slim()) {
     return {};
   }

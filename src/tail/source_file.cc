@@ -131,6 +131,11 @@ Result<> SourceFile::begin() {
     end();
     return fail(snapshot.error());
   }
+  if (wal_index_ == nullptr) wal_index_ = sqlite::map_wal_index(connection_);
+  if (wal_index_ == nullptr) {
+    end();
+    return fail(Code::kBusy, "its wal-index is not there");
+  }
   place_ = snapshot->header();
   // Else it may have the lock of those who read from the -wal.
   out_of_the_way_ =
@@ -166,7 +171,6 @@ Result<> SourceFile::begin_alone() {
 }
 
 void SourceFile::note_place() {
-  if (wal_index_ == nullptr) wal_index_ = sqlite::map_wal_index(connection_);
   // Nothing more is written to the file before this transaction ends if all is there now; a new
   // generation tells that it was so.
   auto newest = WalPlace::read(wal_index_);

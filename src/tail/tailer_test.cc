@@ -178,7 +178,6 @@ TEST_F(TailerTest, AFileThatIsWrittenOverIsTaken) {
   EXPECT_EQ(status().comparisons, 3u);
 }
 
-// Comparing a large file takes its time; nobody waits for that who stops.
 // What no program of SQLite's does, and scripts do: what is left beside a closed file goes. (Of the
 // -shm all connections of one process share the one that was there.)
 TEST_F(TailerTest, AWalMayBeRemovedFromAClosedFile) {
@@ -206,6 +205,7 @@ TEST_F(TailerTest, AWalMayBeRemovedFromAClosedFile) {
   }
 }
 
+// Comparing a large file takes its time; nobody waits for that who stops.
 TEST_F(TailerTest, AComparisonEndsWhenItIsToStop) {
   {
     auto writer = program();

@@ -1,12 +1,15 @@
 """A whole server whose archive is in a stock S3 service, behind a proxy that does what networks and services do: it
 answers SlowDown, does not answer, cuts uploads and answers in half, claims another time. The server is killed again and
-again meanwhile. Every commit that was acknowledged as archived can be restored afterwards, exactly as it was then.
-OFFPRINT is the program; SEED repeats a run."""
+again meanwhile. Every commit that was acknowledged as archived can be restored afterwards, exactly as it was then; where
+moments grow old within seconds, as exactly as the settings promise for its age.
+OFFPRINT is the program; SEED repeats a run. OFFPRINT_TEST_SECONDS: how long each test writes, on each service."""
+import datetime
 import email.utils
 import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import socket
@@ -22,9 +25,16 @@ import urllib.request
 from s3_test import BUCKET, ID, SECRET, client, free_port, gateway, moto
 
 PROGRAM = os.environ["OFFPRINT"]
-SECONDS = float(os.environ.get("OFFPRINT_TEST_SECONDS", "40"))  # a window of compaction is 30
+SECONDS = float(os.environ.get("OFFPRINT_TEST_SECONDS", "15"))
+IS_LONG = "OFFPRINT_TEST_SECONDS" in os.environ
 SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
-KILLS_EVERY = (1.5, 5.0)
+KILLS_EVERY = (1.0, 4.0)
+# Objects are put together again and again; or all that Offprint does in a month, in seconds.
+COMPACTING = ("--archive-windows-ms", "1000,4000,16000")
+WINDOWS_S, KEEP_S, RETENTION_S = (0.4, 1.6, 6.4), (2.0, 4.0, 6.0), 8.64
+AGEING = ("--archive-windows-ms", ",".join(str(round(each * 1000)) for each in WINDOWS_S),
+          "--archive-keep-ms", ",".join(str(round(each * 1000)) for each in KEEP_S),
+          "--archive-snapshots-ms", "2000", "--archive-retention-days", str(RETENTION_S / 86400))
 FAULTS_SHARE = 0.12
 FAULTS = ("slow_down", "silence", "half_upload", "half_answer", "skew")
 
@@ -123,7 +133,7 @@ class Server:
     """`offprint serve`, which may be killed at any moment."""
 
     def __init__(self, folder, archive):
-        self.folder, self.archive, self.port = folder, archive, free_port()
+        self.folder, self.archive, self.port, self.options = folder, archive, free_port(), ()
         self.lock, self.process = threading.Lock(), None
 
     def environment(self):
@@ -134,7 +144,7 @@ class Server:
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
                 [PROGRAM, "serve", "--data", self.folder / "data", "--listen", f"127.0.0.1:{self.port}", "--archive",
-                 self.archive, "--archive-sync-ms", "0", "--archive-wait", "--archive-wait-ms", "5000"],
+                 self.archive, "--archive-sync-ms", "0", "--archive-wait", "--archive-wait-ms", "5000", *self.options],
                 stdout=log, stderr=log, env=self.environment())
         deadline = time.monotonic() + 60
         while self.call("GET", "/health?ready=1") is None:
@@ -204,6 +214,12 @@ class AnyServer:
             promised[done[1]] = number
         return promised
 
+    def wait_for_archive(self):
+        deadline = time.monotonic() + 120
+        while "offprint_archive_databases_behind 0" not in (self.server.call("GET", "/metrics") or ("",))[0]:
+            self.assertLess(time.monotonic(), deadline, "the archive is behind")
+            time.sleep(0.1)
+
     def restored(self, moment):
         file = self.folder / "restored.db"
         options = ["--at", moment] if moment else []
@@ -215,6 +231,7 @@ class AnyServer:
 
     def test_what_was_promised_can_be_restored(self):
         self.kills = 0
+        self.server.options = COMPACTING
         self.server.start()
         self.assertIsNotNone(self.server.call("POST", "/v1/databases", {"name": "orders"}))
         made = self.server.call("POST", "/db/orders/query", {"sql": "CREATE TABLE t(i INTEGER PRIMARY KEY, v)"})
@@ -226,14 +243,11 @@ class AnyServer:
         self.stopping.set()
         killer.join()
         self.proxy.share = 0
-        self.assertGreater(self.kills, 3)
+        self.assertGreater(self.kills, 1)
         self.assertGreater(len(promised), 20)
         for fault in FAULTS:
-            self.assertGreater(self.proxy.counts.get(fault, 0), 3, fault)
-        deadline = time.monotonic() + 120
-        while "offprint_archive_databases_behind 0" not in (self.server.call("GET", "/metrics") or ("",))[0]:
-            self.assertLess(time.monotonic(), deadline, "the archive is behind")
-            time.sleep(0.2)
+            self.assertGreater(self.proxy.counts.get(fault, 0), 1, fault)
+        self.wait_for_archive()
         self.server.kill()
         newest = self.restored(None)
         numbers = sorted(promised.values())
@@ -245,6 +259,173 @@ class AnyServer:
         proven = self.server.run("verify", self.direct, "--scratch", self.folder)
         self.assertEqual(proven.returncode, 0, proven.stdout + proven.stderr)
         AnyServer.said = f"{len(promised)} promised, {self.kills} kills, {self.proxy.counts}"
+
+
+class Ageing:
+    """What a database must be restored to, while its moments grow old."""
+
+    def __init__(self, test):
+        self.test, self.number, self.promised = test, 0, []  # (number, bookmark, when at the earliest, at the latest)
+        self.levels, self.keys = set(), set()
+
+    @staticmethod
+    def content(number):
+        return f"{number * 7919:06d}" * 400
+
+    def commit(self):
+        self.number += 1
+        before = time.time()
+        done = self.test.server.call("POST", "/db/orders/query",
+                                     {"sql": f"INSERT INTO t VALUES({self.number}, '{self.content(self.number)}')"})
+        if done is None:
+            time.sleep(0.02)
+        else:
+            self.promised.append((self.number, done[1], before, time.time()))
+
+    def look(self):
+        """The objects that are there now."""
+        s3 = client("s3", f"http://127.0.0.1:{self.test.service.port}", ID, SECRET)
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"node{self.test.seed}/orders/")
+        keys = {each["Key"] for page in pages for each in page.get("Contents", ())}
+        files = [match for match in (re.search(r"/0*(\d+)/[0-9a-f]{16}-[0-9a-f]{16}\.ltx$", key) for key in keys) if match]
+        self.levels |= {int(match.group(1)) for match in files}
+        self.keys |= {match.string for match in files}
+        return {match.string for match in files}
+
+    def expect_right(self, there, asked):
+        """Nothing but what was written then, and all of it that was promised."""
+        wrong = [number for number, text in there.items() if text != self.content(number)]
+        self.test.assertEqual(wrong, [], asked)
+        newest = max(there, default=0)
+        missing = [each for each, *_ in self.promised if each <= newest and each not in there]
+        self.test.assertEqual(missing, [], asked)
+        return newest
+
+    def expect_restorable(self, promise, ended_at=None):
+        """As its age says when nothing more is removed: at `ended_at`, or after the restore. Its age, or nothing when it
+        is too old for anything."""
+        number, bookmark, before, after = promise
+        age_at = lambda: (ended_at or time.time()) - before + 0.05
+        if age_at() + (0 if ended_at else 0.5) < KEEP_S[0]:
+            done = self.test.run_restore(bookmark)
+            if age_at() < KEEP_S[0]:
+                self.test.assertEqual(done.returncode, 0, (bookmark, done.stderr, self.test.seed))
+                self.test.assertEqual(self.expect_right(self.test.content_restored(), bookmark), number)
+            return age_at()
+        at = datetime.datetime.fromtimestamp(after + 0.002, datetime.timezone.utc)
+        done = self.test.run_restore(at.isoformat(timespec="milliseconds"))
+        age = age_at()
+        if age >= RETENTION_S:
+            return None
+        apart = (0.0, *WINDOWS_S)[sum(age >= keep for keep in KEEP_S)]
+        surely = after if apart == 0 else (before // apart) * apart - 0.002
+        expected = max((each[0] for each in self.promised if each[3] <= surely), default=0)
+        if expected == 0 and "the first moment that can be restored" in done.stderr:
+            return age  # the first ones are put together, too
+        self.test.assertEqual(done.returncode, 0, (at, age, done.stderr, self.test.seed))
+        newest = self.expect_right(self.test.content_restored(), at)
+        self.test.assertGreaterEqual(newest, expected, (at, age, apart, self.test.seed))
+        earliest_later = min((each[0] for each in self.promised if each[2] > after + 0.01), default=self.number + 1)
+        self.test.assertLess(newest, earliest_later, (at, age, self.test.seed))
+        return age
+
+
+class AgeingServer(AnyServer):
+    """Compaction, retention and snapshots happen every second while requests fail and the server is killed."""
+
+    def run_restore(self, moment):
+        return self.server.run("restore", self.direct, self.folder / "restored.db", "--force", "--at", moment)
+
+    def content_restored(self):
+        with sqlite3.connect(self.folder / "restored.db") as connection:
+            self.assertEqual(connection.execute("PRAGMA integrity_check").fetchone()[0], "ok")
+            return dict(connection.execute("SELECT i, v FROM t"))
+
+    def write_and_look(self, ageing, seconds):
+        """How many restores were made meanwhile; each is as exact as the age of its moment allows."""
+        dice, checked, deadline = random.Random(self.seed + len(ageing.keys)), 0, time.monotonic() + seconds
+        next_look = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            ageing.commit()
+            if time.monotonic() < next_look or not ageing.promised:
+                continue
+            next_look = time.monotonic() + 0.7
+            ageing.look()
+            young = [each for each in ageing.promised if time.time() - each[2] < RETENTION_S - 1]
+            if young:
+                checked += ageing.expect_restorable(dice.choice(young)) is not None
+        return checked
+
+    def test_promises_hold_while_moments_age(self):
+        self.kills, ageing = 0, Ageing(self)
+        self.server.options = AGEING
+        self.server.start()
+        self.assertIsNotNone(self.server.call("POST", "/v1/databases", {"name": "orders"}))
+        self.assertIsNotNone(self.server.call("POST", "/db/orders/query",
+                                              {"sql": "CREATE TABLE t(i INTEGER PRIMARY KEY, v)"}))
+        self.proxy.share = FAULTS_SHARE
+        killer = threading.Thread(target=self.kill_again_and_again)
+        killer.start()
+        try:
+            checked = self.write_and_look(ageing, SECONDS - 5)
+        finally:
+            self.stopping.set()
+            killer.join()
+        checked += self.write_and_look(ageing, 5)  # requests fail all the same
+        self.proxy.share = 0
+        self.wait_for_archive()
+        written = len(ageing.promised)
+        for _ in range(5):
+            ageing.commit()
+        self.server.kill()
+        ended_at = time.time()
+        self.assertEqual(len(ageing.promised), written + 5)
+        self.assertGreater(checked, 3)
+        self.assertGreater(self.kills, 1)
+        # All of it happened.
+        left = ageing.look()
+        self.assertLessEqual({0, 1, 2, 9}, ageing.levels)
+        self.assertGreater(len(ageing.keys - left), 10)
+        first = self.run_restore(ageing.promised[0][1])
+        self.assertNotEqual(first.returncode, 0, "retention removed nothing")
+        dice, ages = random.Random(self.seed), []
+        limits = (0.0, *KEEP_S, RETENTION_S - 0.1)
+        for low, high in zip(limits, limits[1:]):
+            aged = [each for each in ageing.promised if low <= ended_at - each[2] < high]
+            ages += [ageing.expect_restorable(each, ended_at) for each in dice.sample(aged, min(12, len(aged)))]
+        self.assertNotIn(None, ages)
+        self.assertLess(min(ages), KEEP_S[0])
+        proven = self.server.run("verify", self.direct, "--scratch", self.folder)
+        self.assertEqual(proven.returncode, 0, proven.stdout + proven.stderr)
+        print(f"{len(ageing.promised)} promised, {self.kills} kills, levels {sorted(ageing.levels)}, "
+              f"{len(ageing.keys - left)} objects removed, {checked} restores meanwhile, ages {min(ages):.1f} to "
+              f"{max(ages):.1f} s afterwards, {self.proxy.counts}")
+
+
+class VersityGatewayAgeing(AgeingServer, unittest.TestCase):
+    test_what_was_promised_can_be_restored = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.service = gateway()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.service.stop()
+
+
+@unittest.skipUnless(IS_LONG, "only with OFFPRINT_TEST_SECONDS")
+class MotoAgeing(AgeingServer, unittest.TestCase):
+    test_what_was_promised_can_be_restored = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.service = moto()
+        client("s3", f"http://127.0.0.1:{cls.service.port}", ID, SECRET).create_bucket(Bucket=BUCKET)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.service.stop()
 
 
 class VersityGatewayServer(AnyServer, unittest.TestCase):
