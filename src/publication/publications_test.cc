@@ -103,6 +103,31 @@ TEST_F(PublicationsTest, WhatDoesNotFitIsRefused) {
   EXPECT_EQ(publications_->list(name("shop"))->size(), 2u);
 }
 
+// What a source gives to rows that say nothing is no part of what is published.
+TEST_F(PublicationsTest, DefaultsOfTheSourceAreNotPublished) {
+  sql(
+      {"CREATE TABLE t(id INTEGER PRIMARY KEY, k TEXT DEFAULT (hex(randomblob(4))), r DEFAULT "
+       "(random()), made TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, day TEXT DEFAULT (date('now')), "
+       "n DEFAULT (changes()))",
+       "CREATE INDEX t_k ON t(k)",
+       "CREATE TABLE w(k TEXT PRIMARY KEY DEFAULT (hex(randomblob(4))), v) WITHOUT ROWID",
+       "INSERT INTO t(id) VALUES(1), (2)", "INSERT INTO w(v) VALUES(1)"});
+  ASSERT_EQ(refusal("CREATE PUBLICATION p AS TABLE t(*) WHERE id > 0, TABLE w(*), VIEW v(k, n) "
+                    "KEY(k) AS SELECT made, count(*) FROM t GROUP BY made REFRESH FULL, VIEW "
+                    "j(id, k, v) KEY(id) AS SELECT t.id, t.k, w.v FROM t LEFT JOIN w ON w.k = t.k"),
+            "none");
+  const DatabaseName copy = open_instance("p");
+  const std::string all = "SELECT id, k, r, made, day, n FROM t ORDER BY id";
+  EXPECT_EQ(rows(copy, all), shop(all));
+  sql({"INSERT INTO t(id) VALUES(3)", "UPDATE t SET k = 'x', made = 'then' WHERE id = 1",
+       "INSERT INTO w(v) VALUES(2)"});
+  settle();
+  EXPECT_EQ(rows(copy, all), shop(all));
+  EXPECT_EQ(rows(copy, "SELECT k, v FROM w ORDER BY k"), shop("SELECT k, v FROM w ORDER BY k"));
+  EXPECT_EQ(rows(copy, "SELECT sql LIKE '%default%' FROM sqlite_schema WHERE name = 't'"),
+            std::vector<std::string>{"0"});
+}
+
 // What could be missed, and what would read all of a table for each row that changed.
 TEST_F(PublicationsTest, WhatCannotBeKeptRowByRowIsRefused) {
   sql({"CREATE TABLE keyed(id INTEGER PRIMARY KEY, a, b)", "CREATE INDEX keyed_a ON keyed(a)",
