@@ -76,7 +76,10 @@ void Publications::let_go_of_unused() {
       if (!names.empty()) idle.push_back({source.id, name, source.materialiser, std::move(names)});
     }
   }
-  for (Idle& each : idle) pool_.post(each.id, [this, its = std::move(each)] { let_go(its); });
+  for (Idle& each : idle) {
+    const std::uint64_t id = each.id;
+    pool_.post(id, [this, its = std::move(each)] { let_go(its); });
+  }
 }
 
 void Publications::let_go(const Idle& idle) {

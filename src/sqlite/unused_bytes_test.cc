@@ -130,7 +130,8 @@ class UnusedBytesTest : public ::testing::Test {
     ASSERT_TRUE(there);
     ASSERT_EQ(there->count(), pages_.count());
     for (std::size_t i = 0; i < there->images.size(); ++i) {
-      if (!pages_.images[i].empty()) EXPECT_EQ(there->images[i], pages_.images[i]) << i + 1;
+      if (pages_.images[i].empty()) continue;  // from before the gate
+      EXPECT_EQ(there->images[i], pages_.images[i]) << i + 1;
     }
     EXPECT_TRUE(gate_.broken_with.empty());
   }
