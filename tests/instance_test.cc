@@ -107,6 +107,13 @@ TEST_F(InstanceTest, FollowersHaveWhatIsPublishedAndNothingElse) {
                            R"([{"sql":"DELETE FROM orders"}])");
   ASSERT_TRUE(answer);
   EXPECT_NE(answer->status, 200) << answer->body;
+  for (const char* sql : {"PRAGMA database_list", "SELECT file FROM pragma_database_list"}) {
+    answer = server_.request("POST", "/db/orders/pub/shop/query?tenant=7",
+                             fmt::format(R"([{{"sql":"{}"}}])", sql));
+    ASSERT_TRUE(answer);
+    EXPECT_THAT(answer->body, HasSubstr("database_list needs schema_update"));
+    EXPECT_EQ(answer->body.find(folder_.path()), std::string::npos) << answer->body;
+  }
   answer = server_.request("GET", "/db/orders/pub/shop/snapshot?tenant=seven");
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->status, 400);

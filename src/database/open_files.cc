@@ -74,7 +74,16 @@ Result<> OpenFiles::open_writer() {
   OFFPRINT_TRY(sqlite::set_commit_gate(writer_->connection(), recorder_.get()));
   OFFPRINT_TRY_ASSIGN(begin_, writer_->prepare_internal("BEGIN IMMEDIATE"));
   OFFPRINT_TRY_ASSIGN(commit_, writer_->prepare_internal("COMMIT"));
-  return {};
+  if (!options_.secure_delete) return {};
+  return writer_->internally([this](sqlite::Connection& connection) -> Result<> {
+    OFFPRINT_TRY_ASSIGN(unused_, sqlite::UnusedBytes::open(connection));
+    return {};
+  });
+}
+
+Result<> OpenFiles::commit() {
+  if (unused_) OFFPRINT_TRY(writer_->internally([this](const auto&) { return unused_->clear(); }));
+  return commit_.run();
 }
 
 Result<> OpenFiles::begin() {

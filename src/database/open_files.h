@@ -11,6 +11,7 @@
 #include "database/user_connection.h"
 #include "sqlite/page_apply.h"
 #include "sqlite/read_snapshot.h"
+#include "sqlite/unused_bytes.h"
 
 namespace offprint::database {
 
@@ -52,7 +53,7 @@ class OpenFiles {
   sqlite::PageApplier& applier() { return *applier_; }
   TransactionRecorder& recorder() { return *recorder_; }
   Result<> begin();
-  Result<> commit() { return commit_.run(); }
+  Result<> commit();
   void rollback();
 
   // A reader whose read transaction, if one is open, sees the newest state.
@@ -82,6 +83,7 @@ class OpenFiles {
   std::unique_ptr<UserConnection> writer_;
   std::unique_ptr<sqlite::PageApplier> applier_;
   std::unique_ptr<sqlite::Connection> checkpointer_;
+  std::optional<sqlite::UnusedBytes> unused_;  // set when what is deleted is overwritten
   sqlite::Statement begin_;
   sqlite::Statement commit_;
 };

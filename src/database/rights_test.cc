@@ -316,6 +316,22 @@ TEST_F(RightsTest, EachVerbIsAskedForWhereItIsNeeded) {
   }
 }
 
+// Where the server keeps its files is for who owns the database, also when others compiled the
+// statement.
+TEST_F(RightsTest, ReadersAreNotToldOfFiles) {
+  SqlRights owner, reader;
+  owner.everywhere = Verb::kDataRead | Verb::kSchemaUpdate;
+  reader.everywhere = Verb::kDataRead;
+  for (const char* sql : {"PRAGMA database_list", "SELECT file FROM pragma_database_list",
+                          "SELECT g.x FROM (SELECT 1 AS x) g, pragma_database_list"}) {
+    for (int round = 0; round < 4; ++round) {
+      EXPECT_NE(query("b", sql), "");
+      expect_allowed(owner, sql);
+      expect_refused(reader, sql);
+    }
+  }
+}
+
 TEST_F(RightsTest, NothingGrantedAllowsNothing) {
   for (const char* sql : kReads) expect_refused({}, sql);
   for (const char* sql : kWrites) expect_refused({}, sql);

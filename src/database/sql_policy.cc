@@ -58,8 +58,9 @@ constexpr std::array<std::string_view, 11> kHarmless = {
 // They tell about the table that is their argument.
 constexpr std::array<std::string_view, 4> kOfTable = {"table_info", "table_xinfo", "index_list",
                                                       "foreign_key_list"};
-// They work on the whole database, with or without an argument.
-constexpr std::array<std::string_view, 2> kWorking = {"optimize", "incremental_vacuum"};
+// They work on the whole database, with or without an argument, or tell where the server keeps it.
+constexpr std::array<std::string_view, 3> kOfOwner = {"optimize", "incremental_vacuum",
+                                                      "database_list"};
 
 // As SQLite reads a boolean (pragma.c, getBoolean): anything else is false.
 bool boolean(std::string_view argument) {
@@ -151,7 +152,7 @@ void SqlPolicy::note_access(int action, std::string_view first, std::string_view
 void SqlPolicy::note_pragma(std::string_view name, const char* argument) {
   bool sets = argument != nullptr && (name == "user_version" || name == "application_id");
   bool disables = argument != nullptr && name == "foreign_keys" && !boolean(argument);
-  if (sets || disables || contains(kWorking, name)) return note(Verb::kSchemaUpdate, "");
+  if (sets || disables || contains(kOfOwner, name)) return note(Verb::kSchemaUpdate, "");
   if (contains(kHarmless, name) || (argument != nullptr && contains(kIgnored, name))) return;
   note(Verb::kDataRead, argument != nullptr && contains(kOfTable, name) ? argument : "");
 }
@@ -213,7 +214,7 @@ int SqlPolicy::check_pragma(std::string_view name_as_written, const char* argume
   std::string name = lower(name_as_written);
   note_pragma(name, argument);
   // Also when a function of the same name (pragma_optimize) runs it, whatever that was read for.
-  if (contains(kWorking, name) && !may_work_) {
+  if (contains(kOfOwner, name) && !may_work_) {
     return refuse(fmt::format("PRAGMA {} needs schema_update on the whole database", name));
   }
   if (argument != nullptr) {

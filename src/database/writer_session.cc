@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "sqlite/unused_bytes.h"
+
 namespace offprint::database {
 namespace {
 
@@ -21,6 +23,16 @@ std::string numbered(std::string_view verb, std::size_t depth) {
 
 std::unexpected<Error> foreign_key_failed() {
   return fail(Code::kSql, "FOREIGN KEY constraint failed", SQLITE_CONSTRAINT_FOREIGNKEY);
+}
+
+// Of a database whose connection overwrites what is deleted; as OpenFiles::commit() does.
+Result<> clear_unused_bytes(UserConnection& writer) {
+  return writer.internally([](sqlite::Connection& connection) -> Result<> {
+    OFFPRINT_TRY_ASSIGN(auto overwrites, connection.query_int("PRAGMA secure_delete"));
+    if (overwrites == 0) return {};
+    OFFPRINT_TRY_ASSIGN(auto unused, sqlite::UnusedBytes::open(connection));
+    return unused.clear();
+  });
 }
 
 }  // namespace
@@ -96,6 +108,7 @@ Result<StatementResult> WriterSession::run_alone(PreparedStatement& prepared, Ro
     broken_ = schema_check_.broken(connection_);
   if (schema_changed_ && !may_break_ && ends_transaction(prepared))
     OFFPRINT_TRY(schema_check_.run(connection_, broken_));
+  if (ends_transaction(prepared)) OFFPRINT_TRY(clear_unused_bytes(connection_));
   if (prepared.kind == StatementKind::kSavepoint && connection_.autocommit())
     began_as_ = prepared.savepoint;
   txid_before_ = recorder_.state().position.txid;

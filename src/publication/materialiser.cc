@@ -161,8 +161,8 @@ Result<> Materialiser::check_is_stored(const database::StoredPublication& public
 }
 
 bool Materialiser::keeps(const database::DatabaseName& instance) {
-  std::lock_guard lock(mutex_);
-  return by_name_.contains(instance.text());
+  std::lock_guard lock(told_mutex_);
+  return kept_.contains(instance.text());
 }
 
 Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request) {
@@ -211,6 +211,7 @@ Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request
   if (!made && instance->stopped().empty()) return fail(made.error());
   published->routes.add(*instance);
   by_name_[name.text()] = {published, instance.get()};
+  tell(*instance);
   published->instances.emplace(text, std::move(instance));
   return made ? Result<database::DatabaseName>(name) : fail(made.error());
 }
@@ -272,13 +273,9 @@ Materialiser::Status Materialiser::status() {
 }
 
 std::vector<Materialiser::Kept> Materialiser::instances() {
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(told_mutex_);
   std::vector<Kept> kept;
-  for (const auto& [key, published] : published_) {
-    for (const auto& [parameters, instance] : published.instances)
-      kept.push_back(
-          {instance->label(), instance->name(), instance->is_stale(), instance->stopped()});
-  }
+  for (const auto& [name, each] : kept_) kept.push_back(each);
   return kept;
 }
 

@@ -47,7 +47,7 @@ class Materialiser {
   // does not fit the database any more.
   Result<database::DatabaseName> open(const InstanceRequest& request);
   // Whether changes of the source come into it. Of a version that is broken open() answers an
-  // instance as it was, which is not.
+  // instance as it was, which is not. Does not wait.
   bool keeps(const database::DatabaseName& instance);
   // Brings all instances to the source's newest state. Blocks. An error is one of the source; what
   // fails at an instance is tried again the next time.
@@ -87,6 +87,7 @@ class Materialiser {
     bool is_stale = false;
     std::string stopped = {};  // Instance::stopped()
   };
+  // Does not wait.
   std::vector<Kept> instances();
 
  private:
@@ -145,7 +146,8 @@ class Materialiser {
   Quota quota_of(const database::StoredPublication& publication) const;
   // After each try to change it.
   void note_outcome(Instance& instance);
-  void forget(Instance& instance);  // it goes
+  void tell(const Instance& instance);  // of what it has become
+  void forget(Instance& instance);      // it goes
   void fill_stale(SourceState& state);
 
   database::Store& store_;
@@ -163,7 +165,9 @@ class Materialiser {
   std::unordered_map<std::string, std::pair<const Published*, const Instance*>> by_name_;
   bool rested_ = false;
   std::mutex told_mutex_;
-  Status told_;  // guarded by told_mutex_: what status() said last
+  // Guarded by told_mutex_:
+  Status told_;                       // what status() said last
+  std::map<std::string, Kept> kept_;  // by name
 };
 
 // How an instance is told from others of its publication, in names and in its label:

@@ -85,9 +85,24 @@ void Materialiser::note_outcome(Instance& instance) {
     stale_.insert(&instance);
   else
     stale_.erase(&instance);
+  tell(instance);
+}
+
+void Materialiser::tell(const Instance& instance) {
+  std::lock_guard told(told_mutex_);
+  auto kept = kept_.find(instance.name().text());
+  if (kept != kept_.end() && kept->second.is_stale == instance.is_stale() &&
+      kept->second.stopped == instance.stopped())
+    return;
+  kept_.insert_or_assign(instance.name().text(), Kept{instance.label(), instance.name(),
+                                                      instance.is_stale(), instance.stopped()});
 }
 
 void Materialiser::forget(Instance& instance) {
+  {
+    std::lock_guard told(told_mutex_);
+    kept_.erase(instance.name().text());
+  }
   stale_.erase(&instance);
   by_name_.erase(instance.name().text());
 }

@@ -8,11 +8,15 @@
 #include <fmt/ranges.h>
 
 #include "publication/digest.h"
+#include "publication/source_state.h"
 #include "publication/source_table.h"
 #include "publication/sql_tokens.h"
+#include "sqlite/moment_watch.h"
 
 namespace offprint::publication {
 namespace {
+
+constexpr int kStepsMax = 100'000;  // of SQLite's machine, of a trial: about a millisecond
 
 bool equal(std::string_view a, std::string_view b) { return folded(a) == folded(b); }
 
@@ -63,6 +67,7 @@ class Planner {
                                         const PublishedColumn& column);
   Result<Uses> uses_of(const std::string& item, const std::string& sql);
   Result<> check_text(const std::string& item, std::string_view text);
+  Result<> check_moment(const std::string& item, const std::string& sql);
   Result<> check_row_local(const TableItem& item, const SourceTable& table,
                            const std::vector<PublishedColumn>& columns);
   Result<> check_instance();
@@ -184,7 +189,6 @@ std::vector<std::pair<std::size_t, std::size_t>> argument_ranges(const Tokens& t
 bool computes_now(sqlite::Connection& copy, std::string_view text, const Tokens& tokens,
                   std::pair<std::size_t, std::size_t> time) {
   constexpr std::size_t kPartMax = 32;  // tokens
-  constexpr int kStepsMax = 100'000;    // of SQLite's machine: about a millisecond
   constexpr std::array<std::string_view, 3> kMoments = {"now", "subsec", "subsecond"};
   for (std::size_t begin = time.first; begin < time.second; ++begin) {
     for (std::size_t end = begin + 1; end <= std::min(time.second, begin + kPartMax); ++end) {
@@ -214,27 +218,36 @@ Result<> Planner::check_text(const std::string& item, std::string_view text) {
     const bool is_now = token.kind == Token::Kind::kString && equal(token.text, "'now'");
     const bool is_current = token.is_word("CURRENT_TIME") || token.is_word("CURRENT_DATE") ||
                             token.is_word("CURRENT_TIMESTAMP");
-    const bool is_date =
-        i + 1 < tokens.size() && tokens[i + 1].is_operator("(") &&
-        std::ranges::any_of(kDates, [&](std::string_view date) { return token.is_word(date); });
+    const bool is_date = i + 1 < tokens.size() && tokens[i + 1].is_operator("(") &&
+                         token.is_name() && std::ranges::any_of(kDates, [&](std::string_view date) {
+                           return equal(token.name(), date);
+                         });
     // Without a time they take the moment's: strftime() with a format alone, the others empty.
-    const std::size_t time_at = token.is_word("STRFTIME") ? 1 : 0;
+    const std::size_t time_at = is_date && equal(token.name(), "strftime") ? 1 : 0;
     const auto arguments = is_date ? argument_ranges(tokens, i + 1)
                                    : std::vector<std::pair<std::size_t, std::size_t>>();
     const bool is_without_time =
         is_date && (arguments.size() <= time_at || arguments[0].first == arguments[0].second);
     bool is_computed = false;
     for (std::size_t each = time_at; each < arguments.size() && !is_computed; ++each) {
-      const bool is_time = each == time_at || token.is_word("TIMEDIFF");
+      const bool is_time = each == time_at || equal(token.name(), "timediff");
       is_computed = is_time && computes_now(*copy_, text, tokens, arguments[each]);
     }
     plan_.reads_dates = plan_.reads_dates || is_date;
     if (is_now || is_current || is_without_time || is_computed)
-      return refuse(item, fmt::format("{} depends on the moment: rows would change while nothing "
-                                      "is written",
-                                      token.text));
+      return refuse(item, fmt::format("{} {}", token.text, kDependsOnMoment));
   }
   return {};
+}
+
+// However it is written: what depends on no row is computed before the first.
+Result<> Planner::check_moment(const std::string& item, const std::string& sql) {
+  OFFPRINT_TRY_ASSIGN(auto select, copy_->prepare(sql));
+  sqlite3_progress_handler(copy_->handle(), kStepsMax, [](void*) { return 1; }, nullptr);
+  const sqlite::MomentWatch watch;
+  (void)select.step();
+  sqlite3_progress_handler(copy_->handle(), 0, nullptr, nullptr);
+  return watch.was_asked() ? refuse(item, kDependsOnMoment) : Result<>();
 }
 
 std::string Planner::without_parameters(std::string_view text) const {
@@ -317,6 +330,7 @@ Result<> Planner::plan_table(const TableItem& item) {
                   item.filter.empty() ? "" : " WHERE (" + item.filter + ")");
   OFFPRINT_TRY_ASSIGN(Uses uses, uses_of(what, plan.select_all));
   for (const auto& [read, column] : uses.reads) plan.reads.insert(read);
+  OFFPRINT_TRY(check_moment(what, plan.select_all));
   if (!item.refresh_full) {
     OFFPRINT_TRY(check_row_local(item, table, columns));
     auto planned = plan_rows(table, plan);
@@ -438,6 +452,7 @@ Result<> Planner::plan_view(const ViewItem& item) {
   for (const auto& [read, column] : uses.reads) plan.reads.insert(read);
   OFFPRINT_TRY_ASSIGN(auto compiled, copy_->prepare(item.select));
   if (sqlite3_stmt_readonly(compiled.handle()) == 0) return refuse(what, "it is no SELECT");
+  OFFPRINT_TRY(check_moment(what, item.select));
   if (static_cast<std::size_t>(compiled.column_count()) != item.columns.size()) {
     return refuse(what, fmt::format("it has {} names for {} columns", item.columns.size(),
                                     compiled.column_count()));

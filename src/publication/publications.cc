@@ -15,6 +15,10 @@ namespace {
 using database::DatabaseName;
 using database::StoredPublication;
 
+constexpr std::uint64_t kCatalog = 0;  // the database that no source has the id of
+// Of one source.
+constexpr std::size_t kWaitingMax = 1'000, kWaitingBytesMax = 16 << 20;
+
 Result<PublicationInfo> info_of(StoredPublication stored) {
   PublicationInfo info;
   OFFPRINT_TRY_ASSIGN(info.definition, parse_definition(stored.definition));
@@ -49,7 +53,7 @@ std::string PublicationInfo::address() const {
 }
 
 Publications::Publications(database::Store& store, const Options& options)
-    : store_(store), options_(options), pool_(options.threads) {
+    : store_(store), options_(options), pool_(options.threads), requests_(options.request_threads) {
   remove_orphans();
   std::map<std::uint64_t, std::vector<StoredPublication>> by_source;
   std::map<std::uint64_t, std::vector<database::StoredConsumer>> consumers;
@@ -81,6 +85,7 @@ void Publications::stop() {
       if (source.materialiser) source.materialiser->cancel();
     }
   }
+  requests_.drain();
   pool_.drain();
   std::lock_guard lock(mutex_);
   sources_.clear();
@@ -88,7 +93,7 @@ void Publications::stop() {
 
 void Publications::plan_sweep() {
   timers_.at(SteadyClock::now() + options_.sweep_every, [this] {
-    pool_.post([this] {
+    pool_.post(kCatalog, [this] {
       {
         std::lock_guard lock(mutex_);
         if (stopping_) return;
@@ -133,32 +138,40 @@ void Publications::note(const std::string& name) {
   if (source == sources_.end() || stopping_) return;
   source->second.again = true;
   if (std::exchange(source->second.busy, true)) return;
-  pool_.post([this, name] { work(name); });
+  pool_.post(source->second.id, [this, name] { work(name); });
 }
 
+// One step; the next comes behind other sources' work.
 void Publications::work(const std::string& name) {
-  for (;;) {
-    std::shared_ptr<Materialiser> materialiser;
+  std::shared_ptr<Materialiser> materialiser;
+  std::uint64_t id = 0;
+  {
+    std::lock_guard lock(mutex_);
+    auto source = sources_.find(name);
+    if (source == sources_.end()) return;
+    if (stopping_) {
+      source->second.busy = false;
+      return;
+    }
+    source->second.again = false;
+    materialiser = source->second.materialiser;
+    id = source->second.id;
+  }
+  auto done = materialiser->advance();
+  if (!done && done.error().code() == Code::kNotFound) {  // it was dropped
     {
       std::lock_guard lock(mutex_);
-      auto source = sources_.find(name);
-      if (source == sources_.end()) return;
-      if (stopping_ || !source->second.again) {
-        source->second.busy = false;
-        break;
-      }
-      source->second.again = false;
-      materialiser = source->second.materialiser;
+      sources_.erase(name);
     }
-    auto done = materialiser->advance();
-    if (!done && done.error().code() == Code::kNotFound) {  // it was dropped
-      {
-        std::lock_guard lock(mutex_);
-        sources_.erase(name);
-      }
-      return remove_orphans();
-    }
-    if (!done) log::warn("publications of '{}': {}", name, done.error().message());
+    return remove_orphans();
+  }
+  if (!done) log::warn("publications of '{}': {}", name, done.error().message());
+  {
+    std::lock_guard lock(mutex_);
+    auto source = sources_.find(name);
+    if (source == sources_.end()) return;
+    if (source->second.again && !stopping_) return pool_.post(id, [this, name] { work(name); });
+    source->second.busy = false;
   }
   plan_rest(name);
 }
@@ -168,8 +181,9 @@ void Publications::plan_rest(const std::string& name) {
   auto source = sources_.find(name);
   if (source == sources_.end() || stopping_) return;
   if (std::exchange(source->second.rest_planned, true)) return;
-  timers_.at(SteadyClock::now() + options_.rest_after,
-             [this, name] { pool_.post([this, name] { rest(name); }); });
+  timers_.at(SteadyClock::now() + options_.rest_after, [this, name, id = source->second.id] {
+    pool_.post(id, [this, name] { rest(name); });
+  });
 }
 
 void Publications::rest(const std::string& name) {
@@ -182,6 +196,37 @@ void Publications::rest(const std::string& name) {
     materialiser = source->second.materialiser;
   }
   if (!materialiser->rest()) plan_rest(name);
+}
+
+Result<> Publications::post(const DatabaseName& source, std::size_t size_bytes,
+                            std::function<void()> work) {
+  auto info = store_.info(source);
+  const std::uint64_t id = info ? info->id : kCatalog;  // of what is not there nothing takes long
+  {
+    std::lock_guard lock(mutex_);
+    Waiting& waiting = waiting_[id];
+    const bool is_too_much =
+        waiting.count >= kWaitingMax ||
+        (waiting.count > 0 && waiting.size_bytes + size_bytes > kWaitingBytesMax);
+    if (is_too_much) {
+      return fail(Code::kUnavailable,
+                  fmt::format("PUBLICATION_BUSY: much waits for what '{}' publishes; ask again "
+                              "later",
+                              source.text()));
+    }
+    ++waiting.count;
+    waiting.size_bytes += size_bytes;
+  }
+  requests_.post(id, [this, id, size_bytes, work = std::move(work)] {
+    {
+      std::lock_guard lock(mutex_);
+      auto waiting = waiting_.find(id);
+      waiting->second.size_bytes -= size_bytes;
+      if (--waiting->second.count == 0) waiting_.erase(waiting);
+    }
+    work();
+  });
+  return {};
 }
 
 Result<std::shared_ptr<Materialiser>> Publications::materialiser_of(const DatabaseName& source) {

@@ -45,7 +45,9 @@ struct PublicationInfo {
 class Publications {
  public:
   struct Options {
-    int threads = 2;
+    // Of each of them one source takes half at most: what takes long keeps no other's waiting.
+    int threads = 4;                               // follow sources
+    int request_threads = 8;                       // of post()
     std::chrono::milliseconds rest_after{1'000};   // see Materialiser::rest
     std::chrono::milliseconds sweep_every{5'000};  // instances of dropped databases go
     // An instance that nobody asked for or followed for so long is kept up no longer; it gets what
@@ -106,6 +108,12 @@ class Publications {
   Result<std::vector<ReadColumns>> source_reads(const database::DatabaseName& source,
                                                 const PublicationInfo& info);
 
+  // Runs `work`, which calls what may take as long as the definitions of that source do, as open()
+  // does. `size_bytes`: what it keeps in memory until then. kUnavailable: much waits for that
+  // source already; it is not run.
+  Result<> post(const database::DatabaseName& source, std::size_t size_bytes,
+                std::function<void()> work);
+
   // Instances are compared with their definitions, and what differs is mended as one transaction.
   Result<> rebuild(const database::DatabaseName& source);
 
@@ -140,7 +148,7 @@ class Publications {
   };
   Totals totals();
 
-  // What is kept up now, by source.
+  // What is kept up now, by source. Does not wait.
   std::vector<std::pair<std::string, std::vector<Materialiser::Kept>>> instances();
   std::vector<Materialiser::Kept> instances_of(const database::DatabaseName& source);
   // Of a database with instances that are kept now.
@@ -182,10 +190,18 @@ class Publications {
   Result<> complete(const database::DatabaseName& source, std::vector<PublicationInfo>& infos);
   Result<> end_instances(const database::DatabaseName& source, const std::string& name,
                          std::uint32_t version);
+  struct Idle {
+    std::uint64_t id = 0;
+    std::string source;
+    std::shared_ptr<Materialiser> materialiser;
+    std::set<std::string> instances;
+  };
   void plan_sweep();
   void remove_orphans();
   void let_go_of_unused();
+  void let_go(const Idle& idle);
   void drop_unused();
+  void drop_unused_of(std::uint64_t source, const std::set<std::string>& instances);
   void note_stop(const std::string& source, const database::DatabaseName& instance);
 
   database::Store& store_;
@@ -196,9 +212,14 @@ class Publications {
   bool stopping_ = false;                  // guarded by mutex_
   // Instances that are not kept up, since when; guarded by mutex_.
   std::map<std::string, Deadline> unused_;
+  std::set<std::uint64_t> dropping_;  // sources whose unused instances go just now; the same
+  struct Waiting {
+    std::size_t count = 0, size_bytes = 0;
+  };
+  std::map<std::uint64_t, Waiting> waiting_;  // of post(), by source; guarded by mutex_
   std::atomic<std::uint64_t> let_go_{0}, dropped_{0};
   database::Timers timers_;
-  database::ThreadPool pool_;
+  database::FairPool pool_, requests_;
   std::unique_ptr<database::Subscription> commits_;
 };
 

@@ -157,6 +157,55 @@ TEST_F(ReadersTest, TheMomentIsFoundHoweverItIsWritten) {
   EXPECT_TRUE(publications_->open(name("shop"), {"p", {}}, {{"day", "2026-11-01"}}));
 }
 
+// Also where no text says so: quoted names, parts that come of rows, of parameters and of views.
+TEST_F(ReadersTest, TheMomentIsRefusedWhenItIsAskedFor) {
+  sql({"CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT)", "INSERT INTO t VALUES(1, 'n')",
+       "CREATE VIEW today AS SELECT 1 AS id, date('now') AS day",
+       "CREATE VIEW hours AS SELECT id, time(a || 'ow') AS hour FROM t"});
+  auto expect_refused = [&](const std::string& text) {
+    EXPECT_THAT(refusal("CREATE PUBLICATION p AS " + text), HasSubstr("depends on the moment"))
+        << text;
+  };
+  expect_refused("TABLE t(*) WHERE a > \"date\"('now') REFRESH FULL");
+  expect_refused("TABLE t(*) WHERE a > [strftime]('%s')");
+  expect_refused(
+      "VIEW v(id, d) KEY(id) AS WITH w(x) AS (VALUES('now')) SELECT 1, date(x) FROM w "
+      "REFRESH FULL");
+  expect_refused("VIEW v(id, d) KEY(id) AS SELECT id, day FROM today REFRESH FULL");
+  expect_refused("VIEW v(id, d) KEY(id) AS SELECT 1, date(printf('%s%s', 'no', 'w')) REFRESH FULL");
+  const std::pair<const char*, const char*> hidden[] = {
+      {"row", "TABLE t(id, date(a || 'ow') AS d) REFRESH FULL"},
+      {"by-row", "TABLE t(id, date(a || 'ow') AS d)"},
+      {"parameter", "TABLE t(*) WHERE date(:x || 'w') > a REFRESH FULL"},
+      {"view", "VIEW v(id, h) KEY(id) AS SELECT id, hour FROM hours REFRESH FULL"},
+  };
+  for (const auto& [publication, items] : hidden) {
+    const std::string text = fmt::format("CREATE PUBLICATION {}(x TEXT) AS {}", publication, items);
+    const std::string why = refusal(text);
+    if (why != "none") {
+      EXPECT_THAT(why, HasSubstr("depends on the moment")) << text;
+      continue;
+    }
+    auto opened = publications_->open(name("shop"), {publication, {}}, {{"x", "no"}});
+    ASSERT_FALSE(opened) << text;
+    EXPECT_THAT(opened.error().message(), HasSubstr("PUBLICATION_MOMENT: "));
+  }
+  // A row that asks comes later: the instance stays what it was, and says so.
+  sql({"UPDATE t SET a = '2030-01-01'"});
+  ASSERT_EQ(refusal("CREATE PUBLICATION late AS TABLE t(id, date(a) AS d)"), "none");
+  const DatabaseName late = open_instance("late");
+  sql({"INSERT INTO t VALUES(2, 'NOW')"});
+  EXPECT_TRUE(comes_to([](const auto& status) {
+    return status.error.find("PUBLICATION_MOMENT") != std::string::npos;
+  }));
+  EXPECT_EQ(rows(late, "SELECT id, d FROM t"), std::vector<std::string>{"1|2030-01-01"});
+  sql({"DELETE FROM t WHERE id = 2", "INSERT INTO t VALUES(3, '2031-01-01')"});
+  settle();
+  EXPECT_EQ(rows(late, "SELECT id FROM t"), (std::vector<std::string>{"1", "3"}));
+  EXPECT_EQ(shop("SELECT date('now') > '2020', CURRENT_TIME IS NOT NULL"),
+            std::vector<std::string>{"1|1"});
+}
+
 // After a start an instance gets what it missed from the log; where that does not tell, it is
 // compared as a whole.
 TEST_F(ReadersTest, AfterAStartInstancesGoOnFromWhereTheyStood) {

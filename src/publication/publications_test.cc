@@ -2,6 +2,7 @@
 #include "publication/publications_testing.h"
 
 #include <future>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -101,6 +102,31 @@ TEST_F(PublicationsTest, WhatDoesNotFitIsRefused) {
               HasSubstr("says just that"));
   EXPECT_EQ(refusal("CREATE PUBLICATION p AS TABLE keyed(*)"), "none");
   EXPECT_EQ(publications_->list(name("shop"))->size(), 2u);
+}
+
+// What a source gives to rows that say nothing is no part of what is published.
+TEST_F(PublicationsTest, DefaultsOfTheSourceAreNotPublished) {
+  sql(
+      {"CREATE TABLE t(id INTEGER PRIMARY KEY, k TEXT DEFAULT (hex(randomblob(4))), r DEFAULT "
+       "(random()), made TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, day TEXT DEFAULT (date('now')), "
+       "n DEFAULT (changes()))",
+       "CREATE INDEX t_k ON t(k)",
+       "CREATE TABLE w(k TEXT PRIMARY KEY DEFAULT (hex(randomblob(4))), v) WITHOUT ROWID",
+       "INSERT INTO t(id) VALUES(1), (2)", "INSERT INTO w(v) VALUES(1)"});
+  ASSERT_EQ(refusal("CREATE PUBLICATION p AS TABLE t(*) WHERE id > 0, TABLE w(*), VIEW v(k, n) "
+                    "KEY(k) AS SELECT made, count(*) FROM t GROUP BY made REFRESH FULL, VIEW "
+                    "j(id, k, v) KEY(id) AS SELECT t.id, t.k, w.v FROM t LEFT JOIN w ON w.k = t.k"),
+            "none");
+  const DatabaseName copy = open_instance("p");
+  const std::string all = "SELECT id, k, r, made, day, n FROM t ORDER BY id";
+  EXPECT_EQ(rows(copy, all), shop(all));
+  sql({"INSERT INTO t(id) VALUES(3)", "UPDATE t SET k = 'x', made = 'then' WHERE id = 1",
+       "INSERT INTO w(v) VALUES(2)"});
+  settle();
+  EXPECT_EQ(rows(copy, all), shop(all));
+  EXPECT_EQ(rows(copy, "SELECT k, v FROM w ORDER BY k"), shop("SELECT k, v FROM w ORDER BY k"));
+  EXPECT_EQ(rows(copy, "SELECT sql LIKE '%default%' FROM sqlite_schema WHERE name = 't'"),
+            std::vector<std::string>{"0"});
 }
 
 // What could be missed, and what would read all of a table for each row that changed.
@@ -333,6 +359,44 @@ TEST_F(PublicationsTest, NothingElseIsInTheFile) {
   EXPECT_EQ(content.find("OTHERS"), std::string::npos);
   EXPECT_EQ(content.find("other"), std::string::npos);
   EXPECT_EQ(content.find("hidden"), std::string::npos);
+}
+
+// Rows of moving keys, which SQLite moves between pages: no copy of one that went stays, neither in
+// the file nor in a transaction of its log.
+TEST_F(PublicationsTest, NoCopyOfAMovedRowStays) {
+  sql({"CREATE TABLE t(k TEXT PRIMARY KEY, tenant INTEGER, v TEXT) WITHOUT ROWID",
+       "CREATE INDEX t_tenant ON t(tenant)"});
+  ASSERT_EQ(refusal("CREATE PUBLICATION p AS TABLE t(k, v) WHERE tenant = 7, INDEX t(v)"), "none");
+  const DatabaseName copy = open_instance("p");
+  TxId checked = store_->position(copy)->txid;
+  std::size_t transactions = 0;
+  for (int round = 0; round < 40; ++round) {
+    sql({fmt::format(
+             "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < {1}) "
+             "INSERT INTO t SELECT printf('%08x', abs(random()) % 4294967296) || "
+             "'-KEY-{0}-' || i || '.', 7, printf('%08x', abs(random()) % 4294967296) || "
+             "'-MARK-{0}-' || i || '-' || hex(zeroblob(i * 2)) FROM c",
+             round, round == 0 ? 400 : 12),
+         "UPDATE t SET tenant = 8 WHERE k IN (SELECT k FROM t WHERE tenant = 7 ORDER BY random() "
+         "LIMIT 10)"});
+    settle();
+    std::set<std::string> there;
+    for (const std::string& row : shop("SELECT substr(k, 9) FROM t WHERE tenant = 7"))
+      there.insert(row);
+    auto snapshot = store_->snapshot(copy);
+    ASSERT_TRUE(snapshot);
+    for (PageNo page = 1; page <= (*snapshot)->page_count(); ++page) {
+      const std::string content(as_text((*snapshot)->page(page).value()));
+      for (std::size_t at = content.find("-KEY-"); at != std::string::npos;
+           at = content.find("-KEY-", at + 1)) {
+        const std::string key = content.substr(at, content.find('.', at) + 1 - at);
+        ASSERT_TRUE(there.contains(key)) << round << ", page " << page << ": " << key;
+      }
+    }
+    transactions += store_->position(copy)->txid.value - checked.value;
+    checked = store_->position(copy)->txid;
+  }
+  EXPECT_GE(transactions, 40u);
 }
 
 }  // namespace

@@ -58,11 +58,6 @@ void Publications::note_stop(const std::string& source, const DatabaseName& inst
 
 void Publications::let_go_of_unused() {
   const Deadline until = SteadyClock::now() - options_.rest_instance_after;
-  struct Idle {
-    std::string source;
-    std::shared_ptr<Materialiser> materialiser;
-    std::set<std::string> names;
-  };
   std::vector<Idle> idle;
   {
     std::lock_guard lock(mutex_);
@@ -78,22 +73,27 @@ void Publications::let_go_of_unused() {
                       [&](const auto& open) { return open.second.text() == each.first; });
         return true;
       });
-      if (!names.empty()) idle.push_back({name, source.materialiser, std::move(names)});
+      if (!names.empty()) idle.push_back({source.id, name, source.materialiser, std::move(names)});
     }
   }
-  for (const Idle& each : idle) {
-    if (auto done = each.materialiser->let_go(each.names); !done)
-      log::warn("instances: {}", done.error().message());
-    let_go_ += each.names.size();
-    // Who asked in between has one that is not kept up: he asks again.
-    for (const std::string& name : each.names) {
-      if (auto instance = DatabaseName::stored(name)) note_stop(each.source, *instance);
-    }
-    std::lock_guard lock(mutex_);
-    auto found = sources_.find(each.source);
-    if (found == sources_.end()) continue;
-    for (const std::string& name : each.names) found->second.uses.erase(name);
+  for (Idle& each : idle) {
+    const std::uint64_t id = each.id;
+    pool_.post(id, [this, its = std::move(each)] { let_go(its); });
   }
+}
+
+void Publications::let_go(const Idle& idle) {
+  if (auto done = idle.materialiser->let_go(idle.instances); !done)
+    log::warn("instances: {}", done.error().message());
+  let_go_ += idle.instances.size();
+  // Who asked in between has one that is not kept up: he asks again.
+  for (const std::string& name : idle.instances) {
+    if (auto instance = DatabaseName::stored(name)) note_stop(idle.source, *instance);
+  }
+  std::lock_guard lock(mutex_);
+  auto found = sources_.find(idle.source);
+  if (found == sources_.end()) return;
+  for (const std::string& name : idle.instances) found->second.uses.erase(name);
 }
 
 // Their files, too.
@@ -122,17 +122,29 @@ void Publications::drop_unused() {
       gone[id].insert(instance);
     }
   }
-  for (const auto& [id, instances] : gone) {
-    auto info = store_.info(id);
-    auto name = info ? DatabaseName::parse(info->name) : Result<DatabaseName>(fail(info.error()));
-    auto materialiser =
-        name ? materialiser_of(*name)
-             : Result<std::shared_ptr<Materialiser>>(fail(name.error()));  // an orphan's
-    if (!materialiser) continue;
-    dropped_ += instances.size();
-    if (auto done = (*materialiser)->drop_idle(instances); !done)
-      log::warn("instances of '{}': {}", info->name, done.error().message());
+  for (auto& [id, instances] : gone) {
+    {
+      std::lock_guard lock(mutex_);
+      if (!dropping_.insert(id).second) continue;  // they still wait for their turn
+    }
+    pool_.post(id, [this, source = id, its = std::move(instances)] {
+      drop_unused_of(source, its);
+      std::lock_guard lock(mutex_);
+      dropping_.erase(source);
+    });
   }
+}
+
+void Publications::drop_unused_of(std::uint64_t source, const std::set<std::string>& instances) {
+  auto info = store_.info(source);
+  auto name = info ? DatabaseName::parse(info->name) : Result<DatabaseName>(fail(info.error()));
+  auto materialiser =
+      name ? materialiser_of(*name)
+           : Result<std::shared_ptr<Materialiser>>(fail(name.error()));  // an orphan's
+  if (!materialiser) return;
+  dropped_ += instances.size();
+  if (auto done = (*materialiser)->drop_idle(instances); !done)
+    log::warn("instances of '{}': {}", info->name, done.error().message());
 }
 
 Result<PublicationInfo> Publications::set_quota(const DatabaseName& source,

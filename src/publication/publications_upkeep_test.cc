@@ -1,4 +1,7 @@
 // What instances may use, and what becomes of those that nobody uses.
+#include <atomic>
+#include <future>
+
 #include <fmt/format.h>
 
 #include "publication/publications_testing.h"
@@ -172,6 +175,65 @@ TEST_F(UpkeepTest, WhatInstancesWouldBeIsReckoned) {
     EXPECT_NEAR(double((*estimate)[0].bytes), bytes, 0.15 * bytes + 8'192) << tenant;
     EXPECT_EQ(count(made), std::to_string((*estimate)[0].rows));
   }
+}
+
+// What never ends at one source holds up its own instances only, however many ask for it.
+TEST_F(UpkeepTest, AStuckSourceKeepsNoOtherWaiting) {
+  Publications::Options options;
+  options.threads = 2;
+  options.request_threads = 2;
+  options.rest_after = std::chrono::milliseconds(5);
+  options.sweep_every = std::chrono::milliseconds(5);
+  options.rest_instance_after = options.drop_instance_after = std::chrono::milliseconds(0);
+  serve_with(options);
+  make_shop();
+  ASSERT_EQ(refusal("CREATE PUBLICATION stuck(n INTEGER) AS VIEW v(x) KEY(x) AS WITH RECURSIVE "
+                    "c(x) AS (SELECT :n UNION ALL SELECT x+1 FROM c) SELECT x FROM c WHERE x < 0 "
+                    "REFRESH FULL"),
+            "none");
+  open_instance("p", {{"t", "7"}});  // it goes when nobody uses it, which has to wait
+  std::atomic<int> ended = 0, taken = 0;
+  auto ask = [&](int n) {
+    return publications_->post(name("shop"), 0, [this, n, &ended] {
+      (void)publications_->open(name("shop"), {"stuck", {}}, {{"n", std::to_string(n)}});
+      ++ended;
+    });
+  };
+  while (taken < 5'000 && ask(taken)) ++taken;
+  EXPECT_GE(taken, 1'000);
+  EXPECT_LE(taken, 1'002) << "what waits is bounded";
+  EXPECT_THAT(ask(0).error().message(), HasSubstr("PUBLICATION_BUSY"));
+  sql({"INSERT INTO t VALUES(3, 7, 'c')"});
+  create("other");
+  auto run_other = [&](const std::string& text) {
+    for (const auto& answer : run("other", {text}).statements) EXPECT_EQ(answer.message, "");
+  };
+  run_other("CREATE TABLE t(id INTEGER PRIMARY KEY, a)");
+  ASSERT_TRUE(publications_->create(name("other"), "CREATE PUBLICATION q AS TABLE t(*)"));
+  std::promise<Result<DatabaseName>> promise;
+  auto opened = promise.get_future();
+  ASSERT_TRUE(publications_->post(name("other"), 0, [&] {
+    promise.set_value(publications_->open(name("other"), {"q", {}}, {}));
+  }));
+  ASSERT_EQ(opened.wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  const DatabaseName copy = opened.get().value();
+  auto lease = publications_->lease(name("other"), copy);
+  for (int i = 1; i <= 20; ++i) {
+    run_other(fmt::format("INSERT INTO t VALUES({}, 1)", i));
+    wait_for([&] {
+      if (count(copy) == std::to_string(i)) return true;
+      // It may have been let go before its lease began: then it is what who asks again gets.
+      if (lease->goes_on()) return false;
+      (void)publications_->open(name("other"), {"q", {}}, {});
+      lease = publications_->lease(name("other"), copy);
+      return false;
+    });
+  }
+  EXPECT_LE(publications_->instances_of(name("shop")).size(), 1u);  // it does not wait
+  EXPECT_LE(publications_->instances().size(), 2u);
+  EXPECT_EQ(ended, 0);
+  publications_->stop();
+  EXPECT_EQ(ended, taken);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "sqlite/moment_watch.h"
 #include "sqlite/page_database.h"
 
 namespace offprint::publication {
@@ -131,8 +132,15 @@ Result<> SourceState::rows(const std::string& sql, std::span<const sqlite::Value
 }
 
 Result<> SourceState::step_all(sqlite::Statement& statement, const Visit& visit) {
+  auto step = [&]() -> Result<bool> {
+    const sqlite::MomentWatch watch;
+    auto found = statement.step();
+    if (!watch.was_asked()) return found;
+    return fail(Code::kInvalid,
+                fmt::format("PUBLICATION_MOMENT: what is published {}", kDependsOnMoment));
+  };
   for (;;) {
-    OFFPRINT_TRY_ASSIGN(bool found, statement.step());
+    OFFPRINT_TRY_ASSIGN(bool found, step());
     if (!found) return {};
     OFFPRINT_TRY(visit(row_of(statement)));
   }

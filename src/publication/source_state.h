@@ -21,6 +21,10 @@ struct Argument {
   bool operator==(const Argument&) const = default;
 };
 
+// Why a definition is refused, and what it computes is not taken.
+inline constexpr const char* kDependsOnMoment =
+    "depends on the moment: rows would change while nothing is written";
+
 // One state of a source, as rows and as pages, until renew(). Thread: one at a time. Blocks.
 class SourceState {
  public:
@@ -44,7 +48,8 @@ class SourceState {
   Result<> renew() { return snapshot_->renew(); }
   // Valid until the next call.
   Result<ByteView> page(PageNo page);
-  // The rows of a statement, which is kept compiled. `key` are @1 and so on; arguments that
+  // The rows of a statement, which is kept compiled. kInvalid "PUBLICATION_MOMENT: …": it asks for
+  // the current time. `key` are @1 and so on; arguments that
   // the statement does not have are left out.
   using Visit = std::function<Result<>(Row)>;
   Result<> rows(const std::string& sql, std::span<const sqlite::Value> key,

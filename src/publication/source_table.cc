@@ -18,6 +18,31 @@ Result<> each_row(sqlite::Connection& connection, std::string_view sql,
   }
 }
 
+namespace {
+
+// A table without the defaults of its columns: those of rows that are there stand in the rows, or
+// are constants. SQLite tells of their functions as if who reads the column called them.
+std::string without_defaults(std::string_view sql) {
+  std::string result(sql);
+  auto tokens = tokenize_whole(sql);
+  if (!tokens) return result;
+  for (std::size_t i = tokens->size(); i-- > 0;) {
+    const Token& token = (*tokens)[i];
+    const bool is_action = i > 0 && (*tokens)[i - 1].is_word("SET");  // ON DELETE SET DEFAULT
+    if (!token.is_word("DEFAULT") || is_action || i + 1 == tokens->size()) continue;
+    const Token& value = (*tokens)[i + 1];
+    const bool is_current = value.is_word("CURRENT_TIME") || value.is_word("CURRENT_DATE") ||
+                            value.is_word("CURRENT_TIMESTAMP");
+    if (!value.is_operator("(") && !is_current) continue;
+    const std::size_t behind = is_current ? i + 2 : behind_parenthesis(*tokens, i + 1);
+    const Token& last = (*tokens)[behind - 1];
+    result.replace(token.offset, last.offset + last.text.size() - token.offset, " ");
+  }
+  return result;
+}
+
+}  // namespace
+
 Result<sqlite::Connection> copy_of_schema(sqlite::Connection& source) {
   OFFPRINT_TRY_ASSIGN(auto copy, sqlite::Connection::open(":memory:", {.create = true}));
   std::vector<std::string> statements;
@@ -27,7 +52,7 @@ Result<sqlite::Connection> copy_of_schema(sqlite::Connection& source) {
       "ESCAPE '\\' ORDER BY type NOT IN ('table'), sql NOT LIKE 'CREATE VIRTUAL%', rowid",
       [&](const sqlite::Statement& row) { statements.emplace_back(row.column_text(0)); }));
   // Shadow tables came with their virtual tables, and a view may be broken.
-  for (const std::string& sql : statements) (void)copy.execute(sql.c_str());
+  for (const std::string& sql : statements) (void)copy.execute(without_defaults(sql).c_str());
   return copy;
 }
 

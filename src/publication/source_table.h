@@ -35,7 +35,8 @@ struct SourceTable {
 // kInvalid: there is no such table, or it is something else.
 Result<SourceTable> read_source_table(sqlite::Connection& connection, const std::string& name);
 
-// A database in memory with the source's tables, without their rows. What cannot be made there is
+// A database in memory with the source's tables, without their rows and what columns have by
+// default. What cannot be made there is
 // left out: who uses it meets an error.
 Result<sqlite::Connection> copy_of_schema(sqlite::Connection& source);
 

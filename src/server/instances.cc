@@ -122,17 +122,21 @@ void at_instance(Service& service, const InstanceAddress& instance, HttpRequest&
     answer({name, instance.action}, asked, std::move(leased));
   };
   auto allowed = request.access ? request.access : Access::unlimited();
-  if (auto open = service.publications->find_open(instance.source, instance.publication,
-                                                  instance.parameters))
-    return go_on(*open, allowed, request, std::move(responder));
+  if (auto opened = service.publications->find_open(instance.source, instance.publication,
+                                                    instance.parameters))
+    return go_on(*opened, allowed, request, std::move(responder));
   auto later = std::make_shared<Responder>(std::move(responder));
   auto kept = std::make_shared<KeptRequest>(request);
-  service.store.post_blocking([&service, later, kept, allowed, instance, go_on] {
+  auto open = [&service, later, kept, allowed, instance, go_on] {
     auto name =
         service.publications->open(instance.source, instance.publication, instance.parameters);
     if (!name) return later->respond(structured_error(name.error()));
     go_on(*name, allowed, kept->request, std::move(*later));
-  });
+  };
+  const std::size_t size_bytes = kept->request.body.size();
+  if (auto posted = service.publications->post(instance.source, size_bytes, std::move(open));
+      !posted)
+    later->respond(structured_error(posted.error()));
 }
 
 }  // namespace offprint::server

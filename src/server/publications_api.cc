@@ -236,23 +236,33 @@ Result<Response> check(Service& service, const DatabaseName& database, const Wan
                                  service.publications->quota().size_bytes_max));
 }
 
+// As respond_from_helper(), for what may take as long as the definitions of the source do.
+void respond_at_turn(Service& service, const DatabaseName& database, std::size_t size_bytes,
+                     Responder responder, std::function<Response()> make) {
+  auto later = std::make_shared<Responder>(std::move(responder));
+  auto work = [later, make = std::move(make)] { later->respond(make()); };
+  if (auto posted = service.publications->post(database, size_bytes, std::move(work)); !posted)
+    later->respond(structured_error(posted.error()));
+}
+
 void create(Service& service, const DatabaseName& database, bool only_check, bool is_draft,
             HttpRequest& request, Responder responder) {
   auto wanted = read_wanted(request.body);
   if (!wanted) return responder.respond(structured_error(wanted.error()));
-  respond_from_helper(service, std::move(responder),
-                      [&service, database, only_check, is_draft, wanted = *std::move(wanted)] {
-                        if (only_check) {
-                          auto checked = check(service, database, wanted);
-                          return checked ? *std::move(checked) : structured_error(checked.error());
-                        }
-                        auto info = service.publications->create(
-                            database, wanted.text, is_draft ? State::kDraft : State::kPublished);
-                        if (!info) return structured_error(info.error());
-                        std::string body;
-                        append_publication(body, database, *info);
-                        return json(std::move(body), 201);
-                      });
+  const std::size_t size_bytes = wanted->text.size();
+  respond_at_turn(service, database, size_bytes, std::move(responder),
+                  [&service, database, only_check, is_draft, wanted = *std::move(wanted)] {
+                    if (only_check) {
+                      auto checked = check(service, database, wanted);
+                      return checked ? *std::move(checked) : structured_error(checked.error());
+                    }
+                    auto info = service.publications->create(
+                        database, wanted.text, is_draft ? State::kDraft : State::kPublished);
+                    if (!info) return structured_error(info.error());
+                    std::string body;
+                    append_publication(body, database, *info);
+                    return json(std::move(body), 201);
+                  });
 }
 
 }  // namespace
@@ -336,27 +346,30 @@ void handle_publications(Service& service, const PublicationsAddress& asked, con
     return handle_consumers(service, *name, *publication, asked, request, std::move(responder));
   const bool drops = request.method == Method::kDelete;
   if (request.method == Method::kPatch) {
-    return respond_from_helper(service, std::move(responder),
-                               [&service, name = *name, publication = *publication,
-                                body = std::move(request.body)]() mutable {
-                                 auto changed = change_state(service, name, publication, body);
-                                 return changed ? *std::move(changed)
-                                                : structured_error(changed.error());
-                               });
+    const std::size_t size_bytes = request.body.size();
+    return respond_at_turn(service, *name, size_bytes, std::move(responder),
+                           [&service, name = *name, publication = *publication,
+                            body = std::move(request.body)]() mutable {
+                             auto changed = change_state(service, name, publication, body);
+                             return changed ? *std::move(changed)
+                                            : structured_error(changed.error());
+                           });
   }
   if (!drops && !request.is_get()) return responder.respond(wrong_method("GET, PATCH, DELETE"));
   const bool shows_followers = !request.access || may_see_followers(*request.access, *name);
+  if (drops) {
+    return respond_at_turn(service, *name, 0, std::move(responder),
+                           [&service, name = *name, publication = *publication] {
+                             auto dropped = service.publications->drop(name, publication);
+                             if (!dropped) return structured_error(dropped.error());
+                             Response response;
+                             response.status = 204;
+                             response.content_type = {};
+                             return response;
+                           });
+  }
   respond_from_helper(service, std::move(responder),
-                      [&service, name = *name, publication = *publication, drops, shows_followers] {
-                        if (drops) {
-                          if (auto dropped = service.publications->drop(name, publication);
-                              !dropped)
-                            return structured_error(dropped.error());
-                          Response response;
-                          response.status = 204;
-                          response.content_type = {};
-                          return response;
-                        }
+                      [&service, name = *name, publication = *publication, shows_followers] {
                         auto info = service.publications->describe(name, publication);
                         if (!info) return structured_error(info.error());
                         std::string body;

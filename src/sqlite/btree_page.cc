@@ -1,6 +1,7 @@
 #include "sqlite/btree_page.h"
 
 #include <algorithm>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -70,6 +71,39 @@ Result<BtreePage> BtreePage::parse(ByteView image, std::uint32_t number, std::ui
   if (!page.is_leaf())
     page.last_child_ = load_be<std::uint32_t>(image.data() + begin + kLeafHeaderSize);
   return page;
+}
+
+Result<bool> clear_unused(std::span<std::uint8_t> image, std::uint32_t number,
+                          std::uint32_t usable) {
+  OFFPRINT_TRY_ASSIGN(BtreePage page, BtreePage::parse(image, number, usable));
+  auto wrong = [&] {
+    return fail(Code::kCorrupt, fmt::format("page {} of a b-tree: its free space", number));
+  };
+  constexpr std::size_t kFreeHeaderSize = 4, kSizeMax = 65'536;
+  const std::uint8_t* header = image.data() + begin_of(number);
+  const std::size_t pointers_end = begin_of(number) +
+                                   (page.is_leaf() ? kLeafHeaderSize : kInteriorHeaderSize) +
+                                   2 * page.cell_count();
+  std::size_t content = load_be<std::uint16_t>(header + 5);
+  if (content == 0) content = kSizeMax;
+  if (content < pointers_end || content > usable) return wrong();
+  std::vector<std::pair<std::size_t, std::size_t>> ranges = {{pointers_end, content}};
+  std::size_t from = content;
+  for (std::size_t free = load_be<std::uint16_t>(header + 1); free != 0;) {
+    if (free < from || free + kFreeHeaderSize > usable) return wrong();
+    const std::size_t size = load_be<std::uint16_t>(image.data() + free + 2);
+    if (size < kFreeHeaderSize || free + size > usable) return wrong();
+    ranges.emplace_back(free + kFreeHeaderSize, free + size);
+    from = free + size;
+    free = load_be<std::uint16_t>(image.data() + free);
+  }
+  bool was_there = false;
+  for (const auto& [begin, end] : ranges) {
+    auto unused = image.subspan(begin, end - begin);
+    was_there = was_there || std::ranges::any_of(unused, [](auto byte) { return byte != 0; });
+    std::ranges::fill(unused, std::uint8_t{0});
+  }
+  return was_there;
 }
 
 Result<BtreePage::Cell> BtreePage::cell(std::size_t index) const {

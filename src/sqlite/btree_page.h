@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/result.h"
@@ -50,6 +52,12 @@ class BtreePage {
   std::size_t cell_count_ = 0;
   std::uint32_t last_child_ = 0;
 };
+
+// Zeroes what is between the cells of a b-tree page: the gap before them and the bodies of free
+// blocks, where copies of cells that SQLite moved or removed may still be. True: something was.
+// kCorrupt: it is no such page, and stays as it is.
+Result<bool> clear_unused(std::span<std::uint8_t> image, std::uint32_t number,
+                          std::uint32_t usable);
 
 // The size of a page without what is reserved at its end, from page 1's header.
 std::uint32_t usable_size(ByteView page_one);

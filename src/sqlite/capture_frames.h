@@ -39,6 +39,8 @@ class FrameCollector {
     return first_ + static_cast<std::uint32_t>(pages_.size()) - 1;
   }
   std::uint32_t page_of(std::uint32_t frame) const { return pages_[frame - first_]; }
+  // Of all frames, in the order of writing.
+  std::span<const std::uint32_t> pages() const { return pages_; }
   // Its image, nothing when it has to be read from the -wal.
   ByteView image_of(std::uint32_t frame, std::uint32_t page_size) const;
 

@@ -196,6 +196,13 @@ void CaptureState::write_unlocking() {
   decided_ = false;
 }
 
+std::vector<std::uint32_t> CaptureState::written_pages() const {
+  std::vector<std::uint32_t> pages(frames_.pages().begin(), frames_.pages().end());
+  std::ranges::sort(pages);
+  pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
+  return pages;
+}
+
 void CaptureState::forget_transaction() {
   frames_.clear();
   transaction_.clear();

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include <sqlite3.h>
 
@@ -74,6 +75,10 @@ class CaptureState {
   int write_locked();
   // It is about to be given back.
   void write_unlocking();
+
+  // The pages of which the open write transaction has written frames so far, ascending, each once;
+  // some may be beyond the database's end by now. Of a connection with a gate.
+  std::vector<std::uint32_t> written_pages() const;
 
   CaptureRules rules;
   const CaptureCounts& counts() const { return counts_; }

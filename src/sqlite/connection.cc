@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/assert.h"
+#include "sqlite/moment_watch.h"
 
 namespace offprint::sqlite {
 namespace {
@@ -190,6 +191,7 @@ void initialize() {
     }
     sqlite3_config(SQLITE_CONFIG_MULTITHREAD);
     OFFPRINT_ASSERT(sqlite3_initialize() == SQLITE_OK);
+    MomentWatch::install();
   });
 }
 

@@ -1,0 +1,27 @@
+#include "sqlite/moment_watch.h"
+
+#include "base/assert.h"
+
+namespace offprint::sqlite {
+namespace {
+
+int (*system_time)(sqlite3_vfs*, sqlite3_int64*) = nullptr;  // set once, before any connection
+
+}  // namespace
+
+thread_local MomentWatch* MomentWatch::innermost_ = nullptr;
+
+int MomentWatch::current_time(sqlite3_vfs* vfs, sqlite3_int64* julian_ms) {
+  if (innermost_ == nullptr) return system_time(vfs, julian_ms);
+  innermost_->was_asked_ = true;
+  return SQLITE_ERROR;  // SQLite's functions then answer NULL
+}
+
+void MomentWatch::install() {
+  sqlite3_vfs* vfs = sqlite3_vfs_find(nullptr);
+  OFFPRINT_ASSERT(vfs != nullptr && vfs->iVersion >= 2 && vfs->xCurrentTimeInt64 != nullptr);
+  system_time = vfs->xCurrentTimeInt64;
+  vfs->xCurrentTimeInt64 = &MomentWatch::current_time;
+}
+
+}  // namespace offprint::sqlite
