@@ -368,7 +368,8 @@ void add_serve(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(0, 86'400'000));
   settings->add("idle_close_ms", options->store.idle_close_ms,
                 "an unused database's files are closed after this");
-  settings->add("log_bytes_max", options->store.log_bytes_max, "recent transactions are kept, in bytes");
+  settings->add("log_bytes_max", options->store.log_bytes_max,
+                "recent transactions are kept, in bytes");
   add_instance_settings(*settings, options->instances);
   command->callback([options, settings, &exit_code] { exit_code = run(*options, *settings); });
 }
