@@ -1,4 +1,4 @@
-// offprint serve: one node.
+// offprint serve: one node, alone or in a cluster.
 #include <malloc.h>
 
 #include <algorithm>
@@ -300,27 +300,31 @@ void add_instance_settings(Settings& settings, InstanceOptions& instances) {
                "rows that change in an instance: it stops when there are more; 0: no limit");
 }
 
+void add_follow_settings(Settings& settings, ServeOptions& options) {
+  settings.add("follow", options.follow.url,
+               "URL of another node: serve copies of its databases, pass writes on to it");
+  settings.add("follow_match", options.follow.match,
+               "which of them: a name, or a prefix with *; can be repeated");
+  settings.add("follow_token", options.follow.token, "token that it wants");
+  settings.add("follow_ca", options.follow.ca_file,
+               "PEM file with the certificates that its https is to be checked by");
+  settings
+      .add("follow_wait_ms", options.store.copy_wait_ms,
+           "a read waits here so long for its bookmark, then it is the primary's")
+      ->check(CLI::Range(0, 600'000));
+}
+
 }  // namespace
 
 void add_serve(CLI::App& app, int& exit_code) {
-  CLI::App* command =
-      app.add_subcommand("serve", "Hosts databases over HTTP: one node, no other service.");
+  CLI::App* command = app.add_subcommand(
+      "serve", "Hosts databases over HTTP: one node, or several with --cluster.");
   auto options = std::make_shared<ServeOptions>();
   auto settings = std::make_shared<Settings>(*command);
   settings->add("data", options->data, "folder of everything that is kept");
   settings->add("listen", options->http.address, "HOST:PORT; port 0 takes a free one");
   settings->add_switch("insecure", options->insecure, "listen where other machines can connect");
-  settings->add("follow", options->follow.url,
-                "URL of another node: serve copies of its databases, pass writes on to it");
-  settings->add("follow_match", options->follow.match,
-                "which of them: a name, or a prefix with *; can be repeated");
-  settings->add("follow_token", options->follow.token, "token that it wants");
-  settings->add("follow_ca", options->follow.ca_file,
-                "PEM file with the certificates that its https is to be checked by");
-  settings
-      ->add("follow_wait_ms", options->store.copy_wait_ms,
-            "a read waits here so long for its bookmark, then it is the primary's")
-      ->check(CLI::Range(0, 600'000));
+  add_follow_settings(*settings, *options);
   add_archive_settings(*settings, options->archive);
   add_tail_settings(*settings, options->tail);
   add_security_settings(*settings, options->security);
