@@ -401,6 +401,8 @@ TEST_F(HttpServerTest, StreamIsWokenByOtherThreads) {
   socket.send(get("/words"));
   std::thread speaker([&] {
     for (int i = 0; i < 2000; ++i) handler.words->say("w");
+    // A request that a stop finds unread is not answered.
+    EXPECT_TRUE(eventually([&] { return server->counters().streams_open == 1; }));
     server->stop();
   });
   EXPECT_EQ(socket.read().body, std::string(2000, 'w') + "bye");
