@@ -133,7 +133,7 @@ TEST_F(ClusterFill, WhoStoodStillTooLongIsFilledWhileItRuns) {
   write_blobs(*nodes_[(still + 1) % 3], 200);
   ::kill(nodes_[still]->pid(), SIGCONT);
   begin_load(2);
-  EXPECT_TRUE(within(30s, [&] {
+  EXPECT_TRUE(within(90s, [&] {
     return nodes_[still]->log().find("it is filled again") != std::string::npos;
   })) << nodes_[still]->log();
   EXPECT_TRUE(within(60s, [&] { return in_sync(*nodes_[still]) == 3; }));
