@@ -14,6 +14,10 @@ namespace offprint::cluster {
 namespace {
 
 constexpr std::string_view kHead = "offprint-node 1\n";
+constexpr std::chrono::milliseconds kLookEvery{1};
+constexpr std::chrono::milliseconds kHoldWritesMax{50};  // then those that wait go on for a moment
+constexpr std::chrono::milliseconds kInteractiveMax{2'000};
+constexpr std::chrono::milliseconds kLeaveMax{500};
 
 // Which member of which cluster a data folder is: DATA/node, docs/format/cluster-records.md.
 struct FolderOwner {
@@ -110,6 +114,7 @@ Result<std::unique_ptr<ClusterNode>> ClusterNode::create(FileSystem& files, Opti
 ClusterNode::~ClusterNode() { stop(); }
 
 Result<> ClusterNode::start(database::Store& store) {
+  store_ = &store;
   ReplicatedLog& log = store_side_->log();
   const auto status = log.status(0).member;
   Roster::Options roster;
@@ -146,14 +151,57 @@ void ClusterNode::stop() {
   if (peers_) peers_->stop();
 }
 
-void ClusterNode::hand_over(std::chrono::milliseconds time) {
+// While writes wait the log comes to rest, and one who is in sync has all of it.
+bool ClusterNode::try_hand_over(const std::vector<RecordMember>& candidates) {
+  const Deadline until = SteadyClock::now() + kHoldWritesMax;
+  bool done = false;
+  store_side_->set_held(true);
+  while (!done && SteadyClock::now() < until) {
+    for (const RecordMember& member : candidates)
+      done = done || store_side_->log().hand_over(0, member).has_value();
+    if (!done) std::this_thread::sleep_for(kLookEvery);
+  }
+  store_side_->set_held(false);
+  return done;
+}
+
+Result<> ClusterNode::hand_over(std::chrono::milliseconds time, const std::string& to) {
+  std::lock_guard lock(handing_over_);
   const Deadline until = SteadyClock::now() + time;
+  const Deadline interactive_until = SteadyClock::now() + std::min(time, kInteractiveMax);
+  leaving_ = true;
+  while (is_primary() && store_->set_leaving(true) > 0 && SteadyClock::now() < interactive_until)
+    std::this_thread::sleep_for(kLookEvery);
+  Result<> done = fail(Code::kUnavailable, "no other node could take over in time");
   while (is_primary() && SteadyClock::now() < until) {
-    const ReplicatedLog::Status found = store_side_->log().status(0);
-    for (const RecordMember& member : found.record.in_sync) {
-      if (member != self_ && store_side_->log().hand_over(0, member)) break;
+    std::vector<RecordMember> candidates = store_side_->log().status(0).record.in_sync;
+    std::erase_if(candidates, [&](const RecordMember& member) {
+      return member == self_ || (!to.empty() && member.node != to);
+    });
+    if (candidates.empty() && !to.empty()) {
+      done = fail(Code::kNotFound, fmt::format("no node '{}' is in sync", to));
+      break;
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    if (candidates.empty() || !try_hand_over(candidates)) {
+      std::this_thread::sleep_for(kLookEvery);
+      continue;
+    }
+    while (is_primary() && SteadyClock::now() < until) std::this_thread::sleep_for(kLookEvery);
+  }
+  if (!is_primary()) done = {};
+  store_->set_leaving(false);
+  leaving_ = false;
+  return done;
+}
+
+void ClusterNode::leave() {
+  if (is_primary()) return;
+  store_side_->log().leave();
+  const Deadline until = SteadyClock::now() + kLeaveMax;
+  while (SteadyClock::now() < until) {
+    const auto in_sync = status().in_sync;
+    if (std::ranges::find(in_sync, options_.node) == in_sync.end()) return;
+    std::this_thread::sleep_for(kLookEvery);
   }
 }
 
@@ -179,6 +227,7 @@ std::int64_t ClusterNode::age_ms() {
 
 std::optional<std::string> ClusterNode::primary_url() {
   const std::string node = status().primary;
+  if (node == options_.node && (leaving_ || !is_primary())) return std::nullopt;
   return node.empty() || !roster_ ? std::nullopt : roster_->url_of(node);
 }
 

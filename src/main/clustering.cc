@@ -1,7 +1,10 @@
 #include "main/clustering.h"
 
+#include <algorithm>
 #include <ctime>
 
+#include "archive/s3_signature.h"
+#include "base/bytes.h"
 #include "base/file_system.h"
 #include "base/log.h"
 #include "server/http_server.h"
@@ -11,7 +14,7 @@ namespace {
 
 constexpr int kSecretMin = 16;    // bytes
 constexpr int kReportEvery = 50;  // looks at whether it has begun
-constexpr std::chrono::seconds kHandOverMax{2};
+constexpr std::chrono::seconds kHandOverMax{4};  // interactive transactions have 2 s of them
 
 Result<std::string> read_secret(const std::string& path) {
   OFFPRINT_TRY_ASSIGN(Bytes bytes, read_file(FileSystem::real(), path, 4096));
@@ -63,6 +66,9 @@ Result<> Clustering::prepare(const ClusterOptions& options, const std::string& d
   if (!options.secret_file.empty()) {
     OFFPRINT_TRY_ASSIGN(node.secret, read_secret(options.secret_file));
   }
+  const std::string known_to_all = "offprint streams 1\n" + node.cluster + "\n" + node.secret;
+  const Bytes key = archive::sha256(as_bytes(known_to_all));
+  std::ranges::copy(key, stream_key_.begin());
   node.etcd = options.etcd;
   node.replicas = options.replicas;
   node.on_fatal = [](const Error&) {
@@ -87,6 +93,10 @@ Result<bool> Clustering::start(database::Store& store, const sigset_t& signals) 
   return true;
 }
 
+server::StreamKey Clustering::stream_key(const server::StreamKey& own) const {
+  return node_ ? stream_key_ : own;
+}
+
 void Clustering::apply(server::Service& service) {
   if (!node_) return;
   cluster::ForwarderOptions options;
@@ -97,16 +107,23 @@ void Clustering::apply(server::Service& service) {
   service.forwarder = forwarder_.get();
   service.is_follower = [node = node_.get()] { return !node->is_primary(); };
   service.copy_age_ms = [node = node_.get()](const auto&) { return node->age_ms(); };
+  service.cluster_hand_over = [node = node_.get()](const std::string& to) {
+    return node->hand_over(kHandOverMax, to);
+  };
   service.cluster_status = [node = node_.get()] { return node->status(); };
 }
 
 void Clustering::hand_over() {
-  if (node_) node_->hand_over(kHandOverMax);
+  if (!node_ || !node_->is_primary()) return;
+  if (auto done = node_->hand_over(kHandOverMax); !done)
+    log::warn("this node stops as primary: {}", done.error().message());
 }
 
 void Clustering::stop() {
   forwarder_.reset();
-  if (node_) node_->stop();
+  if (!node_) return;
+  node_->leave();
+  node_->stop();
 }
 
 }  // namespace offprint

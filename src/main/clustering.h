@@ -32,6 +32,8 @@ class Clustering {
                    const std::string& listen, database::StoreOptions& store);
   // Afterwards. Returns when the store may be asked; false: one of `signals` came first.
   Result<bool> start(database::Store& store, const sigset_t& signals);
+  // What signs batons, of which each node has `own`: all nodes of a cluster know each other's.
+  server::StreamKey stream_key(const server::StreamKey& own) const;
   // The service answers as one of several.
   void apply(server::Service& service);
   // This node is to stop: another one shall write, if one can.
@@ -40,6 +42,7 @@ class Clustering {
 
  private:
   std::unique_ptr<cluster::ClusterNode> node_;
+  server::StreamKey stream_key_{};
   std::unique_ptr<cluster::PrimaryForwarder> forwarder_;
 };
 
