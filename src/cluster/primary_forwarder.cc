@@ -119,8 +119,9 @@ void PrimaryForwarder::work() {
     lock.unlock();
     for (const auto& waiting : all) {
       if (ends || SteadyClock::now() >= waiting->until) {
-        waiting->answer(fail(Code::kUnavailable, ends ? "this node is shutting down"
-                                                    : "no node became primary in time; try again"));
+        waiting->answer(
+            fail(Code::kUnavailable, ends ? "this node is shutting down"
+                                          : "no node became primary in time; try again"));
       } else {
         attempt(waiting);
       }

@@ -88,8 +88,8 @@ class ReplicatedLog {
   // Hands the group to a member in sync that has all of it. kUnavailable: not now.
   Result<> hand_over(std::uint32_t group, const RecordMember& to);
 
-  // This node is to stop: it acknowledges nothing more, so that primaries leave it out of those that
-  // they wait for, where enough others are left.
+  // This node is to stop: it acknowledges nothing more, so that primaries leave it out of those
+  // that they wait for, where enough others are left.
   void leave() { leaving_ = true; }
 
   // --- from outside

@@ -345,8 +345,8 @@ void HostedDatabase::refuse_others() {
 void HostedDatabase::refuse_interactive(std::vector<std::unique_ptr<Request>>& requests) {
   std::erase_if(requests, [&](std::unique_ptr<Request>& request) {
     if (!request->keep_transaction()) return false;
-    answer_error(*request, Error(Code::kNotPrimary,
-                                 "NOT_PRIMARY: another node is about to become primary"));
+    answer_error(*request,
+                 Error(Code::kNotPrimary, "NOT_PRIMARY: another node is about to become primary"));
     return true;
   });
 }

@@ -6,7 +6,8 @@ namespace offprint::database {
 namespace {
 
 constexpr char kLook[] =
-    "SELECT count(*) FROM main.sqlite_schema WHERE type='table' AND name='sqlite_offprint_requests'";
+    "SELECT count(*) FROM main.sqlite_schema WHERE type='table' AND "
+    "name='sqlite_offprint_requests'";
 // Numbers grow with time: what is oldest comes first.
 constexpr char kMake[] =
     "CREATE TABLE main.sqlite_offprint_requests(number INTEGER PRIMARY KEY, key TEXT NOT NULL "

@@ -51,7 +51,7 @@ struct StoreOptions {
   std::int64_t key_age_max_ms = 86'400'000;
   std::int64_t keys_max = 100'000;
   std::size_t key_answer_bytes_max = 64 << 10;
-  int usage_flush_ms = 60'000;                    // usage is kept on the disk so often
+  int usage_flush_ms = 60'000;  // usage is kept on the disk so often
   // The clock of transactions, and of months.
   std::function<std::int64_t()> wall_clock_ms = unix_time_ms;
   // All databases are copies of another node's: they are written by apply() and replace() alone,

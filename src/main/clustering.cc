@@ -12,8 +12,8 @@
 namespace offprint {
 namespace {
 
-constexpr int kSecretMin = 16;    // bytes
-constexpr int kReportEvery = 50;  // looks at whether it has begun
+constexpr int kSecretMin = 16;                   // bytes
+constexpr int kReportEvery = 50;                 // looks at whether it has begun
 constexpr std::chrono::seconds kHandOverMax{4};  // interactive transactions have 2 s of them
 
 Result<std::string> read_secret(const std::string& path) {

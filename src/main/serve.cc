@@ -313,8 +313,9 @@ void add_key_settings(Settings& settings, database::StoreOptions& store) {
       .add("idempotency_keys_max", store.keys_max,
            "of the newest so many such requests of a database, at most")
       ->check(CLI::Range(16, 100'000'000));
-  settings.add("idempotency_answer_bytes_max", store.key_answer_bytes_max,
-               "size of an answer that is kept; of larger ones it is known that they were committed");
+  settings.add(
+      "idempotency_answer_bytes_max", store.key_answer_bytes_max,
+      "size of an answer that is kept; of larger ones it is known that they were committed");
 }
 
 void add_follow_settings(Settings& settings, ServeOptions& options) {

@@ -58,9 +58,8 @@ Error not_kept(const Bookmark& bookmark) {
 Result<std::optional<database::RequestKey>> request_key(const HttpRequest& request) {
   const std::string_view text = request.header(kIdempotencyKey);
   if (text.empty()) return std::nullopt;
-  const bool is_key = text.size() <= kKeyMax && std::ranges::all_of(text, [](char c) {
-                        return c >= '!' && c <= '~';
-                      });
+  const bool is_key = text.size() <= kKeyMax &&
+                      std::ranges::all_of(text, [](char c) { return c >= '!' && c <= '~'; });
   if (!is_key) {
     return fail(Code::kInvalid,
                 "an Idempotency-Key has 1 to 255 printable ASCII characters and no blank");

@@ -34,7 +34,7 @@ class AnsweredRequest : public database::Request {
   Responder responder_;
 
  private:
-  std::optional<Response> made_;   // what it is answered if it is committed
+  std::optional<Response> made_;  // what it is answered if it is committed
   std::optional<Error> refusal_;  // what it is answered instead
 };
 

@@ -129,7 +129,7 @@ class Connection final : public Client,
   Deadline idle_since_ = SteadyClock::now();
   bool stopping_ = false;  // answers say so
   bool closing_ = false;   // nothing more is taken
-  bool broken_ = false;  // nothing more can be read or written
+  bool broken_ = false;    // nothing more can be read or written
 };
 
 }  // namespace offprint::server

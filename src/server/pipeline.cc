@@ -19,7 +19,6 @@ class PipelineRequest final : public hrana::StreamedRequest {
     hrana::run_pipeline(pipeline_, session, answer_, service_.options.response_bytes_max);
   }
 
-
   // For a pipeline that needs no SQL.
   void answer_at_once() {
     answer_.text = "{\"results\":";

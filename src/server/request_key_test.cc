@@ -53,8 +53,9 @@ TEST_F(RequestKeyTest, ARetryGetsTheFirstAnswerInEachProtocol) {
   const std::string batch =
       R"_({"batch":{"steps":[{"stmt":{"sql":"INSERT INTO t(v) VALUES(random()) RETURNING v"}}]}})_";
   EXPECT_EQ(twice("/db/q/query", kInsert, "a").status, 200);
-  EXPECT_EQ(twice("/db/q/query", R"_(["INSERT INTO t(v) VALUES(1)","SELECT random()"])_", "b").status,
-            200);
+  EXPECT_EQ(
+      twice("/db/q/query", R"_(["INSERT INTO t(v) VALUES(1)","SELECT random()"])_", "b").status,
+      200);
   EXPECT_EQ(twice("/db/q/v2/pipeline", execute, "c").status, 200);
   EXPECT_EQ(twice("/db/q/v3/pipeline", execute, "d").status, 200);
   EXPECT_EQ(twice("/db/q/v1/execute", statement, "e").status, 200);
@@ -150,9 +151,8 @@ TEST_F(RequestKeyTest, AStreamEndsWithItsRequest) {
   EXPECT_EQ(goes_on.status, 400);
   EXPECT_NE(goes_on.body.find("IDEMPOTENCY_KEY_UNUSABLE"), std::string::npos);
   // A transaction that is left open is rolled back, and nothing is kept of it.
-  const std::string left =
-      R"_({"requests":[{"type":"execute","stmt":{"sql":"BEGIN"}},)_"
-      R"_({"type":"execute","stmt":{"sql":"INSERT INTO t(v) VALUES(2)"}}]})_";
+  const std::string left = R"_({"requests":[{"type":"execute","stmt":{"sql":"BEGIN"}},)_"
+                           R"_({"type":"execute","stmt":{"sql":"INSERT INTO t(v) VALUES(2)"}}]})_";
   keyed("/db/q/v2/pipeline", left, "m");
   EXPECT_EQ(count(), "[[1]]");
   EXPECT_EQ(keyed("/db/q/query", kInsert, "m").status, 200);
@@ -196,9 +196,11 @@ TEST_F(RequestKeyTest, UsersDoNotMeetTheTable) {
        {"DROP TABLE sqlite_offprint_requests", "CREATE TABLE sqlite_offprint_x(a)",
         "CREATE INDEX i ON sqlite_offprint_requests(key)",
         "CREATE TRIGGER r AFTER INSERT ON sqlite_offprint_requests BEGIN SELECT 1; END"}) {
-    EXPECT_EQ(ask("POST", "/db/q/query", fmt::format("{{\"sql\":\"{}\"}}", sql)).status, 400) << sql;
+    EXPECT_EQ(ask("POST", "/db/q/query", fmt::format("{{\"sql\":\"{}\"}}", sql)).status, 400)
+        << sql;
   }
-  EXPECT_EQ(select("SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"), R"_([["t"]])_");
+  EXPECT_EQ(select("SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"),
+            R"_([["t"]])_");
   EXPECT_EQ(select("PRAGMA integrity_check"), R"_([["ok"]])_");
   post("/db/q/query", R"_({"sql":"VACUUM"})_");
   EXPECT_EQ(keyed("/db/q/query", kInsert, "k").status, 200);
@@ -223,7 +225,8 @@ TEST_F(RequestKeyTest, AFileOfYesterdayIsRead) {
   std::string sql =
       "CREATE TABLE t(id INTEGER PRIMARY KEY, v);"
       "CREATE TABLE sqlite_offprint_requests(number INTEGER PRIMARY KEY, key TEXT NOT NULL "
-      "UNIQUE, at_ms INTEGER NOT NULL, content BLOB NOT NULL, bookmark TEXT NOT NULL, answer BLOB);";
+      "UNIQUE, at_ms INTEGER NOT NULL, content BLOB NOT NULL, bookmark TEXT NOT NULL, answer "
+      "BLOB);";
   const std::string row =
       "INSERT INTO sqlite_offprint_requests VALUES({}, '{}', 1, x'{}', "
       "'00000001-00000000-00000002-000102030405060708090a0b0c0d0e0f', {});";

@@ -97,7 +97,7 @@ struct Service {
   feed::Feeds feeds{store};                     // the same
   Followers followers{};                        // of instances of publications
 
-  std::atomic<bool> stopping{false};            // others are to be asked from now on
+  std::atomic<bool> stopping{false};  // others are to be asked from now on
 
   // Every local database can be served, and will be. From memory.
   bool is_ready() const { return !stopping; }

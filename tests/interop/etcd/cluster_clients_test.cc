@@ -20,7 +20,7 @@ class StockClient {
   }
   std::optional<HttpConnection::Answer> request(const std::string& path, const std::string& body,
                                                 const std::string& headers = {}) {
-    for (int tries = 0; tries < 200; ++tries) {
+    for (std::size_t tries = 0; tries < 200; ++tries) {
       HttpConnection& node = *nodes_[which_ % nodes_.size()];
       auto answer = node.request("POST", path, body, headers);
       if (answer || !node.refused()) return answer;
@@ -151,11 +151,12 @@ TEST_F(ClusterClients, NoticeNothingOfPlannedSwitches) {
   std::ranges::sort(took);
   fmt::print("{} switches, half of them within {} ms, all within {} ms\n", took.size(),
              took[took.size() / 2] / 1000, took.back() / 1000);
-  fmt::print("{} requests: p50 {} ms, p99 {} ms; those that met a switch: p50 {} ms, p99 {} ms, "
-             "longest {} ms\n",
-             done_all_.size(), quantile_ms(0.5, switches, false), quantile_ms(0.99, switches, false),
-             quantile_ms(0.5, switches, true), quantile_ms(0.99, switches, true),
-             quantile_ms(1, switches, true));
+  fmt::print(
+      "{} requests: p50 {} ms, p99 {} ms; those that met a switch: p50 {} ms, p99 {} ms, "
+      "longest {} ms\n",
+      done_all_.size(), quantile_ms(0.5, switches, false), quantile_ms(0.99, switches, false),
+      quantile_ms(0.5, switches, true), quantile_ms(0.99, switches, true),
+      quantile_ms(1, switches, true));
   expect_no_error();
   check();
 }
@@ -227,9 +228,8 @@ TEST_F(ClusterClients, ReadsOfThePrimaryAreTheNewest) {
     StockClient own = client(1);
     own.request("/db/shop/query", sql_body("INSERT INTO r VALUES(0, 0)"));
     for (std::int64_t n = 1; !done_; ++n) {
-      auto answer =
-          own.request("/db/shop/query", sql_body(fmt::format("UPDATE r SET n={}", n)),
-                      fmt::format("Idempotency-Key: {}\r\n", n));
+      auto answer = own.request("/db/shop/query", sql_body(fmt::format("UPDATE r SET n={}", n)),
+                                fmt::format("Idempotency-Key: {}\r\n", n));
       if (answer && answer->status == 200) told = n;
       if (!answer || answer->status != 200) own.next();
     }
@@ -266,9 +266,9 @@ TEST_F(ClusterClients, ReadsOfThePrimaryAreTheNewest) {
 }
 
 std::string pipeline(const std::string& baton, const std::string& sql, bool closes = false) {
-  return fmt::format(
-      R"({{"baton":{},"requests":[{{"type":"execute","stmt":{{"sql":"{}"}}}}{}]}})",
-      baton.empty() ? "null" : "\"" + baton + "\"", sql, closes ? R"(,{"type":"close"})" : "");
+  return fmt::format(R"({{"baton":{},"requests":[{{"type":"execute","stmt":{{"sql":"{}"}}}}{}]}})",
+                     baton.empty() ? "null" : "\"" + baton + "\"", sql,
+                     closes ? R"(,{"type":"close"})" : "");
 }
 
 TEST_F(ClusterClients, AnInteractiveTransactionHasTimeToEnd) {
@@ -289,9 +289,8 @@ TEST_F(ClusterClients, AnInteractiveTransactionHasTimeToEnd) {
   EXPECT_EQ(ended->status, 200) << ended->body;
   EXPECT_NE(ended->body.find("\"type\":\"ok\""), std::string::npos) << ended->body;
   other.join();
-  EXPECT_TRUE(within(10s, [&] {
-    return nodes_[1]->query("shop", "SELECT count(*) FROM t") == "[[1]]";
-  }));
+  EXPECT_TRUE(
+      within(10s, [&] { return nodes_[1]->query("shop", "SELECT count(*) FROM t") == "[[1]]"; }));
 }
 
 TEST_F(ClusterClients, AnInteractiveTransactionThatTakesTooLongEndsForSure) {
@@ -299,9 +298,9 @@ TEST_F(ClusterClients, AnInteractiveTransactionThatTakesTooLongEndsForSure) {
   HttpConnection own(nodes_[0]->port());
   auto begun = own.request("POST", "/db/shop/v2/pipeline", pipeline("", "BEGIN IMMEDIATE"));
   ASSERT_TRUE(begun);
-  auto written = own.request(
-      "POST", "/db/shop/v2/pipeline",
-      pipeline(json_field(begun->body, "baton"), "INSERT INTO t VALUES('x', 1)"));
+  auto written =
+      own.request("POST", "/db/shop/v2/pipeline",
+                  pipeline(json_field(begun->body, "baton"), "INSERT INTO t VALUES('x', 1)"));
   ASSERT_TRUE(written);
   EXPECT_EQ(switch_to("n2"), "n2");
   auto ended = own.request("POST", "/db/shop/v2/pipeline",
