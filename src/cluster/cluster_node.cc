@@ -151,6 +151,11 @@ void ClusterNode::stop() {
   if (peers_) peers_->stop();
 }
 
+bool ClusterNode::has_other_primary() {
+  const std::string primary = status().primary;
+  return !primary.empty() && primary != options_.node;
+}
+
 // While writes wait the log comes to rest, and one who is in sync has all of it.
 bool ClusterNode::try_hand_over(const std::vector<RecordMember>& candidates) {
   const Deadline until = SteadyClock::now() + kHoldWritesMax;
@@ -186,9 +191,12 @@ Result<> ClusterNode::hand_over(std::chrono::milliseconds time, const std::strin
       std::this_thread::sleep_for(kLookEvery);
       continue;
     }
-    while (is_primary() && SteadyClock::now() < until) std::this_thread::sleep_for(kLookEvery);
+    // Until the other one is heard of, or this one is primary after all.
+    while (!has_other_primary() && !store_side_->log().status(0).member.leads &&
+           SteadyClock::now() < until)
+      std::this_thread::sleep_for(kLookEvery);
   }
-  if (!is_primary()) done = {};
+  if (!is_primary() && has_other_primary()) done = {};
   store_->set_leaving(false);
   leaving_ = false;
   return done;

@@ -68,6 +68,7 @@ class ClusterNode {
 
  private:
   explicit ClusterNode(Options options) : options_(std::move(options)) {}
+  bool has_other_primary();
   bool try_hand_over(const std::vector<RecordMember>& candidates);
 
   const Options options_;

@@ -73,6 +73,11 @@ Response StreamedRequest::rejected(const database::Outcome& outcome) {
     // 404, as for any stream that is no more, with the cause in the body.
     return error_response(404, "TRANSACTION_TIMEOUT", error_text(error).message);
   }
+  if (was_in_transaction && error.code() == Code::kNotPrimary) {
+    // Not for the primary: there its statements would be no transaction.
+    return error_response(404, "TRANSACTION_LOST",
+                          "another node has become primary, and the transaction was rolled back");
+  }
   Response response = plain_error(error);
   if (response.for_primary && pipeline_.baton) response.own_baton = *pipeline_.baton;
   response.headers += answer_headers(service_, name_, outcome.bookmark);

@@ -185,7 +185,8 @@ TEST_F(RequestKeyTest, AStateKnowsWhatIsInIt) {
 TEST_F(RequestKeyTest, UsersDoNotMeetTheTable) {
   keyed("/db/q/query", kInsert, "k");
   for (const char* sql :
-       {"SELECT * FROM sqlite_offprint_requests", "DELETE FROM sqlite_offprint_requests",
+       {"DROP TABLE sqlite_offprint_requests", "SELECT * FROM sqlite_offprint_requests",
+        "DELETE FROM sqlite_offprint_requests",
         "INSERT INTO SQLITE_OFFPRINT_REQUESTS(key) VALUES('x')",
         "UPDATE sqlite_offprint_requests SET key='x'",
         "WITH a AS (SELECT key FROM sqlite_offprint_requests) SELECT * FROM a"}) {
@@ -193,8 +194,7 @@ TEST_F(RequestKeyTest, UsersDoNotMeetTheTable) {
     EXPECT_EQ(refused.status, 403) << sql << refused.body;
   }
   for (const char* sql :
-       {"DROP TABLE sqlite_offprint_requests", "CREATE TABLE sqlite_offprint_x(a)",
-        "CREATE INDEX i ON sqlite_offprint_requests(key)",
+       {"CREATE TABLE sqlite_offprint_x(a)", "CREATE INDEX i ON sqlite_offprint_requests(key)",
         "CREATE TRIGGER r AFTER INSERT ON sqlite_offprint_requests BEGIN SELECT 1; END"}) {
     EXPECT_EQ(ask("POST", "/db/q/query", fmt::format("{{\"sql\":\"{}\"}}", sql)).status, 400)
         << sql;
