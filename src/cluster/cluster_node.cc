@@ -177,7 +177,8 @@ Result<> ClusterNode::hand_over(std::chrono::milliseconds time, const std::strin
   leaving_ = true;
   while (is_primary() && store_->set_leaving(true) > 0 && SteadyClock::now() < interactive_until)
     std::this_thread::sleep_for(kLookEvery);
-  Result<> done = fail(Code::kUnavailable, "no other node could take over in time");
+  Result<> done = fail(Code::kNotPrimary, "another node is primary");
+  if (is_primary()) done = fail(Code::kUnavailable, "no other node could take over in time");
   while (is_primary() && SteadyClock::now() < until) {
     std::vector<RecordMember> candidates = store_side_->log().status(0).record.in_sync;
     std::erase_if(candidates, [&](const RecordMember& member) {
