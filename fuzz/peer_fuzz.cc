@@ -28,6 +28,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       append_message(again, *message);
     } else if (const auto* proof = std::get_if<PeerProof>(&**frame)) {
       append_proof(again, *proof);
+    } else if (const auto* fill = std::get_if<FillFrame>(&**frame)) {
+      append_fill(again, *fill);
     } else {
       append_hello(again, std::get<PeerHello>(**frame));
     }

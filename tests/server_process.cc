@@ -13,16 +13,7 @@ namespace offprint::testing {
 bool ServerProcess::start() {
   // The port of an earlier life may be in someone else's hands for a moment.
   for (int attempt = 0; attempt < 20; ++attempt) {
-    Process::Options options;
-    options.arguments = {program(), "serve",    "--data",
-                         data_,     "--listen", "127.0.0.1:" + std::to_string(port_)};
-    options.arguments.insert(options.arguments.end(), options_.begin(), options_.end());
-    if (file_limit_ > 0) {
-      std::string shell = "ulimit -n " + std::to_string(file_limit_) + " && exec \"$0\" \"$@\"";
-      options.arguments.insert(options.arguments.begin(), {"sh", "-c", shell});
-    }
-    options.stderr_path = log_;
-    process_ = std::make_unique<Process>(options);
+    begin_start();
     std::optional<std::string> line = process_->read_line(in_seconds(60));
     std::size_t address = line ? line->find("://127.0.0.1:") : std::string::npos;
     if (address != std::string::npos) {
@@ -34,6 +25,19 @@ bool ServerProcess::start() {
   }
   ADD_FAILURE() << "the server did not start:\n" << log();
   return false;
+}
+
+void ServerProcess::begin_start() {
+  Process::Options options;
+  options.arguments = {program(), "serve",    "--data",
+                       data_,     "--listen", "127.0.0.1:" + std::to_string(port_)};
+  options.arguments.insert(options.arguments.end(), options_.begin(), options_.end());
+  if (file_limit_ > 0) {
+    std::string shell = "ulimit -n " + std::to_string(file_limit_) + " && exec \"$0\" \"$@\"";
+    options.arguments.insert(options.arguments.begin(), {"sh", "-c", shell});
+  }
+  options.stderr_path = log_;
+  process_ = std::make_unique<Process>(options);
 }
 
 void ServerProcess::kill() {

@@ -22,6 +22,8 @@ class ServerProcess {
 
   // Waits until it serves. False, with a failure of the test, when it does not.
   bool start();
+  // Does not wait for that.
+  void begin_start();
   void kill();
   // SIGTERM; its exit code, or nothing when it did not end within `seconds`.
   std::optional<int> terminate(double seconds = 30);

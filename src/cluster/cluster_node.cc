@@ -1,108 +1,31 @@
 #include "cluster/cluster_node.h"
 
 #include <algorithm>
-#include <array>
 #include <thread>
 
-#include <fmt/format.h>
-
-#include "base/bytes.h"
-#include "base/log.h"
-#include "base/random.h"
-
 namespace offprint::cluster {
+
 namespace {
 
-constexpr std::string_view kHead = "offprint-node 1\n";
 constexpr std::chrono::milliseconds kLookEvery{1};
 constexpr std::chrono::milliseconds kHoldWritesMax{50};  // then those that wait go on for a moment
 constexpr std::chrono::milliseconds kInteractiveMax{2'000};
 constexpr std::chrono::milliseconds kLeaveMax{500};
 
-// Which member of which cluster a data folder is: DATA/node, docs/format/cluster-records.md.
-struct FolderOwner {
-  std::string cluster;
-  RecordMember member;
-};
-// Nothing: of none.
-Result<std::optional<FolderOwner>> owner_of(FileSystem& files, const std::string& data) {
-  const std::string path = data + "/node";
-  OFFPRINT_TRY_ASSIGN(bool is_there, files.exists(path));
-  if (!is_there) return std::nullopt;
-  OFFPRINT_TRY_ASSIGN(Bytes bytes, read_file(files, path, 4096));
-  std::string_view text = as_text(bytes);
-  if (!text.starts_with(kHead))
-    return fail(Code::kInvalid, path + " was written by a newer version");
-  text.remove_prefix(kHead.size());
-  text = text.substr(0, text.find('\n'));
-  const std::size_t space = text.find(' ');
-  auto member =
-      space != std::string_view::npos ? RecordMember::parse(text.substr(space + 1)) : std::nullopt;
-  if (!member) return fail(Code::kCorrupt, path + " is damaged");
-  return FolderOwner{std::string(text.substr(0, space)), *member};
-}
-
-Result<RecordMember> member_of_folder(FileSystem& files, const ClusterNode::Options& options) {
-  OFFPRINT_TRY(files.create_directories(options.data));
-  OFFPRINT_TRY_ASSIGN(auto owner, owner_of(files, options.data));
-  if (!owner) {
-    OFFPRINT_TRY_ASSIGN(bool is_used, files.exists(options.data + "/journal"));
-    if (is_used) {
-      return fail(Code::kInvalid, options.data +
-                                      " holds the databases of a single node: a cluster does not "
-                                      "take it over yet; give the node an empty folder");
-    }
-    RecordMember member{options.node, 0};
-    while (member.log_id == 0) {
-      std::array<std::uint8_t, 8> bytes{};
-      fill_random(bytes);
-      member.log_id = load_be<std::uint64_t>(bytes.data());
-    }
-    const std::string text = fmt::format("{}{} {}\n", kHead, options.cluster, member.text());
-    OFFPRINT_TRY(write_file_atomically(files, options.data + "/node", as_bytes(text)));
-    return member;
-  }
-  if (owner->cluster != options.cluster || owner->member.node != options.node) {
-    return fail(
-        Code::kInvalid,
-        fmt::format("{} is the folder of node {} of cluster {}: start it as that one, or give "
-                    "this one a folder of its own",
-                    options.data, owner->member.node, owner->cluster));
-  }
-  return owner->member;
-}
-
 }  // namespace
 
-Result<> ClusterNode::check_is_alone(FileSystem& files, const std::string& data) {
-  OFFPRINT_TRY_ASSIGN(auto owner, owner_of(files, data));
-  if (!owner) return {};
-  return fail(Code::kInvalid,
-              fmt::format("{} is a folder of a cluster: add --cluster {} --node {} and --etcd URL",
-                          data, owner->cluster, owner->member.node));
-}
-
-Result<std::unique_ptr<ClusterNode>> ClusterNode::create(FileSystem& files, Options options) {
-  for (const std::string* name : {&options.cluster, &options.node}) {
-    if (is_cluster_name(*name)) continue;
-    return fail(
-        Code::kInvalid,
-        fmt::format("'{}' names no cluster or node: 1 to 63 of [a-z0-9._-], first a letter or "
-                    "digit",
-                    *name));
-  }
+Result<std::unique_ptr<ClusterNode>> ClusterNode::create(Options options) {
   std::unique_ptr<ClusterNode> node(new ClusterNode(std::move(options)));
   const Options& given = node->options_;
-  OFFPRINT_TRY_ASSIGN(node->self_, member_of_folder(files, given));
   PeerConnections::Options peers;
   peers.cluster = given.cluster;
-  peers.self = node->self_;
+  peers.self = given.self;
   peers.listen = given.peer_listen;
   peers.secret = given.secret;
   OFFPRINT_TRY_ASSIGN(node->peers_, PeerConnections::create(peers));
   ClusteredStore::Options store;
   store.log.cluster = given.cluster;
-  store.log.self = node->self_;
+  store.log.self = given.self;
   store.log.on_fatal = given.on_fatal;
   OFFPRINT_TRY_ASSIGN(store.coordinator, create_etcd_coordinator(given.etcd));
   store.transport = node->peers_.get();
@@ -119,20 +42,24 @@ Result<> ClusterNode::start(database::Store& store) {
   const auto status = log.status(0).member;
   Roster::Options roster;
   roster.cluster = options_.cluster;
-  roster.self = {self_,
+  roster.self = {options_.self,
                  options_.peer_listen.substr(0, options_.peer_listen.rfind(':') + 1) +
                      std::to_string(peers_->port()),
                  options_.url};
   roster.replicas = options_.replicas;
-  roster.may_begin = status.epoch.value == 0 && status.last.value == 0;
+  roster.begins_with_own = store_side_->begins_with_own();
+  roster.may_begin = roster.begins_with_own || (status.epoch.value == 0 && status.last.value == 0);
+  roster.refused = options_.on_fatal;
   roster.heard = [this](const NodeRecord& node) {
-    if (node.member != self_) peers_->set_peer(node.member, node.peer_address);
+    if (node.member != options_.self) peers_->set_peer(node.member, node.peer_address);
   };
   OFFPRINT_TRY_ASSIGN(auto coordinator, create_etcd_coordinator(options_.etcd));
+  fills_ = std::make_unique<FillSource>(*store_side_, store);
   peers_->start(
       {.received = [&log](MemberId from,
                           PeerMessage message) { log.received(from, std::move(message)); },
-       .connected = [&log](MemberId member) { log.connected(member); }});
+       .connected = [&log](MemberId member) { log.connected(member); },
+       .asks_for_fill = [this](std::shared_ptr<FillSink> sink) { fills_->fill(std::move(sink)); }});
   store_side_->run(store);
   roster_ = std::make_unique<Roster>(std::move(roster), std::move(coordinator));
   return {};
@@ -142,18 +69,24 @@ bool ClusterNode::has_all() {
   if (!store_side_->begun()) return false;
   if (is_primary()) return true;
   const ReplicatedLog::Status found = store_side_->log().status(0);
-  return std::ranges::find(found.record.in_sync, self_) != found.record.in_sync.end() &&
+  return std::ranges::find(found.record.in_sync, options_.self) != found.record.in_sync.end() &&
          found.member.commit.value != 0 && store_side_->taken() >= found.member.commit;
+}
+
+bool ClusterNode::needs_fill() {
+  const GroupMember::Status found = store_side_->log().status(0).member;
+  return found.lacks_records || found.role == GroupMember::Role::kDamaged;
 }
 
 void ClusterNode::stop() {
   roster_.reset();
   if (peers_) peers_->stop();
+  fills_.reset();
 }
 
 bool ClusterNode::has_other_primary() {
   const std::string primary = status().primary;
-  return !primary.empty() && primary != options_.node;
+  return !primary.empty() && primary != options_.self.node;
 }
 
 // While writes wait the log comes to rest, and one who is in sync has all of it.
@@ -182,7 +115,7 @@ Result<> ClusterNode::hand_over(std::chrono::milliseconds time, const std::strin
   while (is_primary() && SteadyClock::now() < until) {
     std::vector<RecordMember> candidates = store_side_->log().status(0).record.in_sync;
     std::erase_if(candidates, [&](const RecordMember& member) {
-      return member == self_ || (!to.empty() && member.node != to);
+      return member == options_.self || (!to.empty() && member.node != to);
     });
     if (candidates.empty() && !to.empty()) {
       done = fail(Code::kNotFound, fmt::format("no node '{}' is in sync", to));
@@ -209,7 +142,7 @@ void ClusterNode::leave() {
   const Deadline until = SteadyClock::now() + kLeaveMax;
   while (SteadyClock::now() < until) {
     const auto in_sync = status().in_sync;
-    if (std::ranges::find(in_sync, options_.node) == in_sync.end()) return;
+    if (std::ranges::find(in_sync, options_.self.node) == in_sync.end()) return;
     std::this_thread::sleep_for(kLookEvery);
   }
 }
@@ -236,7 +169,7 @@ std::int64_t ClusterNode::age_ms() {
 
 std::optional<std::string> ClusterNode::primary_url() {
   const std::string node = status().primary;
-  if (node == options_.node && (leaving_ || !is_primary())) return std::nullopt;
+  if (node == options_.self.node && (leaving_ || !is_primary())) return std::nullopt;
   return node.empty() || !roster_ ? std::nullopt : roster_->url_of(node);
 }
 

@@ -9,22 +9,22 @@
 
 #include "cluster/clustered_store.h"
 #include "cluster/etcd_coordinator.h"
+#include "cluster/fill_source.h"
 #include "cluster/peer_connections.h"
 #include "cluster/roster.h"
 
 namespace offprint::cluster {
 
-// A node of a cluster, as `offprint serve --cluster` runs it: its name and id, the other nodes, and
-// what they decide for its store.
+// A node of a cluster, as `offprint serve --cluster` runs it: the other nodes, and what they decide
+// for its store.
 //
-// Life: create(), give common_log() to the store and open that, start(), and stop() before the
-// store ends; this lives longer than the store. Thread: any, after start().
+// Life: join_cluster(), create(), give common_log() to the store and open that, start(), and stop()
+// before the store ends; this lives longer than the store. Thread: any, after start().
 class ClusterNode {
  public:
   struct Options {
     std::string cluster;
-    std::string node;
-    std::string data;         // the folder; made when absent
+    RecordMember self;        // as the folder says
     std::string peer_listen;  // HOST:PORT
     std::string url;          // for clients and other nodes
     std::string secret;       // of all nodes of the cluster
@@ -32,10 +32,8 @@ class ClusterNode {
     std::size_t replicas = 3;
     std::function<void(const Error&)> on_fatal;
   };
-  // Whether a folder may be served by a node alone. kInvalid: it is one of a cluster's.
-  static Result<> check_is_alone(FileSystem& files, const std::string& data);
-  // kInvalid: the options, or the folder is another node's. kIo.
-  static Result<std::unique_ptr<ClusterNode>> create(FileSystem& files, Options options);
+  // kInvalid: the options. kIo.
+  static Result<std::unique_ptr<ClusterNode>> create(Options options);
   ~ClusterNode();
 
   database::CommonLog& common_log() { return *store_side_; }
@@ -43,6 +41,8 @@ class ClusterNode {
   // The databases are there, and what was committed is in them. Until then nothing may be asked of
   // the store.
   bool has_all();
+  // It cannot go on with the folder that it has: join_anew().
+  bool needs_fill();
   void stop();
   // Gives being primary to another node that has everything, if there is one soon enough: to that
   // one, if it has a name. Writes wait meanwhile; interactive transactions have up to 2 s to end.
@@ -72,9 +72,9 @@ class ClusterNode {
   bool try_hand_over(const std::vector<RecordMember>& candidates);
 
   const Options options_;
-  RecordMember self_;
   std::unique_ptr<PeerConnections> peers_;
   std::unique_ptr<ClusteredStore> store_side_;
+  std::unique_ptr<FillSource> fills_;
   std::unique_ptr<Roster> roster_;
   database::Store* store_ = nullptr;
   std::mutex handing_over_;

@@ -9,6 +9,7 @@ namespace offprint::cluster {
 namespace {
 
 constexpr std::uint32_t kGroup = 0;
+constexpr Lsn kOwn{1};                                // in place of what a single node had
 constexpr std::uint64_t kTakenAtOnce = 256;           // records
 constexpr std::chrono::milliseconds kLookEvery{500};  // whatever happens
 
@@ -16,23 +17,40 @@ constexpr std::chrono::milliseconds kLookEvery{500};  // whatever happens
 
 ClusteredStore::ClusteredStore(Options options) : options_(std::move(options)) {}
 
-ClusteredStore::~ClusteredStore() {
-  if (log_) stop();
-}
+ClusteredStore::~ClusteredStore() { stop(); }
 
 // ------------------------------------------------------------------------------------------------
 // the log
 
-void ClusteredStore::visit(const journal::Record& record) { index_->visit(record); }
+void ClusteredStore::visit(const journal::Record& record) {
+  has_own_ |= record.group == journal::kLocalGroup;
+  index_->visit(record);
+}
 
-database::CommitLog& ClusteredStore::start(journal::Journal& journal) {
+// What a single node had comes before all records of the log.
+Result<> ClusteredStore::begin_log(journal::Journal& journal) {
+  const std::uint32_t group = journal_group(kGroup);
+  if (!has_own_ || journal.group(group) != journal::GroupState{}) return {};
+  journal::Draft draft;
+  draft.kind = journal::Kind::kTruncate;
+  draft.group = group;
+  draft.group_lsn = kOwn;
+  OFFPRINT_TRY_ASSIGN(auto place, journal.commit(std::move(draft)));
+  OFFPRINT_TRY_ASSIGN(auto record, journal.read(place));
+  index_->visit(record);
+  return {};
+}
+
+Result<database::CommitLog*> ClusteredStore::start(journal::Journal& journal) {
+  OFFPRINT_TRY(begin_log(journal));
   options_.log.groups = 1;
   LogListener& listener = *this;
   log_ = std::make_unique<ReplicatedLog>(options_.log, journal, std::move(*index_),
                                          std::move(options_.coordinator), *options_.transport,
                                          listener);
   index_.reset();
-  return *this;
+  CommitLog* own = this;
+  return own;
 }
 
 void ClusteredStore::stop() {
@@ -43,7 +61,7 @@ void ClusteredStore::stop() {
   wake_work_.notify_all();
   has_begun_.notify_all();
   goes_on_.notify_all();
-  log_->shut_down();
+  if (log_) log_->shut_down();
   if (worker_.joinable()) worker_.join();
 }
 
@@ -152,6 +170,17 @@ Lsn ClusteredStore::taken() {
   std::lock_guard lock(own_mutex_);
   if (!leads_) return taken_;
   return appended_.empty() ? std::max(taken_, newest_) : Lsn{appended_.begin()->value - 1};
+}
+
+bool ClusteredStore::begins_with_own() {
+  const GroupMember::Status status = log_->status(kGroup).member;
+  return status.epoch.value == 0 && status.last == kOwn;
+}
+
+Result<ReplicatedLog::Held> ClusteredStore::hold() {
+  // Of what it leads with, all that came before was taken.
+  if (!leads()) return fail(Code::kNotPrimary, "another node is primary");
+  return log_->hold(kGroup);
 }
 
 void ClusteredStore::work() {

@@ -50,13 +50,18 @@ class ClusteredStore final : public database::CommonLog,
   // Writes wait (true) before they take a place in the log, so that it comes to rest, until they go
   // on (false) or this node stops being primary.
   void set_held(bool held);
+  // The log begins with what the store had as a single node's, and nobody has written it since.
+  bool begins_with_own();
+  // See ReplicatedLog::hold(). Each database of the store, at its turn, has all of what is not
+  // held.
+  Result<ReplicatedLog::Held> hold();
 
   // Of the open store.
   ReplicatedLog& log() { return *log_; }
 
   // --- database::CommonLog
   void visit(const journal::Record& record) override;
-  database::CommitLog& start(journal::Journal& journal) override;
+  Result<database::CommitLog*> start(journal::Journal& journal) override;
   void stop() override;
   std::optional<journal::Lsn> needed_from() override;
   void forget_before(journal::Lsn lsn) override;
@@ -70,6 +75,7 @@ class ClusteredStore final : public database::CommonLog,
   void committed(std::uint32_t group, Lsn lsn) override;
   void changed(std::uint32_t group) override;
 
+  Result<> begin_log(journal::Journal& journal);
   void work();
   void wake();
   // Each answers whether there may be more to do at once.
@@ -82,6 +88,7 @@ class ClusteredStore final : public database::CommonLog,
 
   Options options_;
   std::unique_ptr<GroupIndex> index_ = std::make_unique<GroupIndex>();  // until start()
+  bool has_own_ = false;  // records of databases, none of which came by the log
   std::unique_ptr<ReplicatedLog> log_;
   database::Store* store_ = nullptr;
   // --- of the worker

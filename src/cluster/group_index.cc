@@ -48,7 +48,7 @@ IndexedGroup GroupIndex::take(const journal::Journal& journal, std::uint32_t gro
   if (!found.begun) found.group.log = GroupLog(state.last, state.epoch);
   OFFPRINT_ASSERT(found.group.log.last() == state.last);
   found.group.promised = state.promised;
-  found.group.commit = std::max(found.group.commit, state.commit);
+  found.group.commit = std::max({found.group.commit, state.commit, found.group.log.base()});
   return std::move(found.group);
 }
 

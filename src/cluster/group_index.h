@@ -9,6 +9,9 @@
 
 namespace offprint::cluster {
 
+// A placement group's number in the journal, where 0 is the node's own.
+inline std::uint32_t journal_group(std::uint32_t group) { return group + 1; }
+
 // The log of one replicated group as it stands in this node's journal. Thread: one.
 struct IndexedGroup {
   GroupLog log;

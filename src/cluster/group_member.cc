@@ -157,6 +157,7 @@ GroupMember::Status GroupMember::status(Time now) const {
   status.leads = is_primary_ && acts() && is_recovered() && !damaged_;
   status.start = start_;
   status.heard_at = promise_until_ - options_.timing.grace;
+  status.lacks_records = lacks_records_;
   if (damaged_) {
     status.role = Role::kDamaged;
   } else if (is_primary_) {

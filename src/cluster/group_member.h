@@ -24,8 +24,8 @@ class Effects {
   virtual Lsn send_records(MemberId to, const Append& message) = 0;
   // Everything else, beacons too. What is lost is said again.
   virtual void send(MemberId to, const Message& message) = 0;
-  // The copy has none of the records that this log still keeps: it needs whole databases, then
-  // GroupMember of the other side begins at a later base.
+  // The copy ends before the records that this log still keeps, and was told so: it needs whole
+  // databases, then GroupMember of the other side begins at a later base.
   virtual void needs_fill(MemberId member) = 0;
 
   // Takes into the journal those records of the message just received that follow on `after`.
@@ -132,6 +132,8 @@ class GroupMember {
     bool leads = false;
     Lsn start;
     Time heard_at{};  // of a replica: from its primary, or since it began
+    // Of a replica: its primary has not the records any more that follow on its own.
+    bool lacks_records = false;
   };
   Status status(Time now) const;
   const GroupLog& log() const { return log_; }
@@ -166,6 +168,7 @@ class GroupMember {
   // --- replica (group_replica.cc)
   void receive_append(Time now, MemberId from, const Append& append, Effects& effects);
   bool extend(MemberId from, const Append& append, Effects& effects);
+  void note_lack(const Nack& nack, Effects& effects);
   bool cut(MemberId from, const Append& append, Effects& effects);
   void acknowledge(MemberId to, Effects& effects);
   void note_commit(Lsn commit, Effects& effects);
@@ -182,6 +185,7 @@ class GroupMember {
   void receive_nack(Time now, MemberId from, const Nack& nack, Effects& effects);
   void try_commit(Time now, Effects& effects);
   void send_to(Time now, Peer& peer, bool beacon, Effects& effects);
+  void tell_lack(MemberId to, Effects& effects);
   void send_beacons(Time now, Effects& effects);
   void lead(Time now, Effects& effects);
   bool try_shrink(Time now, Effects& effects);
@@ -230,6 +234,7 @@ class GroupMember {
   Epoch answer_epoch_;     // of the newest message to be acknowledged …
   Time answer_sent_at_{};  // … and when it was sent
   bool answer_due_ = false;
+  bool lacks_records_ = false;
   Command promise_command_ = 0;
 
   // Primary.

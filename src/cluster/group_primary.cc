@@ -152,7 +152,7 @@ void GroupMember::send_to(Time now, Peer& to, bool beacon, Effects& effects) {
   Lsn limit = std::min(log_.last(), Lsn{to.durable.value + options_.window_records});
   while (to.sent < limit && !to.no_space) {
     if (to.sent < log_.base()) {
-      effects.needs_fill(to.member);
+      if (beacon) tell_lack(to.member, effects);
       break;
     }
     append.previous = to.sent;
@@ -168,6 +168,11 @@ void GroupMember::send_to(Time now, Peer& to, bool beacon, Effects& effects) {
   append.previous = std::max(to.sent, log_.base());
   append.previous_epoch = log_.epoch_at(append.previous);
   effects.send(to.member, append);
+}
+
+void GroupMember::tell_lack(MemberId to, Effects& effects) {
+  effects.needs_fill(to);
+  effects.send(to, Nack{Nack::Reason::kGap, epoch_, log_.base(), log_.epoch_at(log_.base())});
 }
 
 void GroupMember::send_beacons(Time now, Effects& effects) {
@@ -195,7 +200,7 @@ void GroupMember::receive_ack(Time now, MemberId from, const Ack& ack, Effects& 
 }
 
 void GroupMember::receive_nack(Time now, MemberId from, const Nack& nack, Effects& effects) {
-  if (!is_primary_) return;
+  if (!is_primary_) return note_lack(nack, effects);
   if (nack.reason == Nack::Reason::kStaleEpoch) {
     if (nack.epoch > epoch_) ask_for_record(now, effects);
     return;
@@ -208,7 +213,7 @@ void GroupMember::receive_nack(Time now, MemberId from, const Nack& nack, Effect
     return lead(now, effects);
   }
   Lsn meets = log_.newest_of(nack.lsn, nack.lsn_epoch);
-  if (nack.lsn < log_.base()) return effects.needs_fill(from);
+  if (nack.lsn < log_.base()) return tell_lack(from, effects);
   found->sent = std::max(meets, found->durable);
   send_to(now, *found, true, effects);
 }

@@ -1,5 +1,6 @@
 // A group's member as a replica: following a primary, and becoming one.
 #include <algorithm>
+#include <utility>
 
 #include "base/assert.h"
 #include "cluster/group_member.h"
@@ -36,6 +37,7 @@ void GroupMember::receive_append(Time now, MemberId from, const Append& append, 
   }
   Lsn last = log_.last();
   if (!extend(from, append, effects)) return;
+  lacks_records_ = false;
   note_commit(append.commit, effects);
   if (log_.last() != last) {
     answer_due_ = true;  // when it is durable
@@ -68,6 +70,15 @@ bool GroupMember::extend(MemberId from, const Append& append, Effects& effects) 
   matched_ = std::max(matched_, end);
   if (end < append.end()) effects.send(from, Nack{Nack::Reason::kNoSpace, append.epoch, {}, {}});
   return end == append.end();
+}
+
+// The primary's log begins after `nack.lsn`, a record that may not be in this one.
+void GroupMember::note_lack(const Nack& nack, Effects& effects) {
+  if (nack.reason != Nack::Reason::kGap || nack.epoch < promised_) return;
+  const bool has = nack.lsn < log_.base() ||
+                   (nack.lsn <= log_.last() && log_.epoch_at(nack.lsn) == nack.lsn_epoch);
+  if (has || std::exchange(lacks_records_, true)) return;
+  effects.changed();
 }
 
 // Drops records that the primary does not have. False: one of them was committed.

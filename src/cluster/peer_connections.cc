@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
+#include <condition_variable>
 #include <utility>
 
 #include <netinet/tcp.h>
@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/random.h"
+#include "cluster/peer_address.h"
 
 namespace offprint::cluster {
 
@@ -24,28 +25,13 @@ using ErrorCode = boost::system::error_code;
 
 namespace {
 
-struct HostPort {
-  std::string host, port;
-};
-Result<HostPort> parse_address(const std::string& address) {
-  auto colon = address.rfind(':');
-  if (colon == std::string::npos || colon == 0 || colon + 1 == address.size())
-    return fail(Code::kInvalid, "'" + address + "' is no HOST:PORT");
-  std::uint16_t port = 0;
-  const char* end = address.data() + address.size();
-  if (auto parsed = std::from_chars(address.data() + colon + 1, end, port);
-      parsed.ec != std::errc() || parsed.ptr != end) {
-    return fail(Code::kInvalid, "'" + address + "' has no port from 0 to 65535");
-  }
-  std::string host = address.substr(0, colon);
-  if (host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-  return HostPort{std::move(host), address.substr(colon + 1)};
-}
+constexpr std::size_t kFillQueueMax = 4 << 20;  // bytes
 
 }  // namespace
 
 // One connection. Everything but queue() on the I/O thread; shared with the operations under way.
-class PeerConnections::Connection : public std::enable_shared_from_this<Connection> {
+class PeerConnections::Connection : public FillSink,
+                                    public std::enable_shared_from_this<Connection> {
  public:
   // `called`: whom we called; nobody when we were called.
   Connection(PeerConnections& owner, tcp::socket socket, MemberId called)
@@ -75,12 +61,23 @@ class PeerConnections::Connection : public std::enable_shared_from_this<Connecti
   // Whether there was room. Thread: any.
   template <class Append>
   bool queue_if_room(std::size_t limit, Append append) {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     if (closed_ || outgoing_.size() > limit) return false;
     append(outgoing_);
-    if (!std::exchange(flush_posted_, true))
-      asio::post(owner_.io_, [self = shared_from_this()] { self->write(); });
+    flush(lock);
     return true;
+  }
+
+  const std::string& node() const override { return other_.node; }
+  Put put(const FillFrame& frame, std::chrono::milliseconds wait) override {
+    std::unique_lock lock(mutex_);
+    const bool has_room =
+        room_.wait_for(lock, wait, [&] { return closed_ || outgoing_.size() <= kFillQueueMax; });
+    if (closed_) return Put::kGone;
+    if (!has_room) return Put::kFull;
+    append_fill(outgoing_, frame);
+    flush(lock);
+    return Put::kDone;
   }
 
   void close() {
@@ -88,6 +85,7 @@ class PeerConnections::Connection : public std::enable_shared_from_this<Connecti
       std::lock_guard lock(mutex_);
       if (std::exchange(closed_, true)) return;
     }
+    room_.notify_all();
     ErrorCode ignored;
     silence_.cancel();
     socket_.close(ignored);
@@ -95,6 +93,12 @@ class PeerConnections::Connection : public std::enable_shared_from_this<Connecti
   }
 
  private:
+  // With mutex_ held.
+  void flush(const std::unique_lock<std::mutex>&) {
+    if (!std::exchange(flush_posted_, true))
+      asio::post(owner_.io_, [self = shared_from_this()] { self->write(); });
+  }
+
   void queue(const Bytes& bytes) {
     queue_if_room(bytes.size(), [&](Bytes& to) { append(to, bytes); });
   }
@@ -111,6 +115,7 @@ class PeerConnections::Connection : public std::enable_shared_from_this<Connecti
       writing_.clear();
       std::swap(writing_, outgoing_);
     }
+    room_.notify_all();
     asio::async_write(socket_, asio::buffer(writing_),
                       [self = shared_from_this()](const ErrorCode& error, std::size_t) {
                         if (error) return self->close();
@@ -139,18 +144,19 @@ class PeerConnections::Connection : public std::enable_shared_from_this<Connecti
         if (!take_hello(std::move(*hello))) return false;
       } else if (auto* proof = std::get_if<PeerProof>(&**frame)) {
         if (!take_proof(*proof)) return false;
-      } else if (member_.value == 0) {
-        return false;
+      } else if (auto* message = std::get_if<PeerMessage>(&**frame)) {
+        if (member_.value == 0) return false;
+        owner_.callbacks_.received(member_, std::move(*message));
       } else {
-        owner_.callbacks_.received(member_, std::get<PeerMessage>(**std::move(frame)));
+        return false;
       }
     }
   }
 
   bool take_hello(PeerHello hello) {
     const std::string& secret = owner_.options_.secret;
-    if (other_.member.value != 0 || hello.member.value == 0 || hello.member == hello_.member)
-      return false;
+    if (has_hello_ || hello.member == hello_.member) return false;
+    has_hello_ = true;
     if (called_.value != 0 && hello.member != called_) return false;
     other_ = std::move(hello);
     if (secret.empty()) return welcome();
@@ -163,7 +169,7 @@ class PeerConnections::Connection : public std::enable_shared_from_this<Connecti
   bool take_proof(const PeerProof& proof) {
     const std::string& secret = owner_.options_.secret;
     if (secret.empty()) return true;  // it has one, we have none: it will leave
-    if (other_.member.value == 0 || member_.value != 0) return false;
+    if (!has_hello_ || is_known_) return false;
     Bytes expected = proof_of(secret, other_, hello_);
     bool right = proof.mac.size() == expected.size() &&
                  CRYPTO_memcmp(proof.mac.data(), expected.data(), expected.size()) == 0;
@@ -172,6 +178,12 @@ class PeerConnections::Connection : public std::enable_shared_from_this<Connecti
   }
 
   bool welcome() {
+    is_known_ = true;
+    if (other_.member.value == 0) {
+      if (other_.cluster != hello_.cluster || !owner_.callbacks_.asks_for_fill) return false;
+      owner_.callbacks_.asks_for_fill(shared_from_this());
+      return true;
+    }
     if (!owner_.greeted(shared_from_this(), other_)) return false;
     member_ = other_.member;
     owner_.callbacks_.connected(member_);
@@ -183,7 +195,7 @@ class PeerConnections::Connection : public std::enable_shared_from_this<Connecti
   void watch() {
     silence_.expires_after(std::chrono::milliseconds(owner_.options_.silence_ms));
     silence_.async_wait([self = shared_from_this()](const ErrorCode& error) {
-      if (!error && self->member_.value == 0) self->close();
+      if (!error && !self->is_known_) self->close();
     });
   }
 
@@ -192,12 +204,15 @@ class PeerConnections::Connection : public std::enable_shared_from_this<Connecti
   tcp::socket socket_;
   asio::steady_timer silence_;
   PeerHello hello_, other_;
-  MemberId member_;  // nobody before it has proved it
+  bool has_hello_ = false;
+  bool is_known_ = false;  // has proved it
+  MemberId member_;        // nobody before that
   std::array<std::uint8_t, 64 << 10> buffer_;
   PeerFrameReader reader_;
   Bytes writing_;
 
   std::mutex mutex_;
+  std::condition_variable room_;
   // --- guarded by mutex_
   Bytes outgoing_;
   bool flush_posted_ = false;
@@ -213,7 +228,7 @@ Result<std::unique_ptr<PeerConnections>> PeerConnections::create(Options options
 }
 
 Result<> PeerConnections::listen() {
-  OFFPRINT_TRY_ASSIGN(HostPort address, parse_address(options_.listen));
+  OFFPRINT_TRY_ASSIGN(PeerAddress address, PeerAddress::parse(options_.listen));
   ErrorCode error;
   tcp::resolver resolver(io_);
   auto found = resolver.resolve(address.host, address.port, tcp::resolver::passive, error);
@@ -271,7 +286,7 @@ void PeerConnections::call(MemberId member) {
     std::lock_guard lock(mutex_);
     address = peers_[member].address;
   }
-  auto parsed = parse_address(address);
+  auto parsed = PeerAddress::parse(address);
   if (!parsed) return call_later(member);
   auto resolver = std::make_shared<tcp::resolver>(io_);
   auto socket = std::make_shared<tcp::socket>(io_);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -16,6 +17,16 @@
 #include "cluster/replicated_log.h"
 
 namespace offprint::cluster {
+
+// Where frames of a fill go. Thread: any, one at a time.
+class FillSink {
+ public:
+  enum class Put { kDone, kFull, kGone };
+  virtual ~FillSink() = default;
+  virtual const std::string& node() const = 0;
+  // Waits for room so long: kFull, there is none.
+  virtual Put put(const FillFrame& frame, std::chrono::milliseconds wait) = 0;
+};
 
 // One TCP connection to each other node of the cluster, made again whenever it breaks. Of two nodes
 // the one with the smaller log id calls the other. Format: docs/protocol/cluster.md.
@@ -34,6 +45,8 @@ class PeerConnections final : public PeerTransport {
   struct Callbacks {
     std::function<void(MemberId from, PeerMessage message)> received;
     std::function<void(MemberId)> connected;
+    // A node that belongs to the cluster wants to be filled. Empty: nobody is.
+    std::function<void(std::shared_ptr<FillSink>)> asks_for_fill = {};
   };
   // Listens at once; call start() when the callbacks may come. kInvalid, kIo: the address.
   static Result<std::unique_ptr<PeerConnections>> create(Options options);

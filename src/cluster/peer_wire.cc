@@ -21,6 +21,11 @@ enum class FrameKind : std::uint8_t {
   kGo = 5,
   kRelease = 6,
   kProof = 7,
+  kFillBegin = 8,
+  kFillDatabase = 9,
+  kFillPages = 10,
+  kFillEnd = 11,
+  kFillRefusal = 12,
 };
 
 constexpr std::size_t kRecordHeader = 1 + 8 + 2 + 4;
@@ -168,6 +173,38 @@ Result<PeerMessage> take_append(BodyReader& body, PeerMessage message) {
   return message;
 }
 
+// Nothing: a frame of another kind.
+Result<std::optional<FillFrame>> take_fill(FrameKind kind, BodyReader& body) {
+  switch (kind) {
+    case FrameKind::kFillBegin: {
+      FillBegin begin;
+      begin.lsn = body.lsn();
+      begin.epoch = body.epoch();
+      begin.promised = body.epoch();
+      return begin;
+    }
+    case FrameKind::kFillDatabase: {
+      FillDatabase database;
+      database.id = body.take<std::uint64_t>();
+      database.state = body.bytes();
+      return database;
+    }
+    case FrameKind::kFillPages:
+      return FillPages{body.bytes()};
+    case FrameKind::kFillEnd: {
+      FillEnd end;
+      const auto count = body.take<std::uint32_t>();
+      for (std::uint32_t i = 0; i < count && body.is_whole(); ++i)
+        end.databases.push_back(body.take<std::uint64_t>());
+      return end;
+    }
+    case FrameKind::kFillRefusal:
+      return FillRefusal{body.text()};
+    default:
+      return std::optional<FillFrame>();
+  }
+}
+
 Result<PeerMessage> take_message(FrameKind kind, BodyReader& body) {
   PeerMessage message;
   message.group = body.take<std::uint32_t>();
@@ -204,11 +241,9 @@ Result<PeerMessage> take_message(FrameKind kind, BodyReader& body) {
       message.message = release;
       return message;
     }
-    case FrameKind::kHello:
-    case FrameKind::kProof:
-      break;
+    default:
+      return bad_frame("is of an unknown kind");
   }
-  return bad_frame("is of an unknown kind");
 }
 
 }  // namespace
@@ -289,6 +324,29 @@ void append_message(Bytes& to, const PeerMessage& message) {
   }
 }
 
+void append_fill(Bytes& to, const FillFrame& fill) {
+  if (const auto* begin = std::get_if<FillBegin>(&fill)) {
+    FrameWriter frame(to, FrameKind::kFillBegin);
+    frame.put(begin->lsn);
+    frame.put(begin->epoch);
+    frame.put(begin->promised);
+  } else if (const auto* database = std::get_if<FillDatabase>(&fill)) {
+    FrameWriter frame(to, FrameKind::kFillDatabase);
+    frame.put(database->id);
+    frame.bytes(database->state);
+  } else if (const auto* pages = std::get_if<FillPages>(&fill)) {
+    FrameWriter frame(to, FrameKind::kFillPages);
+    frame.bytes(pages->images);
+  } else if (const auto* end = std::get_if<FillEnd>(&fill)) {
+    FrameWriter frame(to, FrameKind::kFillEnd);
+    frame.put(static_cast<std::uint32_t>(end->databases.size()));
+    for (std::uint64_t id : end->databases) frame.put(id);
+  } else {
+    FrameWriter frame(to, FrameKind::kFillRefusal);
+    frame.text(std::get<FillRefusal>(fill).why);
+  }
+}
+
 Result<std::optional<PeerFrame>> PeerFrameReader::next() {
   ByteView bytes = ByteView(buffer_).subspan(read_);
   if (bytes.size() < kPeerHeaderSize) return std::optional<PeerFrame>();
@@ -319,8 +377,13 @@ Result<std::optional<PeerFrame>> PeerFrameReader::next() {
   } else if (kind == FrameKind::kProof) {
     taken = PeerProof{body.bytes()};
   } else {
-    OFFPRINT_TRY_ASSIGN(auto message, take_message(kind, body));
-    taken = std::move(message);
+    OFFPRINT_TRY_ASSIGN(auto fill, take_fill(kind, body));
+    if (fill) {
+      taken = *std::move(fill);
+    } else {
+      OFFPRINT_TRY_ASSIGN(auto message, take_message(kind, body));
+      taken = std::move(message);
+    }
   }
   if (!body.at_end()) return bad_frame("has not the size that it should");
   read_ += frame.size();

@@ -22,7 +22,8 @@ inline constexpr std::size_t kPeerBodyMax = 48 << 20;
 // Writers leave further records to the next frame beyond this.
 inline constexpr std::size_t kPeerBodyTarget = 1 << 20;
 
-// First on every connection, from both sides.
+// First on every connection, from both sides. A node that is nobody yet (member 0) wants to be
+// filled.
 struct PeerHello {
   std::uint8_t version = kPeerVersion;  // the newest that the sender speaks
   std::string cluster;
@@ -55,12 +56,43 @@ struct PeerMessage {
   std::vector<PeerRecord> records;
 };
 
-using PeerFrame = std::variant<PeerHello, PeerProof, PeerMessage>;
+// --- To a node that is being filled, in this order; after kDatabase come its kPages.
+// The log goes on after `lsn`, whatever of the databases is newer.
+struct FillBegin {
+  Lsn lsn;
+  Epoch epoch;     // in which that record was written
+  Epoch promised;  // of the primary
+  bool operator==(const FillBegin&) const = default;
+};
+struct FillDatabase {
+  std::uint64_t id = 0;
+  Bytes state;  // database::DatabaseState, encoded
+  bool operator==(const FillDatabase&) const = default;
+};
+// Whole pages of it, ascending.
+struct FillPages {
+  Bytes images;
+  bool operator==(const FillPages&) const = default;
+};
+// Of those that came, these are the databases; others were dropped meanwhile.
+struct FillEnd {
+  std::vector<std::uint64_t> databases;
+  bool operator==(const FillEnd&) const = default;
+};
+// Not here, or not now. The connection ends.
+struct FillRefusal {
+  std::string why;
+  bool operator==(const FillRefusal&) const = default;
+};
+using FillFrame = std::variant<FillBegin, FillDatabase, FillPages, FillEnd, FillRefusal>;
+
+using PeerFrame = std::variant<PeerHello, PeerProof, PeerMessage, FillFrame>;
 
 // Append one frame to `to`. A message's body must stay within kPeerBodyMax.
 void append_hello(Bytes& to, const PeerHello& hello);
 void append_proof(Bytes& to, const PeerProof& proof);
 void append_message(Bytes& to, const PeerMessage& message);
+void append_fill(Bytes& to, const FillFrame& fill);
 // What the record adds to a frame.
 std::size_t wire_size(const PeerRecord& record);
 

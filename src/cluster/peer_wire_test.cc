@@ -103,6 +103,25 @@ TEST(PeerWireTest, WhatIsSentArrivesInPiecesOfAnySize) {
   }
 }
 
+TEST(PeerWireTest, PartsOfAFillArriveAsTheyWere) {
+  const std::vector<FillFrame> sent{FillBegin{Lsn{9}, Epoch{3}, Epoch{4}},
+                                    FillDatabase{77, Bytes(153, 1)}, FillPages{Bytes(8192, 5)},
+                                    FillEnd{{0, 77, 1'000'000}}, FillRefusal{"not here"}};
+  PeerFrameReader reader;
+  for (const FillFrame& each : sent) {
+    Bytes wire;
+    append_fill(wire, each);
+    reader.add(wire);
+    auto frame = reader.next();
+    ASSERT_TRUE(frame && *frame);
+    EXPECT_EQ(std::get<FillFrame>(**frame), each);
+    wire.back() ^= 1;
+    PeerFrameReader damaged;
+    damaged.add(wire);
+    EXPECT_FALSE(damaged.next());
+  }
+}
+
 TEST(PeerWireTest, AProofIsOfBothHellosAndTheSecret) {
   PeerHello a{.cluster = "main", .node = "n1", .member = MemberId{1}, .nonce = Bytes(32, 1)};
   PeerHello b{.cluster = "main", .node = "n2", .member = MemberId{2}, .nonce = Bytes(32, 2)};

@@ -19,8 +19,6 @@ constexpr std::size_t kFreshMax = 8192;
 constexpr std::size_t kFreshBytesMax = 16 << 20;
 constexpr Lsn kAll{std::numeric_limits<std::uint64_t>::max()};
 
-std::uint32_t journal_group(std::uint32_t group) { return group + 1; }
-
 journal::Draft draft_of(const PeerRecord& record) {
   journal::Draft draft;
   draft.kind = record.kind;
@@ -77,9 +75,7 @@ class ReplicatedLog::GroupEffects final : public Effects {
     log_.transport_.send(to, {group_.number, message, {}});
   }
 
-  void needs_fill(MemberId member) override {
-    log::warn("group {}: member {:016x} needs whole databases", group_.number, member.value);
-  }
+  void needs_fill(MemberId) override {}  // it asks for them
 
   Lsn store(Command command, Lsn after, const EpochRuns& runs) override {
     OFFPRINT_ASSERT(group_.receiving != nullptr);
@@ -356,11 +352,28 @@ ReplicatedLog::Status ReplicatedLog::status(std::uint32_t number) {
   return {group.member.status(boot_time()), group.record, group.found};
 }
 
+Result<ReplicatedLog::Held> ReplicatedLog::hold(std::uint32_t number) {
+  Group& group = *groups_[number];
+  std::lock_guard lock(group.mutex);
+  const GroupMember::Status status = group.member.status(boot_time());
+  if (!status.leads) return fail(Code::kNotPrimary, "another node writes here");
+  group.held.insert(status.commit);
+  return Held{number, status.commit, group.index.log.epoch_at(status.commit), status.epoch};
+}
+
+void ReplicatedLog::let_go(const Held& held) {
+  Group& group = *groups_[held.group];
+  std::lock_guard lock(group.mutex);
+  if (auto found = group.held.find(held.lsn); found != group.held.end()) group.held.erase(found);
+}
+
 std::optional<journal::Lsn> ReplicatedLog::needed_from() {
   std::optional<journal::Lsn> needed;
   for (auto& group : groups_) {
     std::lock_guard lock(group->mutex);
-    Lsn next{std::max(group->member.status(boot_time()).commit, group->index.log.base()).value + 1};
+    Lsn decided = group->member.status(boot_time()).commit;
+    if (!group->held.empty()) decided = std::min(decided, *group->held.begin());
+    Lsn next{std::max(decided, group->index.log.base()).value + 1};
     if (next > group->index.log.last()) continue;
     journal::Lsn at = group->index.place(next).lsn;
     if (!needed || at < *needed) needed = at;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -103,8 +104,17 @@ class ReplicatedLog {
     Lsn found;           // of what the journal had when it was opened, what is still there
   };
   Status status(std::uint32_t group);
-  // Where the journal's first record is whose fate is not decided; nothing: there is none. What
-  // stands before it may be removed once it was applied …
+  // Keeps the records after the newest one that is committed, until let_go(). kNotPrimary.
+  struct Held {
+    std::uint32_t group = 0;
+    Lsn lsn;      // that newest one
+    Epoch epoch;  // in which it was written
+    Epoch term;   // of this primary
+  };
+  Result<Held> hold(std::uint32_t group);
+  void let_go(const Held& held);
+  // Where the journal's first record is that is held, or whose fate is not decided; nothing: there
+  // is none. What stands before it may be removed once it was applied …
   std::optional<journal::Lsn> needed_from();
   // … and then must be forgotten here. Members that lack it need whole databases from then on.
   void forget_before(journal::Lsn lsn);
@@ -142,6 +152,7 @@ class ReplicatedLog {
     std::size_t fresh_bytes = 0;
     const PeerMessage* receiving = nullptr;
     std::vector<Waiter*> waiters;
+    std::multiset<Lsn> held;
   };
   struct ToSync {
     Command command = 0;

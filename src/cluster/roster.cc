@@ -125,6 +125,15 @@ bool Roster::join() {
         "restore the coordinator's data",
         options_.cluster);
   }
+  if (record && options_.begins_with_own &&
+      std::ranges::find(record->replicas, options_.self.member) == record->replicas.end()) {
+    const Error mixed(Code::kInvalid,
+                      "cluster " + options_.cluster +
+                          " was begun by another node, and this one has databases of its own");
+    log::error("{}", mixed.message());
+    options_.refused(mixed);
+    return true;
+  }
   auto next = changed(record);
   if (!next) return true;
   std::promise<SwapResult> swapped;

@@ -36,7 +36,10 @@ class Roster {
     std::size_t replicas = 3;  // as many nodes have a copy, if there are so many
     // This node has no history that another record could tell of: it may begin the cluster.
     bool may_begin = false;
-    int answer_ms = 2'000;  // of the coordinator
+    // This node may do nothing but begin it: it has databases that no other record tells of.
+    bool begins_with_own = false;
+    std::function<void(const Error&)> refused;  // the cluster was begun by another one
+    int answer_ms = 2'000;                      // of the coordinator
     std::function<void(const NodeRecord&)> heard;
   };
   Roster(Options options, std::unique_ptr<Coordinator> coordinator);

@@ -7,12 +7,12 @@
 
 #include <fmt/format.h>
 
+#include "database/checkpoint_record.h"
 #include "database/store_folder.h"
 
 namespace offprint::database {
 namespace {
 
-constexpr std::size_t kWriteVersion = 18;  // in page 1; 2: the file is in WAL mode
 constexpr std::string_view kMagic{"SQLite format 3\0", 16};
 
 // The beginning of page 1 as it counts for checksums. The file itself is in WAL mode then.
@@ -25,8 +25,7 @@ Result<std::array<std::uint8_t, 100>> prepare(FileSystem& files, const AdoptedFi
       size != std::uint64_t{adopted.page_size} * adopted.page_count)
     return fail(Code::kInvalid, adopted.path + " is no SQLite file of that size");
   if (header[kWriteVersion] != 2 || header[kWriteVersion + 1] != 2) {
-    constexpr std::array<std::uint8_t, 2> kWal{2, 2};
-    OFFPRINT_TRY(file->write_at(kWriteVersion, kWal));
+    OFFPRINT_TRY(mark_as_wal(*file));
     OFFPRINT_TRY(file->sync());
   }
   return header;
@@ -93,16 +92,8 @@ Result<> HostedDatabase::adopt_at_turn(const AdoptedFile& file) {
   OFFPRINT_TRY(files.rename(file.path, waiting));
   OFFPRINT_TRY(files.sync_directory(waiting.substr(0, waiting.rfind('/'))));
   const auto fingerprint = FileFingerprint::of(waiting);
-  journal::Draft draft;
-  draft.kind = journal::Kind::kCheckpointed;
-  draft.database_id = identity_.id;
-  draft.metadata.push_back({journal::MetadataType::kDatabaseState, state.encode()});
-  Bytes txid;
-  append_be<std::uint64_t>(txid, state.position.txid.value);
-  draft.metadata.push_back({journal::MetadataType::kCheckpointedTxId, std::move(txid)});
-  if (fingerprint)
-    draft.metadata.push_back({journal::MetadataType::kFileFingerprint, fingerprint->encode()});
-  auto location = environment_.journal->commit(std::move(draft));
+  auto location = environment_.journal->commit(
+      checkpoint_record(identity_.id, state, state.position.txid, fingerprint));
   if (!location && location.error().code() == Code::kIo) environment_.fatal(location.error());
   if (!location) return fail(location.error());
   Result<> placed = finish_adoption(files, identity_.path);

@@ -43,7 +43,7 @@ class CommonLog {
   // Of every record, while the journal is opened.
   virtual void visit(const journal::Record& record) = 0;
   // The journal is open. It must not be used after stop(), the answer until then.
-  virtual CommitLog& start(journal::Journal& journal) = 0;
+  virtual Result<CommitLog*> start(journal::Journal& journal) = 0;
   virtual void stop() = 0;
   // Where the journal's first record is that is not decided yet, or not taken by the store.
   virtual std::optional<journal::Lsn> needed_from() = 0;

@@ -44,8 +44,10 @@ class HostedSnapshot final : public Snapshot {
   Bytes buffer_;
 };
 
-Result<std::unique_ptr<Snapshot>> HostedDatabase::snapshot() {
-  if (auto blocked = reads_blocked()) return fail(*std::move(blocked));
+Result<std::unique_ptr<Snapshot>> HostedDatabase::snapshot(bool for_node) {
+  if (!for_node) {
+    if (auto blocked = reads_blocked()) return fail(*std::move(blocked));
+  }
   if (auto busy = exclusive()) return fail(*std::move(busy));  // its turn may be far off
   Result<std::unique_ptr<Snapshot>> result = fail(Code::kUnavailable, "not run");
   // At this database's turn no commit can come between the state and the read transaction.

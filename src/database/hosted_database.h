@@ -80,7 +80,8 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   Result<std::vector<LogEntry>> log_after(const Bookmark& after, std::size_t limit);
   std::unique_ptr<Subscription> subscribe(std::function<void()> changed);
   Result<Bookmark> bookmark_at(std::int64_t time_ms);
-  Result<std::unique_ptr<Snapshot>> snapshot();
+  // `for_node`: of a database whose reads are blocked, too.
+  Result<std::unique_ptr<Snapshot>> snapshot(bool for_node = false);
   Result<std::unique_ptr<Snapshot>> snapshot_at(const Bookmark& at);
   Result<Bookmark> rewrite(Snapshot& to);
   std::vector<LogEntry> log_before(std::optional<TxId> before, std::size_t limit);

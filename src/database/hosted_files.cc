@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "database/checkpoint_record.h"
 #include "database/hosted_database.h"
 #include "database/reader_session.h"
 #include "database/recovery.h"
@@ -178,23 +179,17 @@ void HostedDatabase::stop_if_sync_failed(const Error& error) {
 
 // `covered` is in the database file, fsynced: the journal may let go of everything up to it.
 void HostedDatabase::record_checkpoint(TxId covered, bool durable, bool closing) {
-  journal::Draft draft;
-  draft.kind = journal::Kind::kCheckpointed;
-  draft.database_id = identity_.id;
   std::optional<FileFingerprint> fingerprint;
+  DatabaseState state;
   {
     std::lock_guard lock(mutex_);
     if (covered < checkpointed_) return;
     fingerprint = closed_as_;  // none while it is open
-    draft.metadata.push_back({journal::MetadataType::kDatabaseState, state_.encode()});
+    state = state_;
   }
-  Bytes txid;
-  append_be<std::uint64_t>(txid, covered.value);
-  draft.metadata.push_back({journal::MetadataType::kCheckpointedTxId, std::move(txid)});
   if (closing) fingerprint = FileFingerprint::of(identity_.path);
-  if (fingerprint)
-    draft.metadata.push_back({journal::MetadataType::kFileFingerprint, fingerprint->encode()});
-  auto location = environment_.journal->append(std::move(draft));
+  auto location =
+      environment_.journal->append(checkpoint_record(identity_.id, state, covered, fingerprint));
   if (location && durable) {
     if (auto synced = environment_.journal->wait_durable(*location); !synced)
       return environment_.fatal(synced.error());

@@ -239,7 +239,7 @@ Result<Decision> HostedDatabase::take_into_journal(IncomingTransaction& transact
     draft.payload = std::move(transaction.ltx);
   }
   OFFPRINT_TRY_ASSIGN(Taken taken, take_place(std::move(draft), state, next));
-  return std::move(taken.decision);
+  return taken.decision;
 }
 
 Decider HostedDatabase::decider() {

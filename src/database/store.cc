@@ -28,7 +28,7 @@ Result<> StoreImpl::start() {
                                              }));
   journal_begin_ = environment_->journal->end_lsn();
   if (is_clustered()) {
-    environment_->log = &options.common_log->start(*environment_->journal);
+    OFFPRINT_TRY_ASSIGN(environment_->log, options.common_log->start(*environment_->journal));
     return {};  // begin() follows
   }
   environment_->own_log = std::make_unique<JournalLog>(*environment_->journal);

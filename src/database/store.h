@@ -380,6 +380,9 @@ class Store {
   virtual std::unique_ptr<Subscription> subscribe_stopped(Named stopped) = 0;
   // Blocks.
   virtual Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) = 0;
+  // The same by its number, 0 for the list of databases, for another node that is to hold it too:
+  // of databases whose reads are blocked as well.
+  virtual Result<std::unique_ptr<Snapshot>> snapshot(std::uint64_t id) = 0;
   // Which state a moment is. Blocks. kNotFound: the database was empty or absent, or has no such
   // tag, or "HISTORY_UNAVAILABLE": the log has forgotten, and nobody else knows.
   virtual Result<Bookmark> bookmark_of(const DatabaseName& name, const Moment& moment) = 0;

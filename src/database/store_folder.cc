@@ -17,6 +17,11 @@ std::string database_file(const std::string& directory, std::uint64_t id) {
   return fmt::format("{}/databases/{:016x}.db", directory, id);
 }
 
+Result<> mark_as_wal(File& file) {
+  constexpr std::array<std::uint8_t, 2> kWal{2, 2};
+  return file.write_at(kWriteVersion, kWal);
+}
+
 Result<> make_store_folder(FileSystem& files, const std::string& directory) {
   OFFPRINT_TRY(files.create_directories(directory + "/databases"));
   OFFPRINT_TRY(files.sync_directory(directory));

@@ -14,6 +14,11 @@ namespace offprint::database {
 // The file of the database with this number.
 std::string database_file(const std::string& directory, std::uint64_t id);
 
+// Where page 1 says whether the file is in WAL mode: two bytes of 2.
+inline constexpr std::size_t kWriteVersion = 18;
+// Makes it say so.
+Result<> mark_as_wal(File& file);
+
 // Makes it with its parents, so that no power loss takes one of them.
 Result<> make_store_folder(FileSystem& files, const std::string& directory);
 

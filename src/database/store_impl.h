@@ -88,6 +88,7 @@ class StoreImpl final : public Store {
   }
   Result<Bookmark> bookmark_of(const DatabaseName& name, const Moment& moment) override;
   Result<std::unique_ptr<Snapshot>> snapshot(const DatabaseName& name) override;
+  Result<std::unique_ptr<Snapshot>> snapshot(std::uint64_t id) override;
   Result<std::unique_ptr<Snapshot>> snapshot_at(const DatabaseName& name,
                                                 const Moment& moment) override;
   void set_older_states(OlderStates* older) override { older_states_ = older; }

@@ -356,6 +356,12 @@ Result<std::unique_ptr<Snapshot>> StoreImpl::snapshot(const DatabaseName& name) 
   return database->snapshot();
 }
 
+Result<std::unique_ptr<Snapshot>> StoreImpl::snapshot(std::uint64_t id) {
+  auto database = id == kCatalogId ? catalog_database_ : index_.find(id);
+  if (!database) return fail(Code::kNotFound, fmt::format("no database with number {}", id));
+  return database->snapshot(true);
+}
+
 Result<std::shared_ptr<SqlSnapshot>> StoreImpl::sql_snapshot(const DatabaseName& name) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   return database->sql_snapshot();

@@ -29,7 +29,8 @@ enum class Kind : std::uint8_t {
   kCreate = 2,
   kDrop = 3,
   kCheckpointed = 4,  // the database file holds, fsynced, everything up to the txid in the metadata
-  kTruncate = 5,      // of a replicated group: its log ends at the record's group lsn
+  kTruncate = 5,      // of a replicated group: its log ends at the record's group lsn; as its
+                      // first record: it begins after that
   kPromise = 6,       // of a replicated group: no primary of an earlier fencing epoch is followed
 };
 

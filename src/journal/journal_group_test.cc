@@ -74,6 +74,23 @@ TEST(JournalGroups, WhatIsCommittedStaysAndTheRestMayGo) {
   EXPECT_EQ(opened->records[6].commit_lsn, Lsn{3});
 }
 
+TEST(JournalGroups, OneMayBeginWhereAnotherNodeIs) {
+  FaultFileSystem files;
+  {
+    auto opened = open_journal(files);
+    OFFPRINT_ASSERT_OK(opened);
+    Journal& journal = *opened->journal;
+    OFFPRINT_ASSERT_OK(journal.commit(replicated(1000, 3, Kind::kTruncate)));
+    OFFPRINT_EXPECT_CODE(journal.append(replicated(2000, 3, Kind::kTruncate)), Code::kInvalid);
+    OFFPRINT_EXPECT_CODE(journal.append(replicated(1, 3)), Code::kInvalid);
+    OFFPRINT_ASSERT_OK(journal.commit(replicated(1001, 4)));
+  }
+  auto opened = open_journal(files);
+  OFFPRINT_ASSERT_OK(opened);
+  EXPECT_EQ(opened->journal->group(kGroup), (GroupState{Lsn{1001}, Lsn{0}, Epoch{4}, Epoch{0}}));
+  EXPECT_EQ(opened->records[1].previous_epoch, Epoch{3});
+}
+
 TEST(JournalGroups, TheirStateOutlivesTheirSegments) {
   FaultFileSystem files;
   {

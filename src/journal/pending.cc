@@ -52,7 +52,9 @@ Result<> GroupTable::advance(RecordHeader& header, std::optional<Lsn> wanted) {
   const auto kind = static_cast<Kind>(header.kind);
   Lsn at{state.last.value + 1};
   if (replicated && kind == Kind::kPromise) at = state.last;
-  if (replicated && kind == Kind::kTruncate && wanted && *wanted <= state.last) at = *wanted;
+  const bool is_new = state == GroupState{};
+  if (replicated && kind == Kind::kTruncate && wanted && (is_new || *wanted <= state.last))
+    at = *wanted;
   bool numbered = replicated && kind != Kind::kPromise;
   if (numbered != wanted.has_value() || (wanted && *wanted != at)) {
     return fail(Code::kInvalid,

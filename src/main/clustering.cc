@@ -1,19 +1,26 @@
 #include "main/clustering.h"
 
 #include <algorithm>
+#include <chrono>
 #include <ctime>
+
+#include <unistd.h>
+
+#include <fmt/format.h>
 
 #include "archive/s3_signature.h"
 #include "base/bytes.h"
 #include "base/file_system.h"
 #include "base/log.h"
+#include "cluster/joining.h"
 #include "server/http_server.h"
 
 namespace offprint {
 namespace {
 
-constexpr int kSecretMin = 16;                   // bytes
-constexpr int kReportEvery = 50;                 // looks at whether it has begun
+constexpr int kSecretMin = 16;    // bytes
+constexpr int kReportEvery = 50;  // looks at whether it has begun
+constexpr std::chrono::milliseconds kLookEvery{20};
 constexpr std::chrono::seconds kHandOverMax{4};  // interactive transactions have 2 s of them
 
 Result<std::string> read_secret(const std::string& path) {
@@ -22,6 +29,14 @@ Result<std::string> read_secret(const std::string& path) {
   while (!secret.empty() && (secret.back() == '\n' || secret.back() == '\r')) secret.pop_back();
   if (secret.size() >= kSecretMin) return secret;
   return fail(Code::kInvalid, path + ": a cluster's secret has at least 16 bytes");
+}
+
+bool is_to_stop(const sigset_t& signals, std::chrono::milliseconds wait) {
+  const timespec time = {static_cast<time_t>(wait.count() / 1000),
+                         static_cast<long>(wait.count() % 1000) * 1'000'000};
+  const int signal = sigtimedwait(&signals, nullptr, &time);
+  if (signal == SIGINT || signal == SIGTERM) kill(getpid(), signal);  // for whoever asks next
+  return signal == SIGINT || signal == SIGTERM;
 }
 
 }  // namespace
@@ -40,12 +55,17 @@ void add_cluster_settings(Settings& settings, ClusterOptions& options) {
   settings.add("replicas", options.replicas, "so many nodes have a copy")->check(CLI::Range(1, 7));
 }
 
-Result<> Clustering::prepare(const ClusterOptions& options, const std::string& data,
-                             const std::string& listen, database::StoreOptions& store) {
-  if (options.cluster.empty())
-    return cluster::ClusterNode::check_is_alone(FileSystem::real(), data);
+static Result<> check(const ClusterOptions& options, const std::string& listen) {
   if (options.node.empty() || options.etcd.endpoints.empty())
     return fail(Code::kInvalid, "--cluster wants --node NAME and --etcd URL");
+  for (const std::string* name : {&options.cluster, &options.node}) {
+    if (cluster::is_cluster_name(*name)) continue;
+    return fail(
+        Code::kInvalid,
+        fmt::format("'{}' names no cluster or node: 1 to 63 of [a-z0-9._-], first a letter or "
+                    "digit",
+                    *name));
+  }
   OFFPRINT_TRY_ASSIGN(auto clients, server::parse_listen_address(listen));
   OFFPRINT_TRY_ASSIGN(auto peers, server::parse_listen_address(options.peer_listen));
   if (options.secret_file.empty() && (!clients.loopback || !peers.loopback)) {
@@ -57,10 +77,21 @@ Result<> Clustering::prepare(const ClusterOptions& options, const std::string& d
   if (options.advertise.empty() && listen.ends_with(":0"))
     return fail(Code::kInvalid,
                 "a cluster's node listens on a port that stays: --listen HOST:PORT");
+  return {};
+}
+
+Result<Clustering::Next> Clustering::prepare(const ClusterOptions& options, const std::string& data,
+                                             const std::string& listen, bool anew,
+                                             const sigset_t& signals,
+                                             database::StoreOptions& store) {
+  FileSystem& files = FileSystem::real();
+  if (options.cluster.empty()) {
+    OFFPRINT_TRY(cluster::check_is_alone(files, data));
+    return Next::kGoOn;
+  }
+  OFFPRINT_TRY(check(options, listen));
   cluster::ClusterNode::Options node;
   node.cluster = options.cluster;
-  node.node = options.node;
-  node.data = data;
   node.peer_listen = options.peer_listen;
   node.url = options.advertise.empty() ? "http://" + listen : options.advertise;
   if (!options.secret_file.empty()) {
@@ -75,22 +106,32 @@ Result<> Clustering::prepare(const ClusterOptions& options, const std::string& d
     std::fflush(nullptr);
     std::_Exit(1);  // what is durable is found at the next start
   };
-  OFFPRINT_TRY_ASSIGN(node_, cluster::ClusterNode::create(FileSystem::real(), std::move(node)));
+  cluster::JoinOptions join{
+      options.cluster,
+      options.node,
+      data,
+      node.secret,
+      options.etcd,
+      [&signals](std::chrono::milliseconds time) { return is_to_stop(signals, time); }};
+  OFFPRINT_TRY_ASSIGN(auto member,
+                      anew ? cluster::join_anew(files, join) : cluster::join_cluster(files, join));
+  if (!member) return Next::kStop;
+  node.self = *member;
+  OFFPRINT_TRY_ASSIGN(node_, cluster::ClusterNode::create(std::move(node)));
   store.common_log = &node_->common_log();
-  return {};
+  return Next::kGoOn;
 }
 
-Result<bool> Clustering::start(database::Store& store, const sigset_t& signals) {
-  if (!node_) return true;
+Result<Clustering::Next> Clustering::start(database::Store& store, const sigset_t& signals) {
+  if (!node_) return Next::kGoOn;
   OFFPRINT_TRY(node_->start(store));
-  const timespec moment = {0, 20'000'000};
   for (int looks = 1; !node_->has_all(); ++looks) {
     if (looks % (kReportEvery * 5) == kReportEvery)
       log::info("waiting for the other nodes: what they committed is not known here yet");
-    const int signal = sigtimedwait(&signals, nullptr, &moment);
-    if (signal == SIGINT || signal == SIGTERM) return false;
+    if (node_->needs_fill()) return Next::kFill;
+    if (is_to_stop(signals, kLookEvery)) return Next::kStop;
   }
-  return true;
+  return Next::kGoOn;
 }
 
 server::StreamKey Clustering::stream_key(const server::StreamKey& own) const {

@@ -27,11 +27,18 @@ void add_cluster_settings(Settings& settings, ClusterOptions& options);
 // A node's part in its cluster; nothing without a name for that. Outlives the store.
 class Clustering {
  public:
-  // Before the store is opened. `listen`: of clients. kInvalid: the options.
-  Result<> prepare(const ClusterOptions& options, const std::string& data,
-                   const std::string& listen, database::StoreOptions& store);
-  // Afterwards. Returns when the store may be asked; false: one of `signals` came first.
-  Result<bool> start(database::Store& store, const sigset_t& signals);
+  // What comes next.
+  enum class Next { kGoOn, kStop /* one of the signals came */, kFill /* prepare() again, anew */ };
+  // Before the store is opened: the folder becomes a member's, which may take a while. `listen`: of
+  // clients. `anew`: what is in the folder goes. kInvalid: the options.
+  Result<Next> prepare(const ClusterOptions& options, const std::string& data,
+                       const std::string& listen, bool anew, const sigset_t& signals,
+                       database::StoreOptions& store);
+  // Afterwards. Returns when the store may be asked.
+  Result<Next> start(database::Store& store, const sigset_t& signals);
+  bool is_used() const { return node_ != nullptr; }
+  // The folder is of no use any more.
+  bool needs_fill() { return node_ && node_->needs_fill(); }
   // What signs batons, of which each node has `own`: all nodes of a cluster know each other's.
   server::StreamKey stream_key(const server::StreamKey& own) const;
   // The service answers as one of several.

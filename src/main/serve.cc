@@ -94,16 +94,20 @@ void leave_descriptors(std::uint64_t files, std::size_t& connections_max) {
   connections_max = most;
 }
 
-// Looks at files that may have changed once a second, where there are any, and at SIGHUP.
-void wait_for_signal(const sigset_t& set, Security& security) {
+// Looks once a second at what may have changed, where there is anything, and at SIGHUP. False: no
+// signal ended it; the node's folder is of no use any more.
+bool wait_for_signal(const sigset_t& set, Security& security, Clustering& clustering) {
   const timespec second = {1, 0};
+  const bool looks = security.tls() || clustering.is_used();
   int signal = SIGHUP;
   while (signal != SIGINT && signal != SIGTERM) {
-    signal = security.tls() ? sigtimedwait(&set, nullptr, &second) : sigwaitinfo(&set, nullptr);
+    signal = looks ? sigtimedwait(&set, nullptr, &second) : sigwaitinfo(&set, nullptr);
     security.look_for_changes();
+    if (clustering.needs_fill()) return false;
   }
   log::info("stopping ({}); once more ends at once", signal == SIGINT ? "SIGINT" : "SIGTERM");
   pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+  return true;
 }
 
 // What SQLite does in one step nobody can end. Leaving it is safe: after a crash, too, everything
@@ -194,7 +198,9 @@ Result<> check_goes_with_cluster(const ServeOptions& options) {
   return fail(Code::kInvalid, std::string("--cluster and ") + other + " do not go together");
 }
 
-Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
+// Until a signal comes, or the folder has to be filled. `anew`: it has to be now.
+Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signals, bool anew) {
+  using Next = Clustering::Next;
   options.store.directory = options.data;
   options.store.node_name = options.service.node_name;
   options.service.spool_directory = options.data + "/uploads";
@@ -205,13 +211,15 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   OFFPRINT_TRY(check_goes_with_cluster(options));
   if (!options.cluster.node.empty()) options.service.node_name = options.cluster.node;
   Clustering clustering;
-  OFFPRINT_TRY(
-      clustering.prepare(options.cluster, options.data, options.http.address, options.store));
+  OFFPRINT_TRY_ASSIGN(Next next,
+                      clustering.prepare(options.cluster, options.data, options.http.address, anew,
+                                         signals, options.store));
+  if (next != Next::kGoOn) return next;
   OFFPRINT_TRY_ASSIGN(auto store, database::Store::open(options.store));
-  OFFPRINT_TRY_ASSIGN(bool may_go_on, clustering.start(*store, signals));
-  if (!may_go_on) {
+  OFFPRINT_TRY_ASSIGN(next, clustering.start(*store, signals));
+  if (next != Next::kGoOn) {
     clustering.stop();
-    return {};
+    return next;
   }
   OFFPRINT_TRY(clean_directory(FileSystem::real(), options.service.spool_directory));
   OFFPRINT_TRY_ASSIGN(auto key,
@@ -242,8 +250,8 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   std::printf("offprint: listening on http%s://%s, data in %s\n", security->tls() ? "s" : "",
               http.address().c_str(), options.data.c_str());
   std::fflush(stdout);
-  wait_for_signal(signals, *security);
-  leave_what_does_not_end();
+  next = wait_for_signal(signals, *security, clustering) ? Next::kStop : Next::kFill;
+  if (next == Next::kStop) leave_what_does_not_end();
   service.stopping = true;
   clustering.hand_over();
   archiving.stop_waiting();
@@ -257,7 +265,17 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   clustering.stop();
   store.reset();  // answers what is left, while `http` and the primary can still be told
   log::info("stopped");
-  return {};
+  return next;
+}
+
+Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
+  bool anew = false;
+  for (;;) {
+    OFFPRINT_TRY_ASSIGN(auto next, serve_once(options, signals, anew));
+    if (next == Clustering::Next::kStop) return {};
+    log::warn("the other nodes do not keep any more what this one lacks: it is filled again");
+    anew = true;
+  }
 }
 
 int run(ServeOptions& options, Settings& settings) {

@@ -43,6 +43,7 @@ class ClusterClients : public ClusterServers {
   };
   void SetUp() override {
     ClusterServers::SetUp();
+    start_all();
     for (auto& node : nodes_) ports_.push_back(node->port());
     nodes_[0]->query("shop", "CREATE TABLE r(client INTEGER PRIMARY KEY, n)");
   }

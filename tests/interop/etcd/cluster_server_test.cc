@@ -1,12 +1,17 @@
-#include <gtest/gtest.h>
-
 #include "tests/interop/etcd/cluster_servers.h"
 
-// Nodes of a cluster that are killed and stopped, and lose etcd, under load.
 namespace offprint::testing {
 namespace {
 
-TEST_F(ClusterServers, WhoIsKilledCostsNoAcknowledgedWrite) {
+class ClusterServersTest : public ClusterServers {
+ protected:
+  void SetUp() override {
+    ClusterServers::SetUp();
+    start_all();
+  }
+};
+
+TEST_F(ClusterServersTest, WhoIsKilledCostsNoAcknowledgedWrite) {
   begin_load(6);
   for (int round = 0; round < 3; ++round) {
     std::this_thread::sleep_for(1s);
@@ -20,7 +25,7 @@ TEST_F(ClusterServers, WhoIsKilledCostsNoAcknowledgedWrite) {
   check();
 }
 
-TEST_F(ClusterServers, NodesStopInOrderOneAfterTheOther) {
+TEST_F(ClusterServersTest, NodesStopInOrderOneAfterTheOther) {
   begin_load(6);
   for (auto& node : nodes_) {
     std::this_thread::sleep_for(1s);
@@ -33,7 +38,7 @@ TEST_F(ClusterServers, NodesStopInOrderOneAfterTheOther) {
   check();
 }
 
-TEST_F(ClusterServers, WithEtcdAwayTheyGoOn) {
+TEST_F(ClusterServersTest, WithEtcdAwayTheyGoOn) {
   etcd_.kill(0);
   begin_load(3);
   std::this_thread::sleep_for(4s);
@@ -44,7 +49,7 @@ TEST_F(ClusterServers, WithEtcdAwayTheyGoOn) {
   check();
 }
 
-TEST_F(ClusterServers, AFolderIsOfOneNode) {
+TEST_F(ClusterServersTest, AFolderIsOfOneNode) {
   nodes_[0]->kill();
   Process::Options options;
   Finished other =

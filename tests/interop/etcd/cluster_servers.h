@@ -3,42 +3,45 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
-#include <memory>
-#include <mutex>
 #include <set>
-#include <string>
 #include <thread>
-#include <vector>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "base/clock.h"
 #include "tests/interop/etcd/etcd_cluster.h"
 #include "tests/server_process.h"
 
+// For tests: nodes of a cluster as people run them, with stock etcd.
 namespace offprint::testing {
 
 using namespace std::chrono_literals;
 
-// Three nodes of a cluster as people run them, with stock etcd, and a database "shop" on them.
 class ClusterServers : public ::testing::Test {
  protected:
   void SetUp() override {
     etcd_.wait_ready();
-    for (int n = 0; n < 3; ++n) {
-      auto node = std::make_unique<ServerProcess>(
-          folders_[n],
-          std::vector<std::string>{"--cluster", "test", "--node", fmt::format("n{}", n + 1),
-                                   "--peer-listen", fmt::format("127.0.0.1:{}", free_port()),
-                                   "--etcd", etcd_.client_url(0)});
-      node->set_port(free_port());
-      nodes_.push_back(std::move(node));
-    }
+    for (int n = 0; n < 3; ++n) make_node(n);
+  }
+  void make_node(int n, std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments{"--cluster",     "test",
+                                       "--node",        fmt::format("n{}", n + 1),
+                                       "--peer-listen", fmt::format("127.0.0.1:{}", free_port()),
+                                       "--etcd",        etcd_.client_url(0)};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    auto node = std::make_unique<ServerProcess>(folders_[n], std::move(arguments));
+    node->set_port(free_port());
+    nodes_.resize(std::max(nodes_.size(), static_cast<std::size_t>(n) + 1));
+    nodes_[static_cast<std::size_t>(n)] = std::move(node);
+  }
+  void start_all() {
     for (auto& node : nodes_) ASSERT_TRUE(node->start());
     nodes_[0]->create("shop");
-    ASSERT_TRUE(within(30s, [&] { return in_sync(*nodes_[0]) == 3; }));
+    wait_in_sync(3);
     nodes_[1]->query("shop", "CREATE TABLE t(id TEXT, at)");  // passed on to the primary
+  }
+  void wait_in_sync(std::size_t count) {
+    ASSERT_TRUE(within(60s, [&] { return in_sync(*nodes_[0]) == count; }));
   }
   template <class Done>
   static bool within(std::chrono::seconds time, Done done) {
