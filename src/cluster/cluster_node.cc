@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <thread>
 
+#include <fmt/format.h>
+
 namespace offprint::cluster {
 
 namespace {
@@ -169,7 +171,10 @@ std::int64_t ClusterNode::age_ms() {
 
 std::optional<std::string> ClusterNode::primary_url() {
   const std::string node = status().primary;
-  if (node == options_.self.node && (leaving_ || !is_primary())) return std::nullopt;
+  const bool is_self = node == options_.self.node;
+  // What this node could not do it is not asked for again before it can.
+  if (is_self && (leaving_ || !is_primary() || !store_side_->log().may_answer(0)))
+    return std::nullopt;
   return node.empty() || !roster_ ? std::nullopt : roster_->url_of(node);
 }
 

@@ -203,7 +203,8 @@ Result<> HostedDatabase::wait_for_archive(const Bookmark& at) {
 }
 
 void HostedDatabase::answer_read_only(Request& request) {
-  if (has_primary_elsewhere()) {
+  // Not has_primary_elsewhere(): this node may have become primary just now.
+  if (identity_.options.tails.empty()) {
     return answer_error(request,
                         Error(Code::kNotPrimary,
                               "NOT_PRIMARY: this node has a copy; only the primary can do this"));
