@@ -69,7 +69,7 @@ Result<> ClusterNode::start(database::Store& store) {
 
 bool ClusterNode::has_all() {
   if (!store_side_->begun()) return false;
-  if (is_primary()) return true;
+  if (is_primary()) return store_side_->store_leads();
   const ReplicatedLog::Status found = store_side_->log().status(0);
   return std::ranges::find(found.record.in_sync, options_.self) != found.record.in_sync.end() &&
          found.member.commit.value != 0 && store_side_->taken() >= found.member.commit;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -45,6 +46,8 @@ class ClusteredStore final : public database::CommonLog,
   bool wait_begun(Deadline deadline);
   // The epoch in which this node writes, once it may.
   std::optional<Epoch> leads();
+  // The store does.
+  bool store_leads() const { return store_leads_; }
   // Up to which record of the log the store has all.
   Lsn taken();
   // Writes wait (true) before they take a place in the log, so that it comes to rest, until they go
@@ -91,8 +94,8 @@ class ClusteredStore final : public database::CommonLog,
   bool has_own_ = false;  // records of databases, none of which came by the log
   std::unique_ptr<ReplicatedLog> log_;
   database::Store* store_ = nullptr;
+  std::atomic<bool> store_leads_ = false;
   // --- of the worker
-  bool store_leads_ = false;
   bool cannot_go_on_ = false;
   Deadline rest_until_;
 

@@ -92,7 +92,7 @@ class Joining {
   // Nothing: not yet.
   Result<std::optional<RecordMember>> try_to_join() {
     OFFPRINT_TRY_ASSIGN(auto entry, read(keys_.group(0)));
-    OFFPRINT_TRY_ASSIGN(bool has_databases, files_.exists(options_.data + "/journal"));
+    OFFPRINT_TRY_ASSIGN(bool has_databases, is_single_nodes(files_, options_.data));
     if (!entry) {  // this may be the first node
       const FolderOwner owner = new_owner(options_);
       OFFPRINT_TRY(write_file_atomically(files_, options_.data + "/" + FolderFill::kMark,
@@ -154,6 +154,13 @@ Result<std::optional<RecordMember>> join_cluster(FileSystem& files, const JoinOp
 
 Result<std::optional<RecordMember>> join_anew(FileSystem& files, const JoinOptions& options) {
   return Joining(files, options).join(true);
+}
+
+Result<bool> is_single_nodes(FileSystem& files, const std::string& data) {
+  OFFPRINT_TRY(FolderFill::take_over(files, data));
+  OFFPRINT_TRY_ASSIGN(auto owner, owner_of(files, data));
+  OFFPRINT_TRY_ASSIGN(bool has_databases, files.exists(data + "/journal"));
+  return has_databases && !owner;
 }
 
 Result<> check_is_alone(FileSystem& files, const std::string& data) {

@@ -30,6 +30,9 @@ Result<std::optional<RecordMember>> join_cluster(FileSystem& files, const JoinOp
 // What is in the folder goes; it is filled again, as a new member.
 Result<std::optional<RecordMember>> join_anew(FileSystem& files, const JoinOptions& options);
 
+// It has the databases of a single node.
+Result<bool> is_single_nodes(FileSystem& files, const std::string& data);
+
 // Whether a folder may be served by a node alone. kInvalid: it is one of a cluster's.
 Result<> check_is_alone(FileSystem& files, const std::string& data);
 

@@ -52,6 +52,8 @@ void add_cluster_settings(Settings& settings, ClusterOptions& options) {
       ->delimiter(',');
   settings.add("cluster_secret", options.secret_file,
                "file with the secret that all nodes of the cluster know");
+  settings.add("cluster_ca", options.ca_file,
+               "PEM file with the certificates that the other nodes' https is to be checked by");
   settings.add("replicas", options.replicas, "so many nodes have a copy")->check(CLI::Range(1, 7));
 }
 
@@ -93,7 +95,9 @@ Result<Clustering::Next> Clustering::prepare(const ClusterOptions& options, cons
   cluster::ClusterNode::Options node;
   node.cluster = options.cluster;
   node.peer_listen = options.peer_listen;
-  node.url = options.advertise.empty() ? "http://" + listen : options.advertise;
+  node.url = options.advertise.empty() ? (options.https ? "https://" : "http://") + listen
+                                       : options.advertise;
+  ca_file_ = options.ca_file;
   if (!options.secret_file.empty()) {
     OFFPRINT_TRY_ASSIGN(node.secret, read_secret(options.secret_file));
   }
@@ -106,6 +110,9 @@ Result<Clustering::Next> Clustering::prepare(const ClusterOptions& options, cons
     std::fflush(nullptr);
     std::_Exit(1);  // what is durable is found at the next start
   };
+  OFFPRINT_TRY_ASSIGN(bool is_single_nodes, cluster::is_single_nodes(files, data));
+  // What an older version left is brought to this one's formats.
+  if (is_single_nodes) OFFPRINT_TRY(database::Store::open(store));
   cluster::JoinOptions join{
       options.cluster,
       options.node,
@@ -141,6 +148,7 @@ server::StreamKey Clustering::stream_key(const server::StreamKey& own) const {
 void Clustering::apply(server::Service& service) {
   if (!node_) return;
   cluster::ForwarderOptions options;
+  options.ca_file = ca_file_;
   options.answer_timeout_ms = service.options.request_timeout_ms + 10'000;
   forwarder_ = std::make_unique<cluster::PrimaryForwarder>(
       options, [node = node_.get()] { return node->primary_url(); },

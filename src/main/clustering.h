@@ -18,6 +18,8 @@ struct ClusterOptions {
   std::string peer_listen = "127.0.0.1:9081";
   std::string advertise;  // a URL; empty: made of --listen
   std::string secret_file;
+  std::string ca_file;  // of the nodes' https
+  bool https = false;   // clients' and nodes' requests come by that
   cluster::EtcdOptions etcd;
   std::size_t replicas = 3;
 };
@@ -48,6 +50,7 @@ class Clustering {
   void stop();
 
  private:
+  std::string ca_file_;
   std::unique_ptr<cluster::ClusterNode> node_;
   server::StreamKey stream_key_{};
   std::unique_ptr<cluster::PrimaryForwarder> forwarder_;

@@ -49,6 +49,10 @@ void Security::apply(server::Service& service) const {
 }
 
 void Security::look_for_changes() {
+  if (revocations_) {
+    if (auto taken = revocations_->take_kept(); !taken)
+      log::error("revoked tokens: {}", taken.error().message());
+  }
   if (!tls_) return;
   Result<bool> reloaded = tls_->reload_if_changed();
   if (!reloaded) {

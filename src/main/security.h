@@ -34,7 +34,8 @@ class Security {
 
   void apply(server::Service& service) const;
   const std::shared_ptr<server::TlsCredentials>& tls() const { return tls_; }
-  // Certificates that have changed are taken; what goes wrong is logged. Blocks on the disk.
+  // Certificates that have changed are taken, and what another node of the cluster has revoked;
+  // what goes wrong is logged. Blocks on the disk.
   void look_for_changes();
 
  private:

@@ -188,12 +188,10 @@ struct Following {
 // What a cluster does not have yet.
 Result<> check_goes_with_cluster(const ServeOptions& options) {
   if (options.cluster.cluster.empty()) return {};
-  const char* other = !options.follow.url.empty()          ? "--follow"
-                      : !options.archive.url.empty()       ? "--archive"
-                      : !options.tail.files.empty()        ? "--tail"
-                      : options.security.asks_for_tokens() ? "--auth-keys"
-                      : options.security.has_tls()         ? "--tls-cert"
-                                                           : nullptr;
+  const char* other = !options.follow.url.empty()    ? "--follow"
+                      : !options.archive.url.empty() ? "--archive"
+                      : !options.tail.files.empty()  ? "--tail"
+                                                     : nullptr;
   if (other == nullptr) return {};
   return fail(Code::kInvalid, std::string("--cluster and ") + other + " do not go together");
 }
@@ -209,6 +207,7 @@ Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signa
   OFFPRINT_TRY(check_what_is_followed(FileSystem::real(), options.data, options.follow.url));
   options.service.socket_idle_ms = options.http.limits.idle_timeout_ms;
   OFFPRINT_TRY(check_goes_with_cluster(options));
+  options.cluster.https = options.security.has_tls();
   if (!options.cluster.node.empty()) options.service.node_name = options.cluster.node;
   Clustering clustering;
   OFFPRINT_TRY_ASSIGN(Next next,

@@ -34,6 +34,22 @@ Result<> Revocations::add(const database::Revocation& revocation) {
   return {};
 }
 
+Result<> Revocations::take_kept() {
+  OFFPRINT_TRY_ASSIGN(Position at, store_.position(database::DatabaseName::catalog()));
+  if (taken_ == at.bookmark()) return {};
+  OFFPRINT_TRY_ASSIGN(auto kept, store_.revocations());
+  for (const auto& revocation : kept) {
+    bool is_new = false;
+    {
+      std::lock_guard lock(mutex_);
+      is_new = !is_known(revocation);
+    }
+    if (is_new) apply(revocation);
+  }
+  taken_ = at.bookmark();
+  return {};
+}
+
 void Revocations::apply(const database::Revocation& revocation) {
   std::lock_guard lock(mutex_);
   if (!revocation.token_id.empty()) {

@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -24,6 +25,8 @@ class Revocations {
   // Durable when it returns, and in effect; nothing when it was before. Blocks. kTooLarge: there
   // are too many.
   Result<> add(const database::Revocation& revocation);
+  // Takes what the catalog has got meanwhile from another node of the cluster. Blocks.
+  Result<> take_kept();  // one at a time
   std::vector<database::Revocation> list() const;
   // Those that came after `seen`, an answer of before (0: all), which becomes the newest's number.
   std::vector<database::Revocation> list_after(std::uint64_t& seen) const;
@@ -43,6 +46,7 @@ class Revocations {
   std::vector<database::Revocation> list_locked() const;        // mutex_ held
 
   database::Store& store_;
+  std::optional<Bookmark> taken_;  // of the catalog, by take_kept()
   std::atomic<bool> none_{true};
   mutable std::mutex mutex_;
   std::map<std::string, std::int64_t, std::less<>> tokens_;      // jti → kept until; guarded
