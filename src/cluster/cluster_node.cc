@@ -3,7 +3,18 @@
 #include <algorithm>
 #include <thread>
 
+#include <fmt/format.h>
+
 namespace offprint::cluster {
+
+namespace {
+
+constexpr std::chrono::milliseconds kLookEvery{1};
+constexpr std::chrono::milliseconds kHoldWritesMax{50};  // then those that wait go on for a moment
+constexpr std::chrono::milliseconds kInteractiveMax{2'000};
+constexpr std::chrono::milliseconds kLeaveMax{500};
+
+}  // namespace
 
 Result<std::unique_ptr<ClusterNode>> ClusterNode::create(Options options) {
   std::unique_ptr<ClusterNode> node(new ClusterNode(std::move(options)));
@@ -28,6 +39,7 @@ Result<std::unique_ptr<ClusterNode>> ClusterNode::create(Options options) {
 ClusterNode::~ClusterNode() { stop(); }
 
 Result<> ClusterNode::start(database::Store& store) {
+  store_ = &store;
   ReplicatedLog& log = store_side_->log();
   const auto status = log.status(0).member;
   Roster::Options roster;
@@ -74,14 +86,66 @@ void ClusterNode::stop() {
   fills_.reset();
 }
 
-void ClusterNode::hand_over(std::chrono::milliseconds time) {
+bool ClusterNode::has_other_primary() {
+  const std::string primary = status().primary;
+  return !primary.empty() && primary != options_.self.node;
+}
+
+// While writes wait the log comes to rest, and one who is in sync has all of it.
+bool ClusterNode::try_hand_over(const std::vector<RecordMember>& candidates) {
+  const Deadline until = SteadyClock::now() + kHoldWritesMax;
+  bool done = false;
+  store_side_->set_held(true);
+  while (!done && SteadyClock::now() < until) {
+    for (const RecordMember& member : candidates)
+      done = done || store_side_->log().hand_over(0, member).has_value();
+    if (!done) std::this_thread::sleep_for(kLookEvery);
+  }
+  store_side_->set_held(false);
+  return done;
+}
+
+Result<> ClusterNode::hand_over(std::chrono::milliseconds time, const std::string& to) {
+  std::lock_guard lock(handing_over_);
   const Deadline until = SteadyClock::now() + time;
+  const Deadline interactive_until = SteadyClock::now() + std::min(time, kInteractiveMax);
+  leaving_ = true;
+  while (is_primary() && store_->set_leaving(true) > 0 && SteadyClock::now() < interactive_until)
+    std::this_thread::sleep_for(kLookEvery);
+  Result<> done = fail(Code::kNotPrimary, "another node is primary");
+  if (is_primary()) done = fail(Code::kUnavailable, "no other node could take over in time");
   while (is_primary() && SteadyClock::now() < until) {
-    const ReplicatedLog::Status found = store_side_->log().status(0);
-    for (const RecordMember& member : found.record.in_sync) {
-      if (member != options_.self && store_side_->log().hand_over(0, member)) break;
+    std::vector<RecordMember> candidates = store_side_->log().status(0).record.in_sync;
+    std::erase_if(candidates, [&](const RecordMember& member) {
+      return member == options_.self || (!to.empty() && member.node != to);
+    });
+    if (candidates.empty() && !to.empty()) {
+      done = fail(Code::kNotFound, fmt::format("no node '{}' is in sync", to));
+      break;
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    if (candidates.empty() || !try_hand_over(candidates)) {
+      std::this_thread::sleep_for(kLookEvery);
+      continue;
+    }
+    // Until the other one is heard of, or this one is primary after all.
+    while (!has_other_primary() && !store_side_->log().status(0).member.leads &&
+           SteadyClock::now() < until)
+      std::this_thread::sleep_for(kLookEvery);
+  }
+  if (!is_primary() && has_other_primary()) done = {};
+  store_->set_leaving(false);
+  leaving_ = false;
+  return done;
+}
+
+void ClusterNode::leave() {
+  if (is_primary()) return;
+  store_side_->log().leave();
+  const Deadline until = SteadyClock::now() + kLeaveMax;
+  while (SteadyClock::now() < until) {
+    const auto in_sync = status().in_sync;
+    if (std::ranges::find(in_sync, options_.self.node) == in_sync.end()) return;
+    std::this_thread::sleep_for(kLookEvery);
   }
 }
 
@@ -107,6 +171,10 @@ std::int64_t ClusterNode::age_ms() {
 
 std::optional<std::string> ClusterNode::primary_url() {
   const std::string node = status().primary;
+  const bool is_self = node == options_.self.node;
+  // What this node could not do it is not asked for again before it can.
+  if (is_self && (leaving_ || !is_primary() || !store_side_->log().may_answer(0)))
+    return std::nullopt;
   return node.empty() || !roster_ ? std::nullopt : roster_->url_of(node);
 }
 

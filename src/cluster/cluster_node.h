@@ -1,6 +1,8 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -42,8 +44,14 @@ class ClusterNode {
   // It cannot go on with the folder that it has: join_anew().
   bool needs_fill();
   void stop();
-  // Gives being primary to another node that has everything, if there is one soon enough.
-  void hand_over(std::chrono::milliseconds time);
+  // Gives being primary to another node that has everything, if there is one soon enough: to that
+  // one, if it has a name. Writes wait meanwhile; interactive transactions have up to 2 s to end.
+  // kUnavailable: there was none in time; kNotFound: no such node is in sync. Blocks.
+  Result<> hand_over(std::chrono::milliseconds time, const std::string& to = {});
+
+  // This node is to stop, and is not primary: waits until the others do not wait for it any more,
+  // for a moment at most.
+  void leave();
 
   // This node writes.
   bool is_primary();
@@ -55,17 +63,22 @@ class ClusterNode {
   Status status();
   // How long ago it was last known to have all that the primary had.
   std::int64_t age_ms();
-  // Where the primary answers. Nothing: not known at the moment.
+  // Where the primary answers. Nothing: not known at the moment, or it is this one and it does not.
   std::optional<std::string> primary_url();
 
  private:
   explicit ClusterNode(Options options) : options_(std::move(options)) {}
+  bool has_other_primary();
+  bool try_hand_over(const std::vector<RecordMember>& candidates);
 
   const Options options_;
   std::unique_ptr<PeerConnections> peers_;
   std::unique_ptr<ClusteredStore> store_side_;
   std::unique_ptr<FillSource> fills_;
   std::unique_ptr<Roster> roster_;
+  database::Store* store_ = nullptr;
+  std::mutex handing_over_;
+  std::atomic<bool> leaving_ = false;
 };
 
 }  // namespace offprint::cluster

@@ -60,6 +60,7 @@ void ClusteredStore::stop() {
   }
   wake_work_.notify_all();
   has_begun_.notify_all();
+  goes_on_.notify_all();
   if (log_) log_->shut_down();
   if (worker_.joinable()) worker_.join();
 }
@@ -88,6 +89,10 @@ Result<database::CommitLog::Appended> ClusteredStore::append(journal::Draft draf
     return fail(Code::kTooLarge,
                 "TRANSACTION_TOO_LARGE: a cluster takes no transaction of this size");
   }
+  {
+    std::unique_lock lock(mutex_);
+    goes_on_.wait(lock, [&] { return !held_ || stopping_; });
+  }
   // With the lock: what was appended after another one is not known before that.
   std::lock_guard lock(own_mutex_);
   if (lost_term_ == term) {
@@ -111,6 +116,19 @@ Result<> ClusteredStore::wait(const Appended& appended) {
     lost_term_ = appended.term;
   }
   return decided;
+}
+
+// The read came before this call, and the epoch it was made in cannot have ended and begun again.
+bool ClusteredStore::knows_newest(Epoch term) {
+  return log_->may_answer(kGroup) && log_->status(kGroup).member.epoch == term;
+}
+
+void ClusteredStore::set_held(bool held) {
+  {
+    std::lock_guard lock(mutex_);
+    held_ = held;
+  }
+  goes_on_.notify_all();
 }
 
 void ClusteredStore::committed(std::uint32_t, Lsn) { wake(); }

@@ -50,6 +50,9 @@ class ClusteredStore final : public database::CommonLog,
   bool store_leads() const { return store_leads_; }
   // Up to which record of the log the store has all.
   Lsn taken();
+  // Writes wait (true) before they take a place in the log, so that it comes to rest, until they go
+  // on (false) or this node stops being primary.
+  void set_held(bool held);
   // The log begins with what the store had as a single node's, and nobody has written it since.
   bool begins_with_own();
   // See ReplicatedLog::hold(). Each database of the store, at its turn, has all of what is not
@@ -70,6 +73,7 @@ class ClusteredStore final : public database::CommonLog,
   // --- database::CommitLog
   Result<Appended> append(journal::Draft draft, Epoch term) override;
   Result<> wait(const Appended& appended) override;
+  bool knows_newest(Epoch term) override;
   // --- LogListener
   void committed(std::uint32_t group, Lsn lsn) override;
   void changed(std::uint32_t group) override;
@@ -96,11 +100,12 @@ class ClusteredStore final : public database::CommonLog,
   Deadline rest_until_;
 
   std::mutex mutex_;  // taken last
-  std::condition_variable wake_work_, has_begun_;
+  std::condition_variable wake_work_, has_begun_, goes_on_;
   // --- guarded by mutex_
   bool has_news_ = true;
   bool stopping_ = false;
   bool begun_ = false;
+  bool held_ = false;
 
   std::mutex own_mutex_;  // taken before the log's
   // --- guarded by own_mutex_

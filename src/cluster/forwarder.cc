@@ -195,10 +195,17 @@ class ForwarderImpl final : public Forwarder {
     auto token = asio::redirect_error(asio::use_awaitable, error);
     link.bottom().expires_after(std::chrono::milliseconds(options_.answer_timeout_ms));
     co_await http::async_write(stream, request, token);
+    if (error) {
+      // Without its end nobody can have begun with it.
+      link.bottom().close();
+      answer.emplace(fail(Code::kUnavailable, fmt::format("the primary {} took no request: {}",
+                                                          options_.url, error.message())));
+      co_return;
+    }
     http::response_parser<http::string_body> parser;
     parser.body_limit(options_.answer_bytes_max);
     if (request.method() == http::verb::head) parser.skip(true);
-    if (!error) co_await http::async_read(stream, link.buffer, parser, token);
+    co_await http::async_read(stream, link.buffer, parser, token);
     if (error) {
       link.bottom().close();
       answer.emplace(

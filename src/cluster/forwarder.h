@@ -49,7 +49,7 @@ class Forwarder {
   // Stops: what waits is answered kUnavailable or kUnknown.
   virtual ~Forwarder() = default;
   // `done` is called exactly once, on the forwarder's thread; it must be quick. kUnavailable: it
-  // was not sent. kUnknown: it was, and no answer came.
+  // was not sent, or not to its end. kUnknown: it was, and no answer came.
   virtual void send(ForwardedRequest request,
                     std::function<void(Result<ForwardedAnswer>)> done) = 0;
   // The same for a request with Upgrade and Connection, on a connection of its own. Tunnels end

@@ -130,6 +130,26 @@ TEST(GroupMemberTest, ACommitIsOnTheDiskOfAllInSync) {
   EXPECT_EQ(a.wanted.last<Append>(kB)->commit, Lsn{1}) << "it is told at once";
 }
 
+// Else its commit would wait for the next beacon.
+TEST(GroupMemberTest, ABeaconOnItsWayDoesNotCostAnAcknowledgement) {
+  Member b(kB);
+  const EpochRuns one{{Epoch{1}, Lsn{1}, Lsn{1}}};
+  b.member.receive(b.now, kA, append_of(Epoch{1}, Lsn{0}, Epoch{0}, one, Lsn{1}), b.wanted);
+  b.member.receive(b.now, kA, append_of(Epoch{1}, Lsn{1}, Epoch{1}, {}, Lsn{1}), b.wanted);
+  const auto before = b.wanted.last<Ack>(kA);
+  EXPECT_TRUE(!before || before->durable == Lsn{0}) << "nothing is on the disk yet";
+  b.sync();
+  ASSERT_TRUE(b.wanted.last<Ack>(kA));
+  EXPECT_EQ(b.wanted.last<Ack>(kA)->durable, Lsn{1});
+  // And with one that comes when the promise is on the disk already.
+  const EpochRuns two{{Epoch{1}, Lsn{2}, Lsn{2}}};
+  b.member.receive(b.now, kA, append_of(Epoch{1}, Lsn{1}, Epoch{1}, two, Lsn{1}), b.wanted);
+  b.member.receive(b.now, kA, append_of(Epoch{1}, Lsn{2}, Epoch{1}, {}, Lsn{1}), b.wanted);
+  EXPECT_EQ(b.wanted.last<Ack>(kA)->durable, Lsn{1});
+  b.sync();
+  EXPECT_EQ(b.wanted.last<Ack>(kA)->durable, Lsn{2});
+}
+
 TEST(GroupMemberTest, NothingIsWrittenBeforeTheOthersHaveTheLog) {
   Member a(kA, log_of({1, 1}), Epoch{1});
   a.lead(view_of(4, Epoch{1}, kB, {kA, kB}));

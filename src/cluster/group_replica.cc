@@ -115,7 +115,7 @@ void GroupMember::acknowledge(MemberId to, Effects& effects) {
     answer_due_ = true;
     return;
   }
-  answer_due_ = false;
+  answer_due_ = durable_ < matched_;  // once more when the rest is durable
   effects.send(to, Ack{answer_epoch_, answer_sent_at_, std::min(durable_, matched_)});
 }
 

@@ -1,14 +1,18 @@
 #include "cluster/primary_forwarder.h"
 
+#include <algorithm>
 #include <utility>
+
+#include <boost/algorithm/string/predicate.hpp>
 
 #include "base/clock.h"
 
 namespace offprint::cluster {
 namespace {
 
-constexpr std::chrono::milliseconds kLookEvery{10};
+constexpr std::chrono::milliseconds kLookEvery{3};
 constexpr int kServiceUnavailable = 503;
+constexpr int kInternalError = 500;
 
 // It was refused by a node that is not primary: nothing was done.
 bool asks_for_another(const Result<ForwardedAnswer>& answer) {
@@ -17,12 +21,33 @@ bool asks_for_another(const Result<ForwardedAnswer>& answer) {
          answer->body.find("NOT_PRIMARY") != std::string::npos;
 }
 
+bool is_unknown(const Result<ForwardedAnswer>& answer) {
+  if (!answer) return answer.error().code() == Code::kUnknown;
+  return answer->status == kInternalError && answer->body.find("UNKNOWN") != std::string::npos;
+}
+
+// It happens once, however often it is sent.
+bool has_key(const ForwardedRequest& request) {
+  return std::ranges::any_of(request.headers, [](const auto& header) {
+    return boost::algorithm::iequals(header.first, "Idempotency-Key");
+  });
+}
+
 }  // namespace
 
 struct PrimaryForwarder::Waiting {
   ForwardedRequest request;
   std::function<void(Result<ForwardedAnswer>)> done;
   Deadline until;
+  bool may_have_happened = false;
+
+  void answer(Result<ForwardedAnswer> answer) {
+    if (may_have_happened && asks_for_another(answer)) {
+      answer = fail(Code::kUnknown,
+                    "no node became primary in time: what was sent may or may not have happened");
+    }
+    done(std::move(answer));
+  }
 };
 
 PrimaryForwarder::PrimaryForwarder(ForwarderOptions options, Find find, int wait_ms)
@@ -64,8 +89,11 @@ void PrimaryForwarder::attempt(std::shared_ptr<Waiting> waiting) {
   if (!found) return later(std::move(waiting));
   ForwardedRequest request = waiting->request;
   (*found)->send(std::move(request), [this, waiting](Result<ForwardedAnswer> answer) {
-    if (asks_for_another(answer) && SteadyClock::now() < waiting->until) return later(waiting);
-    waiting->done(std::move(answer));
+    const bool once_more = is_unknown(answer) && has_key(waiting->request);
+    waiting->may_have_happened |= once_more;
+    const bool is_over = SteadyClock::now() >= waiting->until;
+    if (!is_over && (once_more || asks_for_another(answer))) return later(waiting);
+    waiting->answer(std::move(answer));
   });
 }
 
@@ -77,7 +105,7 @@ void PrimaryForwarder::later(std::shared_ptr<Waiting> waiting) {
       return wake_.notify_one();
     }
   }
-  waiting->done(fail(Code::kUnavailable, "this node is shutting down"));
+  waiting->answer(fail(Code::kUnavailable, "this node is shutting down"));
 }
 
 // Tries all that wait again and again.
@@ -91,8 +119,9 @@ void PrimaryForwarder::work() {
     lock.unlock();
     for (const auto& waiting : all) {
       if (ends || SteadyClock::now() >= waiting->until) {
-        waiting->done(fail(Code::kUnavailable, ends ? "this node is shutting down"
-                                                    : "no node became primary in time; try again"));
+        waiting->answer(
+            fail(Code::kUnavailable, ends ? "this node is shutting down"
+                                          : "no node became primary in time; try again"));
       } else {
         attempt(waiting);
       }

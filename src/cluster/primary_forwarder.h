@@ -15,7 +15,8 @@
 namespace offprint::cluster {
 
 // The way to whoever is primary. While nobody is, requests wait; what a node refused because it is
-// not primary any more is sent on to the next one. Thread: any.
+// not primary any more is sent on to the next one, and what has a key also when nobody knows what
+// became of it. Thread: any.
 class PrimaryForwarder final : public Forwarder {
  public:
   // Where the primary answers; nothing: not known at the moment. Thread: any.

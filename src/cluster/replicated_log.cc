@@ -66,6 +66,12 @@ class ReplicatedLog::GroupEffects final : public Effects {
   }
 
   void send(MemberId to, const Message& message) override {
+    const auto* ack = log_.leaving_ ? std::get_if<Ack>(&message) : nullptr;
+    if (ack != nullptr) {  // nobody shall wait for this node
+      const Nack nack{Nack::Reason::kNoSpace, ack->epoch, {}, {}};
+      log_.transport_.send(to, {group_.number, nack, {}});
+      return;
+    }
     log_.transport_.send(to, {group_.number, message, {}});
   }
 

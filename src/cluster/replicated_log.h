@@ -89,6 +89,10 @@ class ReplicatedLog {
   // Hands the group to a member in sync that has all of it. kUnavailable: not now.
   Result<> hand_over(std::uint32_t group, const RecordMember& to);
 
+  // This node is to stop: it acknowledges nothing more, so that primaries leave it out of those
+  // that they wait for, where enough others are left.
+  void leave() { leaving_ = true; }
+
   // --- from outside
   void received(MemberId from, PeerMessage message);
   // The connection to it is a new one.
@@ -178,6 +182,7 @@ class ReplicatedLog {
   std::mutex mutex_;  // taken after a group's
   std::condition_variable wake_sync_, wake_ticks_;
   std::atomic<bool> ended_ = false;
+  std::atomic<bool> leaving_ = false;
   // --- guarded by mutex_
   std::vector<ToSync> to_sync_;  // by group; a command of 0: nothing
   bool has_to_sync_ = false;

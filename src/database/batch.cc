@@ -4,6 +4,11 @@
 
 namespace offprint::database {
 
+Error not_newest() {
+  return Error(Code::kNotPrimary,
+               "NOT_PRIMARY: this node does not know whether another one has become primary");
+}
+
 std::vector<std::unique_ptr<Request>> BatchRunner::run(
     std::vector<std::unique_ptr<Request>> requests) {
   std::size_t begin = 0;
@@ -17,6 +22,8 @@ std::vector<std::unique_ptr<Request>> BatchRunner::run(
       if (timed_out_) {
         reject({&requests[begin], 1},
                Error(Code::kTimeout, "the request took longer than its time limit"));
+      } else if (requests[begin]->key) {
+        run_keyed_alone(requests[begin]);
       } else {
         held = run_alone(requests[begin]);
       }
@@ -34,6 +41,46 @@ std::vector<std::unique_ptr<Request>> BatchRunner::run(
   }
   requests.erase(requests.begin(), requests.begin() + static_cast<std::ptrdiff_t>(begin));
   return requests;
+}
+
+// What asks for a transaction of its own, or ends the shared one even when nobody shares it, cannot
+// be done once only: nothing of it happens.
+void BatchRunner::run_keyed_alone(std::unique_ptr<Request>& request) {
+  if (run_shared({&request, 1}) == 1) return;
+  const Error unusable(
+      Code::kInvalid,
+      "IDEMPOTENCY_KEY_UNUSABLE: this cannot be one transaction with what is kept of it (VACUUM, "
+      "PRAGMA foreign_keys, a change of a published schema); send it without Idempotency-Key");
+  const Error late(Code::kTimeout, "the request took longer than its time limit");
+  reject({&request, 1}, timed_out_ ? late : why_lost_.value_or(unusable));
+}
+
+SessionBase::Lost BatchRunner::run_keyed(Request& request, WriterSession& session) {
+  auto before = files_.keys().find(*request.key);
+  if (!before && before.error().code() != Code::kInvalid) {
+    why_lost_ = before.error();
+    return SessionBase::Lost::kTransactionGone;
+  }
+  if (!before) {
+    request.recall(fail(before.error()));
+    return SessionBase::Lost::kNo;
+  }
+  if (*before) {
+    request.recall(std::move(**before));
+    return SessionBase::Lost::kNo;
+  }
+  auto lost = run_one(request, session);
+  if (session.why_lost()) why_lost_ = session.why_lost();
+  if (lost != SessionBase::Lost::kNo || !session.wrote()) return lost;
+  const DatabaseState& state = files_.recorder().state();
+  Outcome outcome;  // if this transaction is committed
+  outcome.bookmark = state.position.bookmark();
+  outcome.bookmark.txid = state.position.txid.next();
+  auto added = files_.keys().add(*request.key, {outcome.bookmark, request.answer_to_keep(outcome)},
+                                 environment_.options.wall_clock_ms());
+  if (added) return SessionBase::Lost::kNo;
+  why_lost_ = added.error();
+  return SessionBase::Lost::kTransactionGone;
 }
 
 SessionBase::Lost BatchRunner::run_one(Request& request, WriterSession& session) {
@@ -64,8 +111,11 @@ std::size_t BatchRunner::run_shared(Requests requests) {
   }
   for (std::size_t i = 0; i < requests.size(); ++i) {
     WriterSession session(files_.writer(), WriterSession::Mode::kShared, recorder, schema_check_);
-    auto lost = run_one(*requests[i], session);
+    why_lost_.reset();
+    auto lost =
+        requests[i]->key ? run_keyed(*requests[i], session) : run_one(*requests[i], session);
     if (lost == SessionBase::Lost::kNo) continue;
+    if (lost == SessionBase::Lost::kMustRunAlone) why_lost_.reset();
     files_.rollback();
     environment_.counters.offenders.fetch_add(1, std::memory_order_relaxed);
     timed_out_ = lost == SessionBase::Lost::kTimedOut;
@@ -114,6 +164,11 @@ void BatchRunner::stop_if_journal_failed() {
 void BatchRunner::answer(Requests requests, const Outcome& outcome, bool wrote) {
   if (!wrote || outcome.state != Outcome::State::kCommitted) {
     for (auto& request : requests) {
+      if (!wrote && request->needs_primary && !outcome.held &&
+          !environment_.log->knows_newest(files_.term())) {
+        reject({&request, 1}, not_newest());
+        continue;
+      }
       request->done(outcome);
       request.reset();
     }

@@ -12,6 +12,9 @@
 
 namespace offprint::database {
 
+// Of a read that wants the newest state, on a node that cannot say what that is.
+Error not_newest();
+
 // An interactive transaction: the write slot (or a reader's snapshot) held for one client between
 // its requests.
 class HeldTransaction {
@@ -61,6 +64,9 @@ class BatchRunner {
   // Runs `requests` in one transaction. Answers how many are done (committed or rejected, all
   // answered); fewer than all when the one at that index has to run alone.
   std::size_t run_shared(Requests requests);
+  // A request with a key has no other transaction than the one that its outcome is kept in.
+  void run_keyed_alone(std::unique_ptr<Request>& request);
+  SessionBase::Lost run_keyed(Request& request, WriterSession& session);
   // True: its transaction stays open.
   bool run_alone(std::unique_ptr<Request>& request);
   SessionBase::Lost run_one(Request& request, WriterSession& session);
@@ -73,7 +79,8 @@ class BatchRunner {
   OpenFiles& files_;
   const SchemaCheck schema_check_;
   Host host_;
-  bool timed_out_ = false;  // the offender's own deadline passed
+  bool timed_out_ = false;         // the offender's own deadline passed
+  std::optional<Error> why_lost_;  // why the last shared transaction was, if SQLite said so
 };
 
 }  // namespace offprint::database

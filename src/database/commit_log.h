@@ -28,6 +28,12 @@ class CommitLog {
   // kUnknown: this node does not decide any more; the record comes through Store::take_decided(),
   // or never.
   virtual Result<> wait(const Appended& appended) = 0;
+  // Whether nobody can have decided anything, before this call, that this node did not know when it
+  // read as the primary of `term`: what it read is the newest state.
+  virtual bool knows_newest(Epoch term) {
+    (void)term;
+    return true;
+  }
 };
 
 // How a store takes part in the log that the nodes of a cluster have in common.

@@ -68,6 +68,8 @@ struct Environment {
   // Called (on a writer thread, must be quick) after transactions: frees journal segments when it
   // is time.
   std::function<void()> upkeep;
+  std::atomic<bool> leaving{false};      // Store::set_leaving
+  std::atomic<int> held_for_writing{0};  // interactive transactions that have a write slot
   Timers timers;
   AnswersInWaiting answers{timers};
   Watchdog watchdog;

@@ -203,7 +203,8 @@ Result<> HostedDatabase::wait_for_archive(const Bookmark& at) {
 }
 
 void HostedDatabase::answer_read_only(Request& request) {
-  if (has_primary_elsewhere()) {
+  // Not has_primary_elsewhere(): this node may have become primary just now.
+  if (identity_.options.tails.empty()) {
     return answer_error(request,
                         Error(Code::kNotPrimary,
                               "NOT_PRIMARY: this node has a copy; only the primary can do this"));
@@ -341,6 +342,16 @@ void HostedDatabase::refuse_others() {
   for (auto& request : refused) answer_error(*request, error);
 }
 
+// This node is about to stop being primary: what may leave a transaction open goes to the next one.
+void HostedDatabase::refuse_interactive(std::vector<std::unique_ptr<Request>>& requests) {
+  std::erase_if(requests, [&](std::unique_ptr<Request>& request) {
+    if (!request->keep_transaction()) return false;
+    answer_error(*request,
+                 Error(Code::kNotPrimary, "NOT_PRIMARY: another node is about to become primary"));
+    return true;
+  });
+}
+
 void HostedDatabase::run_batch(std::vector<std::unique_ptr<Request>> requests) {
   auto files = open_files();
   if (!files) {
@@ -361,6 +372,7 @@ void HostedDatabase::run_batch(std::vector<std::unique_ptr<Request>> requests) {
     for (auto& request : requests) answer_read_only(*request);
     return;
   }
+  if (environment_.leaving && identity_.id != 0) refuse_interactive(requests);
   if (requests.empty()) return;
   environment_.counters.requests_write.fetch_add(requests.size(), std::memory_order_relaxed);
   bool is_exclusive = requests.front()->runs_alone();

@@ -146,6 +146,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
                 bool by_runner = false);
   void run_batch(std::vector<std::unique_ptr<Request>> requests);
   void refuse_others();
+  void refuse_interactive(std::vector<std::unique_ptr<Request>>& requests);
   // Runs a task at this database's turn and waits for it.
   void run_task_and_wait(Task task);
 

@@ -62,6 +62,8 @@ Result<std::shared_ptr<OpenFiles>> HostedDatabase::open_files() {
   // Whoever takes an instance as a whole must not find in it what others were once shown.
   options.secure_delete = identity_.name.starts_with('@');
   options.wall_clock_ms = environment_.options.wall_clock_ms;
+  options.keys = {environment_.options.key_age_max_ms, environment_.options.keys_max,
+                  environment_.options.key_answer_bytes_max};
   if (identity_.id != 0) options.meter = environment_.meter_of(identity_.id, identity_.name);
   auto files = OpenFiles::open(options, state,
                                [this](const DatabaseState& next, const sqlite::WalPoint& point,

@@ -20,7 +20,10 @@ std::shared_ptr<HeldTransaction> HostedDatabase::hold(std::shared_ptr<OpenFiles>
       SteadyClock::now() + std::chrono::milliseconds(environment_.options.transaction_idle_ms);
   {
     std::lock_guard lock(mutex_);
-    if (held->writer) held_ = held;
+    if (held->writer) {
+      held_ = held;
+      environment_.held_for_writing.fetch_add(1);
+    }
     if (held->reader) {
       std::erase_if(held_readers_, [](const auto& other) { return other.expired(); });
       held_readers_.push_back(held);
@@ -98,6 +101,7 @@ void HostedDatabase::run_held_read(const std::shared_ptr<HeldTransaction>& held,
   Outcome outcome;
   outcome.bookmark = bookmark();
   if (held->reader->seen) outcome.bookmark.txid = held->reader->seen->txid;
+  const Epoch term = held->files->term();
   bool stays = !held->reader->lost() && request->keep_transaction() && !held->reader->autocommit();
   bool answered = held->reader->lost();
   Error reason(Code::kInvalid, "the transaction has ended");
@@ -116,6 +120,8 @@ void HostedDatabase::run_held_read(const std::shared_ptr<HeldTransaction>& held,
   } else {
     end_held(held, reason, true);
   }
+  if (!answered && request->needs_primary && !environment_.log->knows_newest(term))
+    return answer_error(*request, not_newest());
   if (!answered) request->done(std::move(outcome));
 }
 
@@ -178,6 +184,7 @@ void HostedDatabase::end_held(const std::shared_ptr<HeldTransaction>& held, cons
   if (held->writer) {
     held->writer->finish(false);
     held->writer.reset();
+    environment_.held_for_writing.fetch_sub(1);
   }
   if (held->reader) {
     held->reader->finish();

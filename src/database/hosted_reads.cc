@@ -135,6 +135,12 @@ void HostedDatabase::finish_read(const std::shared_ptr<OpenFiles>& files,
     files->give_reader(std::move(reader));
     return answer_read_only(*request);
   }
+  if (request->needs_primary && !environment_.log->knows_newest(files->term())) {
+    session->finish();
+    reader.seen = session->seen;
+    files->give_reader(std::move(reader));
+    return answer_error(*request, not_newest());
+  }
   if (stays_open) {
     outcome.held = hold(files, nullptr, std::move(reader.connection), std::move(session));
   } else {

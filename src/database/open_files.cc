@@ -65,6 +65,7 @@ Result<> OpenFiles::open_writer() {
   user.watchdog = options_.watchdog;
   user.meter = options_.meter;
   OFFPRINT_TRY_ASSIGN(writer_, UserConnection::open(options_.path, user));
+  keys_.emplace(*writer_, options_.keys);
   if (options_.secure_delete) OFFPRINT_TRY(writer_->run_internal("PRAGMA secure_delete=ON"));
   OFFPRINT_TRY_ASSIGN(std::string mode, writer_->connection().query_text("PRAGMA journal_mode"));
   if (mode != "wal") {  // another program has left it

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "database/recorder.h"
+#include "database/request_keys.h"
 #include "database/state.h"
 #include "database/user_connection.h"
 #include "sqlite/page_apply.h"
@@ -43,6 +44,7 @@ class OpenFiles {
     bool is_copy = false;          // of another node's database: written by pages, not by SQL
     std::function<std::int64_t()> wall_clock_ms = unix_time_ms;  // of its transactions
     std::shared_ptr<StatementMeter> meter;                       // null: nothing is gathered
+    RequestKeys::Limits keys{};
   };
   // Opens the file, making it when the database was never written.
   static Result<std::shared_ptr<OpenFiles>> open(const Options& options, const DatabaseState& state,
@@ -52,6 +54,9 @@ class OpenFiles {
   UserConnection& writer() { return *writer_; }
   sqlite::PageApplier& applier() { return *applier_; }
   TransactionRecorder& recorder() { return *recorder_; }
+  RequestKeys& keys() { return *keys_; }
+  // That its transactions are decided in.
+  Epoch term() const { return options_.decider.term; }
   Result<> begin();
   Result<> commit();
   void rollback();
@@ -81,6 +86,7 @@ class OpenFiles {
   std::unique_ptr<PageReader> old_pages_;
   std::unique_ptr<TransactionRecorder> recorder_;  // outlives writer_, whose commits it decides
   std::unique_ptr<UserConnection> writer_;
+  std::optional<RequestKeys> keys_;  // goes before writer_
   std::unique_ptr<sqlite::PageApplier> applier_;
   std::unique_ptr<sqlite::Connection> checkpointer_;
   std::optional<sqlite::UnusedBytes> unused_;  // set when what is deleted is overwritten

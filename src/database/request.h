@@ -78,6 +78,17 @@ struct StatementResult {
   bool read_only = true;
 };
 
+// Makes a request happen once, however often it is sent.
+struct RequestKey {
+  std::string key;      // chosen by the client, for this request only
+  std::string content;  // a hash of what is asked for
+};
+// What became of a request with a key when it came first.
+struct KeptOutcome {
+  Bookmark bookmark;                  // the state that it left
+  std::optional<std::string> answer;  // nothing: it was too large to be kept
+};
+
 // What became of a request.
 struct Outcome {
   enum class State {
@@ -118,6 +129,18 @@ class Request {
   // It takes long and shares nothing: it has the database's writer for itself, and whoever wants to
   // write meanwhile is refused (kBusy "IMPORT_RUNNING").
   virtual bool runs_alone() const { return false; }
+
+  // --- of a request with a key. What it writes and what it is answered are one transaction; it is
+  // never kept open, and nothing in it may need a transaction of its own.
+  // What is kept for a retry if `outcome` is what becomes of it; asked after a run() that wrote, on
+  // its thread. Nothing: only that it was committed.
+  virtual std::optional<std::string> answer_to_keep(const Outcome& outcome) {
+    (void)outcome;
+    return std::nullopt;
+  }
+  // Instead of run(): it happened before. An error: the key is another request's. done() follows.
+  virtual void recall(Result<KeptOutcome> before) { (void)before; }
+  std::optional<RequestKey> key = {};
 
   // When to give up; statements are interrupted then and answer Code::kTimeout.
   Deadline deadline = Deadline::max();

@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "database/request_keys.h"
+
 namespace offprint::database {
 namespace {
 
@@ -162,6 +164,11 @@ int SqlPolicy::refuse(std::string reason) {
   return SQLITE_DENY;
 }
 
+int SqlPolicy::check_table(std::string_view name) {
+  if (name != kRequestKeysTable || vacuuming_) return SQLITE_OK;
+  return refuse(fmt::format("{} is the server's own", kRequestKeysTable));
+}
+
 int SqlPolicy::check(int action, std::string_view first, const char* second,
                      std::string_view schema) {
   switch (action) {
@@ -187,8 +194,12 @@ int SqlPolicy::check(int action, std::string_view first, const char* second,
     case SQLITE_DETACH:
       if (vacuuming_) return SQLITE_OK;
       return refuse("DETACH is not available on a hosted database");
+    case SQLITE_READ:
+    case SQLITE_UPDATE:
+    case SQLITE_DELETE:
+      return check_table(first);
     case SQLITE_INSERT:  // CREATE TABLE temp.t is no SQLITE_CREATE_TEMP_TABLE
-      if (schema != "temp") return SQLITE_OK;
+      if (schema != "temp") return check_table(first);
       [[fallthrough]];
     case SQLITE_CREATE_TEMP_INDEX:
     case SQLITE_CREATE_TEMP_TABLE:

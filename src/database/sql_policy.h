@@ -74,6 +74,7 @@ class SqlPolicy {
  private:
   static int authorize(void* self, int action, const char* first, const char* second,
                        const char* schema, const char* trigger);
+  int check_table(std::string_view name);
   int check(int action, std::string_view first, const char* second, std::string_view schema);
   void note_access(int action, std::string_view first, std::string_view second);
   void note(Verb verb, std::string_view table);

@@ -46,7 +46,12 @@ struct StoreOptions {
   std::uint64_t log_held_bytes_max = 4ULL << 30;  // … hold_log() keeps no more than this
   std::uint32_t checkpoint_frames = 4'000;        // -wal frames that start a checkpoint
   int slow_ms = 1'000;                            // a statement is slow from here on; 0: none is
-  int usage_flush_ms = 60'000;                    // usage is kept on the disk so often
+  // What became of requests with a key is kept for so long, and of so many in a database, at most;
+  // answers up to this size.
+  std::int64_t key_age_max_ms = 86'400'000;
+  std::int64_t keys_max = 100'000;
+  std::size_t key_answer_bytes_max = 64 << 10;
+  int usage_flush_ms = 60'000;  // usage is kept on the disk so often
   // The clock of transactions, and of months.
   std::function<std::int64_t()> wall_clock_ms = unix_time_ms;
   // All databases are copies of another node's: they are written by apply() and replace() alone,
@@ -464,6 +469,10 @@ class Store {
   // The same with a piece of long work, which gives way to writes: while there are any it begins
   // after `rest`.
   virtual void post_piece(std::chrono::nanoseconds rest, std::function<void()> work) = 0;
+
+  // This node is about to give up being primary (true), or stays it (false). Meanwhile no
+  // interactive transaction begins that may write (kNotPrimary); answers how many are open.
+  virtual int set_leaving(bool leaving) = 0;
 
   virtual StoreMetrics metrics() = 0;
 };

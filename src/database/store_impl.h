@@ -131,6 +131,10 @@ class StoreImpl final : public Store {
   void post_piece(std::chrono::nanoseconds rest, std::function<void()> work) override {
     environment_->post_piece(rest, std::move(work));
   }
+  int set_leaving(bool leaving) override {
+    environment_->leaving = leaving;
+    return environment_->held_for_writing;
+  }
   StoreMetrics metrics() override;
 
   Result<> begin(journal::Lsn number) override;

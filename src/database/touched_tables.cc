@@ -85,7 +85,8 @@ Result<std::vector<std::string>> touched_tables(Snapshot& state, const std::vect
     OFFPRINT_TRY_ASSIGN(auto connection, sqlite::Connection::open(readable.path(), options));
     OFFPRINT_TRY_ASSIGN(
         auto select,
-        connection.prepare("SELECT tbl_name, rootpage FROM sqlite_schema WHERE rootpage > 0"));
+        connection.prepare("SELECT tbl_name, rootpage FROM sqlite_schema WHERE rootpage > 0 AND "
+                           "tbl_name NOT LIKE 'sqlite\\_offprint\\_%' ESCAPE '\\'"));
     for (;;) {
       OFFPRINT_TRY_ASSIGN(bool found, select.step());
       if (!found) break;

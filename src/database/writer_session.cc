@@ -76,8 +76,12 @@ Result<StatementResult> WriterSession::run(UserConnection::Lease& lease, RowSink
 
 Result<StatementResult> WriterSession::run_plain(PreparedStatement& prepared, RowSink& sink) {
   bool returns_rows = !prepared.read_only && prepared.statement.column_count() > 0;
+  const std::int64_t rows_before = connection_.changed_rows();
   auto result = returns_rows ? run_with_savepoint(prepared, sink) : drive(prepared, sink);
+  if (!prepared.read_only && (result || connection_.changed_rows() != rows_before))
+    (in_transaction_ ? wrote_in_transaction_ : wrote_) = true;
   if (connection_.autocommit()) {
+    if (!result) why_lost_ = result.error();
     return lose(connection_.timed_out() ? Lost::kTimedOut : Lost::kTransactionGone);
   }
   OFFPRINT_TRY(statement_ended(prepared.sets_defer_foreign_keys));
@@ -211,6 +215,7 @@ Result<StatementResult> WriterSession::control(const PreparedStatement& prepared
 Result<> WriterSession::begin(bool by_savepoint) {
   OFFPRINT_TRY(run_internal(kSavepointTransaction));
   in_transaction_ = true;
+  wrote_in_transaction_ = false;
   opened_by_savepoint_ = by_savepoint;
   return {};
 }
@@ -219,6 +224,7 @@ Result<> WriterSession::commit() {
   if (deferred_violation()) return foreign_key_failed();
   OFFPRINT_TRY(run_internal(kReleaseTransaction));
   in_transaction_ = false;
+  wrote_ |= wrote_in_transaction_;
   savepoints_.cut(0);
   if (defers_foreign_keys_) reset_defer_foreign_keys();
   return {};
@@ -227,6 +233,7 @@ Result<> WriterSession::commit() {
 Result<> WriterSession::rollback() {
   OFFPRINT_TRY(run_internal(kUndoTransaction));
   in_transaction_ = false;
+  wrote_in_transaction_ = false;
   savepoints_.cut(0);
   if (defers_foreign_keys_) reset_defer_foreign_keys();
   return {};

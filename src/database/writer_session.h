@@ -24,6 +24,10 @@ class WriterSession final : public SessionBase {
   void resume() { lost_ = Lost::kNo; }
   // Whether the request may change the schema whatever relies on it.
   void set_may_break(bool may_break) { may_break_ = may_break; }
+  // What it did so far, and did not undo, is more than reading. When shared.
+  bool wrote() const { return wrote_; }
+  // Why SQLite ended the shared transaction, or what this session cannot do when shared.
+  const std::optional<Error>& why_lost() const { return why_lost_; }
   // Ends the request: an open transaction is rolled back, unless it is to stay (then, when shared,
   // the request is lost: it must run alone), connection state that would leak is reset.
   void finish(bool keep_transaction);
@@ -57,6 +61,9 @@ class WriterSession final : public SessionBase {
   TxId txid_before_;             // when the statement began
   bool in_transaction_ = false;  // of this request, when shared
   bool opened_by_savepoint_ = false;
+  bool wrote_ = false;
+  bool wrote_in_transaction_ = false;
+  std::optional<Error> why_lost_;
   SavepointStack savepoints_;
   bool defers_foreign_keys_ = false;
   const SchemaCheck schema_check_;

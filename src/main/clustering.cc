@@ -1,5 +1,6 @@
 #include "main/clustering.h"
 
+#include <algorithm>
 #include <chrono>
 #include <ctime>
 
@@ -7,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "archive/s3_signature.h"
+#include "base/bytes.h"
 #include "base/file_system.h"
 #include "base/log.h"
 #include "cluster/joining.h"
@@ -18,7 +21,7 @@ namespace {
 constexpr int kSecretMin = 16;    // bytes
 constexpr int kReportEvery = 50;  // looks at whether it has begun
 constexpr std::chrono::milliseconds kLookEvery{20};
-constexpr std::chrono::seconds kHandOverMax{2};
+constexpr std::chrono::seconds kHandOverMax{4};  // interactive transactions have 2 s of them
 
 Result<std::string> read_secret(const std::string& path) {
   OFFPRINT_TRY_ASSIGN(Bytes bytes, read_file(FileSystem::real(), path, 4096));
@@ -98,6 +101,9 @@ Result<Clustering::Next> Clustering::prepare(const ClusterOptions& options, cons
   if (!options.secret_file.empty()) {
     OFFPRINT_TRY_ASSIGN(node.secret, read_secret(options.secret_file));
   }
+  const std::string known_to_all = "offprint streams 1\n" + node.cluster + "\n" + node.secret;
+  const Bytes key = archive::sha256(as_bytes(known_to_all));
+  std::ranges::copy(key, stream_key_.begin());
   node.etcd = options.etcd;
   node.replicas = options.replicas;
   node.on_fatal = [](const Error&) {
@@ -135,6 +141,10 @@ Result<Clustering::Next> Clustering::start(database::Store& store, const sigset_
   return Next::kGoOn;
 }
 
+server::StreamKey Clustering::stream_key(const server::StreamKey& own) const {
+  return node_ ? stream_key_ : own;
+}
+
 void Clustering::apply(server::Service& service) {
   if (!node_) return;
   cluster::ForwarderOptions options;
@@ -146,16 +156,23 @@ void Clustering::apply(server::Service& service) {
   service.forwarder = forwarder_.get();
   service.is_follower = [node = node_.get()] { return !node->is_primary(); };
   service.copy_age_ms = [node = node_.get()](const auto&) { return node->age_ms(); };
+  service.cluster_hand_over = [node = node_.get()](const std::string& to) {
+    return node->hand_over(kHandOverMax, to);
+  };
   service.cluster_status = [node = node_.get()] { return node->status(); };
 }
 
 void Clustering::hand_over() {
-  if (node_) node_->hand_over(kHandOverMax);
+  if (!node_ || !node_->is_primary()) return;
+  if (auto done = node_->hand_over(kHandOverMax); !done)
+    log::warn("this node stops as primary: {}", done.error().message());
 }
 
 void Clustering::stop() {
   forwarder_.reset();
-  if (node_) node_->stop();
+  if (!node_) return;
+  node_->leave();
+  node_->stop();
 }
 
 }  // namespace offprint

@@ -41,6 +41,8 @@ class Clustering {
   bool is_used() const { return node_ != nullptr; }
   // The folder is of no use any more.
   bool needs_fill() { return node_ && node_->needs_fill(); }
+  // What signs batons, of which each node has `own`: all nodes of a cluster know each other's.
+  server::StreamKey stream_key(const server::StreamKey& own) const;
   // The service answers as one of several.
   void apply(server::Service& service);
   // This node is to stop: another one shall write, if one can.
@@ -50,6 +52,7 @@ class Clustering {
  private:
   std::string ca_file_;
   std::unique_ptr<cluster::ClusterNode> node_;
+  server::StreamKey stream_key_{};
   std::unique_ptr<cluster::PrimaryForwarder> forwarder_;
 };
 

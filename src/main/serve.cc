@@ -32,6 +32,8 @@ namespace {
 
 constexpr std::uint64_t kDescriptorsReserved = 1000;
 constexpr std::chrono::seconds kStopMax{14};  // requests have 10 s
+// A node of a cluster is stopped while its clients work on.
+constexpr int kStopQuietMs = 1'000;
 
 // Of instances of publications.
 struct InstanceOptions {
@@ -221,7 +223,7 @@ Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signa
   OFFPRINT_TRY(clean_directory(FileSystem::real(), options.service.spool_directory));
   OFFPRINT_TRY_ASSIGN(auto key,
                       server::load_stream_key(FileSystem::real(), options.data + "/stream.key"));
-  server::ClientStreams streams(key, {});
+  server::ClientStreams streams(clustering.stream_key(key), {});
   server::Service service{*store, streams, options.service};
   OFFPRINT_TRY_ASSIGN(auto security, Security::load(options.security, *store));
   security->apply(service);
@@ -239,6 +241,7 @@ Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signa
     service.source_of = [&publications](const auto& name) { return publications->reached(name); };
   }
   options.http.tls = security->tls();
+  if (!options.cluster.cluster.empty()) options.http.stop_quiet_ms = kStopQuietMs;
   server::Router router(service);
   server::HttpServer http(options.http, router);
   service.http_counters = [&http] { return http.counters(); };
@@ -248,6 +251,7 @@ Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signa
   std::fflush(stdout);
   next = wait_for_signal(signals, *security, clustering) ? Next::kStop : Next::kFill;
   if (next == Next::kStop) leave_what_does_not_end();
+  service.stopping = true;
   clustering.hand_over();
   archiving.stop_waiting();
   service.jobs.stop();
@@ -315,6 +319,20 @@ void add_instance_settings(Settings& settings, InstanceOptions& instances) {
                "size of an instance's file: it stops before it grows beyond; 0: no limit");
   settings.add("instance_rows_per_minute_max", instances.quota.rows_per_minute_max,
                "rows that change in an instance: it stops when there are more; 0: no limit");
+}
+
+void add_key_settings(Settings& settings, database::StoreOptions& store) {
+  settings
+      .add("idempotency_age_ms", store.key_age_max_ms,
+           "what became of a request with an Idempotency-Key is kept for so long")
+      ->check(CLI::Range(1'000, 2'000'000'000));
+  settings
+      .add("idempotency_keys_max", store.keys_max,
+           "of the newest so many such requests of a database, at most")
+      ->check(CLI::Range(16, 100'000'000));
+  settings.add(
+      "idempotency_answer_bytes_max", store.key_answer_bytes_max,
+      "size of an answer that is kept; of larger ones it is known that they were committed");
 }
 
 void add_follow_settings(Settings& settings, ServeOptions& options) {
@@ -391,6 +409,7 @@ void add_serve(CLI::App& app, int& exit_code) {
                 "an unused database's files are closed after this");
   settings->add("log_bytes_max", options->store.log_bytes_max,
                 "recent transactions are kept, in bytes");
+  add_key_settings(*settings, options->store);
   add_instance_settings(*settings, options->instances);
   command->callback([options, settings, &exit_code] { exit_code = run(*options, *settings); });
 }

@@ -117,7 +117,7 @@ Connection::Awaitable Connection::serve() {
 // Does what the bytes at hand allow: kRequest was handed over, kPassBody has a piece for the
 // receiver, kRead needs more.
 Connection::Step Connection::advance() {
-  if (stopping_ && in_begin_ == in_end_ && !head_seen_) return Step::kClose;
+  if (closing_ && in_begin_ == in_end_ && !head_seen_) return Step::kClose;
   for (;;) {
     if (parser_.state() == HttpParser::State::kDone && head_seen_) {
       if (receiver_ && !parser_.body().empty()) return Step::kPassBody;
@@ -276,6 +276,7 @@ void Connection::write_head(const Response& response, std::optional<std::uint64_
 
 void Connection::finish_request() {
   handling_ = false;
+  idle_since_ = SteadyClock::now();
   response_.body = {};
   response_.headers.clear();
   response_.stream.reset();
@@ -444,14 +445,15 @@ void Connection::tick(Deadline now) {
   if (stream_ || takeover_) resume();
 }
 
-void Connection::stop_when_idle() {
+void Connection::stop_when_idle(Deadline idle_since) {
   stopping_ = true;
   if (stream_ || takeover_) {
     resume();
     return;
   }
   bool idle = !handling_ && !head_seen_ && in_begin_ == in_end_ && out_begin_ == out_.size();
-  if (!idle) return;
+  if (!idle || idle_since_ > idle_since) return;
+  closing_ = true;
   error_code ignored;
   transport_.socket().cancel(ignored);
 }

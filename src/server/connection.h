@@ -51,8 +51,9 @@ class Connection final : public Client,
 
   // Once a second: deadlines, and streams that want to be asked again.
   void tick(Deadline now);
-  // Closes now when between requests, else after the current one.
-  void stop_when_idle();
+  // From now on answers are the last ones on their connection. Closes now when it is between
+  // requests, and has been since then.
+  void stop_when_idle(Deadline idle_since);
   // Closes now.
   void abort();
 
@@ -125,8 +126,10 @@ class Connection final : public Client,
   Deadline deadline_ = Deadline::max();       // when tick() cuts what is being waited for
   Deadline head_deadline_ = Deadline::max();  // of the head that has begun to arrive
   bool timed_out_ = false;
-  bool stopping_ = false;
-  bool broken_ = false;  // nothing more can be read or written
+  Deadline idle_since_ = SteadyClock::now();
+  bool stopping_ = false;  // answers say so
+  bool closing_ = false;   // nothing more is taken
+  bool broken_ = false;    // nothing more can be read or written
 };
 
 }  // namespace offprint::server

@@ -123,12 +123,13 @@ class CursorRequest final : public hrana::StreamedRequest {
     entries_.run(pipeline_.requests.front().steps, session);
   }
 
-  void done(database::Outcome outcome) override {
-    if (outcome.state != database::Outcome::State::kCommitted) return reject(outcome);
+ private:
+  Response make_answer(database::Outcome outcome) override {
+    if (outcome.state != database::Outcome::State::kCommitted) return rejected(outcome);
     entries_.finish(outcome.bookmark.txid);
     std::string head = "{\"baton\":";
     if (Result<> kept = append_baton(head, std::move(outcome.held)); !kept)
-      return responder_.respond(plain_error(kept.error()));
+      return plain_error(kept.error());
     head += ",\"base_url\":null}\n";
     Response response;
     response.content_type = "text/plain";
@@ -139,10 +140,9 @@ class CursorRequest final : public hrana::StreamedRequest {
     } else {
       response.stream = spooled_body(service_, std::move(head), spool);
     }
-    responder_.respond(std::move(response));
+    return response;
   }
 
- private:
   hrana::CursorEntries entries_;
 };
 

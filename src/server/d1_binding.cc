@@ -24,7 +24,7 @@ Response failure(const Error& error) {
   Response response;
   bool is_own = error.code() == Code::kSql || error.code() == Code::kInvalid ||
                 error.code() == Code::kTooLarge || error.sqlite_code() != 0;
-  if (!is_own) response.status = http_status(error.code());
+  if (!is_own) response.status = http_status(error);
   if (response.status == 503) response.headers = "Retry-After: 1\r\n";
   response.body = "{\"success\":false,\"error\":";
   append_json_string(response.body, error_message(error));

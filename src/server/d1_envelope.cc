@@ -57,9 +57,8 @@ Response rest_error(int status, RestCode code, std::string_view message, std::st
 
 Response rest_error(const Error& error, std::string_view result) {
   // A statement that the policy refuses is SQL's failure, not a missing right of the token.
-  int status = error.sqlite_code() != 0 && error.code() == Code::kForbidden
-                   ? 400
-                   : http_status(error.code());
+  int status =
+      error.sqlite_code() != 0 && error.code() == Code::kForbidden ? 400 : http_status(error);
   Response response = rest_error(status, rest_code(error), error_message(error), result);
   response.for_primary = only_primary_knows(error);
   return response;

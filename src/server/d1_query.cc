@@ -5,6 +5,7 @@
 
 #include "database/session.h"
 #include "database/sql_text.h"
+#include "server/answered_request.h"
 #include "server/d1_rows.h"
 #include "server/errors.h"
 #include "server/json_reader.h"
@@ -119,17 +120,15 @@ double milliseconds_since(Deadline start) {
   return std::chrono::duration<double, std::milli>(SteadyClock::now() - start).count();
 }
 
-class D1Request final : public database::Request {
+class D1Request final : public AnsweredRequest {
  public:
   D1Request(Service& service, const database::DatabaseName& name, QueryList list,
             const RunOptions& options, std::function<Response(Answer)> make_response,
             Responder responder)
-      : service_(service),
-        name_(name),
+      : AnsweredRequest(service, name, std::move(responder)),
         list_(std::move(list)),
         options_(options),
-        make_response_(std::move(make_response)),
-        responder_(std::move(responder)) {
+        make_response_(std::move(make_response)) {
     for (const auto& query : list_.queries) {
       read_only_ &= database::looks_read_only(query.sql);
       if (!is_one_statement(query.sql)) in_transaction_ = true;
@@ -147,7 +146,10 @@ class D1Request final : public database::Request {
     }
   }
 
-  void done(database::Outcome outcome) override {
+  bool likely_read_only() const override { return read_only_; }
+
+ private:
+  Response make_answer(database::Outcome outcome) override {
     if (outcome.state != database::Outcome::State::kCommitted)
       answer_.error = outcome.error.value_or(Error(Code::kInternal, "rejected"));
     if (answer_.error) answer_.results.clear();
@@ -160,12 +162,9 @@ class D1Request final : public database::Request {
       response.headers += kSessionToken;
       response.headers += ": " + outcome.bookmark.text() + "\r\n";
     }
-    responder_.respond(std::move(response));
+    return response;
   }
 
-  bool likely_read_only() const override { return read_only_; }
-
- private:
   void note(Result<> result) {
     if (!result && !answer_.error) answer_.error = std::move(result).error();
   }
@@ -241,12 +240,9 @@ class D1Request final : public database::Request {
     return {};
   }
 
-  Service& service_;
-  const database::DatabaseName name_;
   const QueryList list_;
   const RunOptions options_;
   const std::function<Response(Answer)> make_response_;
-  Responder responder_;
   bool read_only_ = true;
   bool in_transaction_ = false;
   std::size_t size_left_ = 0;
@@ -299,14 +295,16 @@ void run_queries(Service& service, const database::DatabaseName& name, const Htt
                  QueryList list, const RunOptions& options,
                  std::function<Response(Answer)> make_response, Responder responder) {
   Result<ReadMode> mode = session_mode(service, name, request);
-  if (!mode) {
+  auto key = request_key(request);
+  if (!mode || !key) {
     Answer refused;
-    refused.error = std::move(mode).error();
+    refused.error = mode ? key.error() : mode.error();
     return responder.respond(make_response(std::move(refused)));
   }
   auto work = std::make_unique<D1Request>(service, name, std::move(list), options,
                                           std::move(make_response), std::move(responder));
   work->deadline = service.deadline();
+  work->key = *std::move(key);
   mode->apply(*work);
   service.store.submit(name, std::move(work));
 }

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/clock.h"
+#include "server/cluster_api.h"
 #include "server/database_limits.h"
 #include "server/errors.h"
 #include "server/gate.h"
@@ -35,18 +36,6 @@ void append_tail(std::string& to, const Service& service, const database::Databa
     append_json_string(to, status->error);
   }
   to += '}';
-}
-
-void append_cluster(std::string& to, const cluster::ClusterNode::Status& status) {
-  to += ",\"primary\":";
-  append_json_string(to, status.primary);
-  to += ",\"in_sync\":[";
-  for (const std::string& node : status.in_sync) {
-    if (to.back() != '[') to += ',';
-    append_json_string(to, node);
-  }
-  to += "],\"epoch\":";
-  append_unsigned(to, status.epoch.value);
 }
 
 void append_info(std::string& to, const Service& service, const database::DatabaseInfo& info) {

@@ -44,8 +44,11 @@ ErrorText error_text(const Error& error) {
   return text;
 }
 
-int http_status(Code code) {
-  switch (code) {
+int http_status(const Error& error) {
+  // Those that are more particular than their code.
+  if (error.message().starts_with("IDEMPOTENCY_KEY_REUSED")) return 422;
+  if (error.message().starts_with("RESULT_NOT_KEPT")) return 410;
+  switch (error.code()) {
     case Code::kInvalid:
     case Code::kSql:
       return 400;
@@ -82,7 +85,7 @@ bool only_primary_knows(const Error& error) {
 
 Response plain_error(const Error& error) {
   ErrorText text = error_text(error);
-  Response response = error_response(http_status(error.code()), text.code, text.message);
+  Response response = error_response(http_status(error), text.code, text.message);
   response.for_primary = only_primary_knows(error);
   return response;
 }
@@ -90,7 +93,7 @@ Response plain_error(const Error& error) {
 Response structured_error(const Error& error) {
   ErrorText text = error_text(error);
   Response response;
-  response.status = http_status(error.code());
+  response.status = http_status(error);
   response.for_primary = only_primary_knows(error);
   std::string& body = response.body;
   body += R"({"error":{"code":)";

@@ -18,7 +18,7 @@ struct ErrorText {
 };
 
 ErrorText error_text(const Error& error);
-int http_status(Code code);
+int http_status(const Error& error);
 // A node that has copies cannot say more: it only has copies, or does not have this one (yet).
 bool only_primary_knows(const Error& error);
 // The plain form, {"error":message,"message":message,"code":code}: what every Hrana client reads.

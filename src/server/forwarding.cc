@@ -69,8 +69,11 @@ class ForwardingClient final : public Client {
       std::size_t at = request_.body.find('"' + response.own_baton + '"');
       if (at != std::string::npos) request_.body.replace(at, response.own_baton.size() + 2, "null");
     }
-    service_.forwarder->send(std::move(request_), [client = client_](auto answer) {
-      client->respond(answer ? answer_of(*std::move(answer)) : structured_error(answer.error()));
+    std::shared_ptr<Response> unknown;
+    if (response.may_be_done) unknown = std::make_shared<Response>(std::move(response));
+    service_.forwarder->send(std::move(request_), [client = client_, unknown](auto answer) {
+      if (answer) return client->respond(answer_of(*std::move(answer)));
+      client->respond(unknown ? std::move(*unknown) : structured_error(answer.error()));
     });
   }
   void wake() override { client_->wake(); }

@@ -9,14 +9,11 @@
 namespace offprint::server {
 namespace {
 
-class SingleRequest final : public database::Request {
+class SingleRequest final : public AnsweredRequest {
  public:
   SingleRequest(Service& service, const database::DatabaseName& name, hrana::StreamRequest request,
                 Responder responder)
-      : service_(service),
-        name_(name),
-        request_(std::move(request)),
-        responder_(std::move(responder)) {}
+      : AnsweredRequest(service, name, std::move(responder)), request_(std::move(request)) {}
 
   void run(database::Session& session) override {
     answer_.clear();
@@ -27,7 +24,10 @@ class SingleRequest final : public database::Request {
     if (!done) failure_ = std::move(done).error();
   }
 
-  void done(database::Outcome outcome) override {
+  bool likely_read_only() const override { return request_.looks_read_only(); }
+
+ private:
+  Response make_answer(database::Outcome outcome) override {
     if (outcome.state != database::Outcome::State::kCommitted)
       failure_ = outcome.error.value_or(Error(Code::kInternal, "rejected"));
     Response response;
@@ -41,16 +41,10 @@ class SingleRequest final : public database::Request {
       response.body = std::move(answer_.text);
     }
     response.headers += answer_headers(service_, name_, outcome.bookmark);
-    responder_.respond(std::move(response));
+    return response;
   }
 
-  bool likely_read_only() const override { return request_.looks_read_only(); }
-
- private:
-  Service& service_;
-  const database::DatabaseName name_;
   const hrana::StreamRequest request_;
-  Responder responder_;
   hrana::AnswerText answer_;
   std::optional<Error> failure_;
 };
@@ -64,8 +58,10 @@ void handle_single(Service& service, const database::DatabaseName& name,
   if (!work) return responder.respond(plain_error(work.error()));
   hrana::StreamRequest& only = work->pipeline.requests.front();
   std::uint64_t index = only.replication_index;
+  std::optional<database::RequestKey> key = std::move(work->key);
   auto single =
       std::make_unique<SingleRequest>(service, name, std::move(only), std::move(responder));
+  single->key = std::move(key);
   hrana::submit(service, name, nullptr, work->mode, index, std::move(single));
 }
 

@@ -22,6 +22,12 @@ Result<StreamedWork> begin(Service& service, const database::DatabaseName& name,
                            const HttpRequest& request, Result<Pipeline> pipeline) {
   if (!pipeline) return fail(std::move(pipeline).error());
   OFFPRINT_TRY_ASSIGN(ReadMode mode, read_mode(service, name, request));
+  OFFPRINT_TRY_ASSIGN(auto key, request_key(request));
+  if (key && pipeline->baton) {
+    return fail(Code::kInvalid,
+                "IDEMPOTENCY_KEY_UNUSABLE: a request with an Idempotency-Key goes on with no "
+                "stream: send it without baton");
+  }
   OFFPRINT_TRY_ASSIGN(ClientStreams::Stream stream, stream_of(service, name, *pipeline));
   if (Result<> resolved = resolve(*pipeline, stream.state.stored); !resolved) {
     if (stream.state.held) service.store.release(stream.state.held);
@@ -29,21 +35,21 @@ Result<StreamedWork> begin(Service& service, const database::DatabaseName& name,
   }
   if (service.has_copies() && !stream.state.empty() && !pipeline->closes())
     return fail(not_primary("stored SQL is kept at the primary"));
-  return StreamedWork{*std::move(pipeline), mode, std::move(stream)};
+  return StreamedWork{*std::move(pipeline), mode, std::move(stream), std::move(key)};
 }
 
 StreamedRequest::StreamedRequest(Service& service, const database::DatabaseName& name,
                                  StreamedWork work, Responder responder)
-    : service_(service),
-      name_(name),
+    : AnsweredRequest(service, name, std::move(responder)),
       pipeline_(std::move(work.pipeline)),
-      responder_(std::move(responder)),
       stream_(std::move(work.stream)),
-      read_only_(pipeline_.looks_read_only()) {}
+      read_only_(pipeline_.looks_read_only()) {
+  key = std::move(work.key);
+}
 
 Result<> StreamedRequest::append_baton(std::string& to,
                                        std::shared_ptr<database::HeldTransaction> held) {
-  if (pipeline_.closes()) {
+  if (closes()) {
     to += "null";
     return {};
   }
@@ -59,19 +65,23 @@ Result<> StreamedRequest::append_baton(std::string& to,
   return {};
 }
 
-void StreamedRequest::reject(const database::Outcome& outcome) {
+Response StreamedRequest::rejected(const database::Outcome& outcome) {
   Error error = outcome.error.value_or(Error(Code::kInternal, "rejected"));
   bool was_in_transaction = stream_.state.held != nullptr;
   if (outcome.held) service_.store.release(outcome.held);
   if (was_in_transaction && error.code() == Code::kTimeout && !outcome.held) {
     // 404, as for any stream that is no more, with the cause in the body.
-    return responder_.respond(
-        error_response(404, "TRANSACTION_TIMEOUT", error_text(error).message));
+    return error_response(404, "TRANSACTION_TIMEOUT", error_text(error).message);
+  }
+  if (was_in_transaction && error.code() == Code::kNotPrimary) {
+    // Not for the primary: there its statements would be no transaction.
+    return error_response(404, "TRANSACTION_LOST",
+                          "another node has become primary, and the transaction was rolled back");
   }
   Response response = plain_error(error);
   if (response.for_primary && pipeline_.baton) response.own_baton = *pipeline_.baton;
   response.headers += answer_headers(service_, name_, outcome.bookmark);
-  responder_.respond(std::move(response));
+  return response;
 }
 
 void require_index(Service& service, const database::DatabaseName& name, std::uint64_t index,

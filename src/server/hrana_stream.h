@@ -4,6 +4,7 @@
 #include <string>
 
 #include "database/name.h"
+#include "server/answered_request.h"
 #include "server/hrana.h"
 #include "server/http_message.h"
 #include "server/service.h"
@@ -16,16 +17,18 @@ struct StreamedWork {
   Pipeline pipeline;
   ReadMode mode;
   ClientStreams::Stream stream;
+  std::optional<database::RequestKey> key;
 };
 // Errors refuse the whole HTTP request, and nothing of it ran.
 Result<StreamedWork> begin(Service& service, const database::DatabaseName& name,
                            const HttpRequest& request, Result<Pipeline> pipeline);
 
-// On its way through the store; keeps its stream afterwards.
-class StreamedRequest : public database::Request {
+// On its way through the store; keeps its stream afterwards. With a key it is a stream of its own,
+// which ends with it.
+class StreamedRequest : public AnsweredRequest {
  public:
   bool likely_read_only() const final { return read_only_; }
-  bool keep_transaction() const final { return !pipeline_.closes(); }
+  bool keep_transaction() const final { return !closes(); }
 
  protected:
   StreamedRequest(Service& service, const database::DatabaseName& name, StreamedWork work,
@@ -34,14 +37,13 @@ class StreamedRequest : public database::Request {
   // in quotes (null when the stream was closed).
   Result<> append_baton(std::string& to, std::shared_ptr<database::HeldTransaction> held);
   // The answer to a request of which nothing happened.
-  void reject(const database::Outcome& outcome);
+  Response rejected(const database::Outcome& outcome);
 
-  Service& service_;
-  const database::DatabaseName name_;
   const Pipeline pipeline_;
-  Responder responder_;
 
  private:
+  bool closes() const { return pipeline_.closes() || key; }
+
   ClientStreams::Stream stream_;
   const bool read_only_;
 };

@@ -52,6 +52,8 @@ std::string_view status_reason(int status) {
       return "Request Timeout";
     case 409:
       return "Conflict";
+    case 410:
+      return "Gone";
     case 411:
       return "Length Required";
     case 413:
@@ -64,6 +66,8 @@ std::string_view status_reason(int status) {
       return "Upgrade Required";
     case 431:
       return "Request Header Fields Too Large";
+    case 422:
+      return "Unprocessable Content";
     case 500:
       return "Internal Server Error";
     case 503:

@@ -115,9 +115,11 @@ struct Response {
       stream_length;                   // Content-Length of `stream`; without it the body is chunked
   std::unique_ptr<Takeover> takeover;  // with status 101: goes on with the connection
   bool close = false;
-  // Nothing was done: only the primary may answer this. A node that knows it passes the request on
-  // instead of sending this answer.
+  // Nothing was done, unless may_be_done: only the primary may answer this. A node that knows it
+  // passes the request on instead of sending this answer.
   bool for_primary = false;
+  // With for_primary: it may have been done all the same, once; the primary knows.
+  bool may_be_done = false;
   // With for_primary: a baton in the request that means nothing to the primary, and nothing at all
   // but "go on".
   std::string own_baton;

@@ -100,6 +100,18 @@ void HttpServer::take(Connection::Socket socket, const std::shared_ptr<IoLoop>& 
   }
 }
 
+// Who has connected believes that he is heard.
+void HttpServer::take_waiting() {
+  error_code error;
+  acceptor_->non_blocking(true, error);
+  while (!error) {
+    std::shared_ptr<IoLoop> loop = least_loaded();
+    Connection::Socket socket(loop->executor());
+    acceptor_->accept(socket, error);
+    if (!error) take(std::move(socket), loop);
+  }
+}
+
 std::shared_ptr<IoLoop> HttpServer::least_loaded() const {
   return *std::min_element(loops_.begin(), loops_.end(), [](const auto& a, const auto& b) {
     return a->connection_count() < b->connection_count();
@@ -118,6 +130,7 @@ void HttpServer::stop() {
   std::promise<void> closed;
   asio::post(loops_[0]->context(), [this, &closed] {
     error_code ignored;
+    take_waiting();
     acceptor_->close(ignored);
     accept_pause_->cancel();
     closed.set_value();
@@ -128,7 +141,10 @@ void HttpServer::stop() {
     do {
       for (auto& loop : loops_) {
         // Not shared: what is never run would keep its own loop for ever.
-        asio::post(loop->context(), [raw = loop.get(), now] { raw->close_connections(now); });
+        asio::post(loop->context(), [raw = loop.get(), now, quiet = options_.stop_quiet_ms] {
+          if (now) return raw->abort_connections();
+          raw->close_connections(SteadyClock::now() - std::chrono::milliseconds(quiet));
+        });
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     } while (connection_count() > 0 && SteadyClock::now() < until);

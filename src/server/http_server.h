@@ -18,6 +18,9 @@ struct HttpServerOptions {
   int io_threads = 0;                    // 0: one a core, at most 4
   std::size_t connections_max = 20'000;  // beyond it 503 and close
   int stop_timeout_ms = 10'000;          // for requests that run when stop() is called
+  // Then a connection without a request is closed once it was unused for so long. Its client may be
+  // sending one just now, and would never know what became of it.
+  int stop_quiet_ms = 0;
   ConnectionLimits limits;
   std::shared_ptr<TlsCredentials> tls;  // empty: plain HTTP
 };
@@ -41,7 +44,8 @@ class HttpServer {
   Result<> start();
   // "127.0.0.1:8080", with the real port. After start().
   const std::string& address() const { return address_; }
-  // Stops accepting, lets running requests finish for stop_timeout_ms, then cuts. Blocks.
+  // Stops accepting, lets running requests finish for stop_timeout_ms, then cuts. Answers say that
+  // the connection closes. Blocks.
   // Idempotent.
   void stop();
   HttpCounters counters() const;
@@ -50,6 +54,7 @@ class HttpServer {
   using Acceptor = boost::asio::basic_socket_acceptor<boost::asio::ip::tcp, IoLoop::Executor>;
 
   void accept_next();
+  void take_waiting();
   void take(Connection::Socket socket, const std::shared_ptr<IoLoop>& loop);
   std::shared_ptr<IoLoop> least_loaded() const;
   std::size_t connection_count() const;

@@ -4,6 +4,10 @@
 #include <deque>
 #include <thread>
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <gtest/gtest.h>
 
 #include "server/http_testing.h"
@@ -495,6 +499,33 @@ TEST_F(HttpServerTest, StopFinishesWhatRuns) {
   EXPECT_EQ(answer.body, "/later:x");
   EXPECT_NE(answer.head.find("Connection: close"), std::string::npos);
   stopper.join();
+}
+
+TEST_F(HttpServerTest, StopAnswersWhatIsOnItsWay) {
+  options.stop_quiet_ms = 9'000;
+  start();
+  TestSocket kept = connect();
+  EXPECT_EQ(kept.ask(get("/now")).status, 200);
+  TestSocket fresh = connect();
+  std::thread stopper([&] { server->stop(); });
+  EXPECT_TRUE(eventually([&] {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const int probe = ::socket(AF_INET, SOCK_STREAM, 0);
+    const bool is_refused =
+        ::connect(probe, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0;
+    ::close(probe);
+    return is_refused;
+  }));
+  for (TestSocket* socket : {&kept, &fresh}) {
+    auto answer = socket->ask(get("/now"));
+    EXPECT_EQ(answer.status, 200);
+    EXPECT_NE(answer.head.find("Connection: close"), std::string::npos);
+    EXPECT_TRUE(socket->at_end());
+  }
+  stopper.join();  // it waits for nobody else
 }
 
 TEST_F(HttpServerTest, StopCutsWhatDoesNotEnd) {

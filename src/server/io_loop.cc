@@ -113,10 +113,7 @@ void IoLoop::tick() {
   ticker_.async_wait([this](const boost::system::error_code& error) {
     if (error) return;
     Deadline now = SteadyClock::now();
-    std::vector<std::shared_ptr<Connection>> all;
-    all.reserve(connections_.size());
-    for (Connection* connection : connections_) all.push_back(connection->shared());
-    for (auto& connection : all) connection->tick(now);
+    for (const auto& connection : all_connections()) connection->tick(now);
     give_memory_back();
     tick();
   });
@@ -129,16 +126,19 @@ void IoLoop::give_memory_back() {
   ::malloc_trim(0);
 }
 
-void IoLoop::close_connections(bool now) {
+std::vector<std::shared_ptr<Connection>> IoLoop::all_connections() const {
   std::vector<std::shared_ptr<Connection>> all;
+  all.reserve(connections_.size());
   for (Connection* connection : connections_) all.push_back(connection->shared());
-  for (auto& connection : all) {
-    if (now) {
-      connection->abort();
-    } else {
-      connection->stop_when_idle();
-    }
-  }
+  return all;
+}
+
+void IoLoop::close_connections(Deadline idle_since) {
+  for (const auto& connection : all_connections()) connection->stop_when_idle(idle_since);
+}
+
+void IoLoop::abort_connections() {
+  for (const auto& connection : all_connections()) connection->abort();
 }
 
 const std::string& IoLoop::date() {

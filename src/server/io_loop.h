@@ -65,15 +65,18 @@ class IoLoop : public std::enable_shared_from_this<IoLoop> {
   // Those expected, and not removed again. Thread: any.
   std::size_t connection_count() const { return connection_count_.load(std::memory_order_relaxed); }
 
-  // Closes idle connections, lets busy ones finish their request (`now`: cuts them too). Thread:
-  // this loop's.
-  void close_connections(bool now);
+  // Closes connections that were idle since then, lets others finish their request. Thread: this
+  // loop's.
+  void close_connections(Deadline idle_since);
+  // Cuts all. Thread: this loop's.
+  void abort_connections();
 
   LoopCounters& counters() { return counters_; }
   // "Sun, 06 Nov 1994 08:49:37 GMT", at most a second old. Thread: this loop's.
   const std::string& date();
 
  private:
+  std::vector<std::shared_ptr<Connection>> all_connections() const;
   void drain();
   void tick();
   void give_memory_back();

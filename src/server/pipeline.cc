@@ -19,29 +19,28 @@ class PipelineRequest final : public hrana::StreamedRequest {
     hrana::run_pipeline(pipeline_, session, answer_, service_.options.response_bytes_max);
   }
 
-  void done(database::Outcome outcome) override {
-    if (outcome.state != database::Outcome::State::kCommitted) return reject(outcome);
-    answer_.set_replication_index(outcome.bookmark.txid);
-    finish(std::move(outcome.held), answer_headers(service_, name_, outcome.bookmark));
-  }
-
   // For a pipeline that needs no SQL.
   void answer_at_once() {
     answer_.text = "{\"results\":";
     hrana::answer_without_session(pipeline_, answer_);
-    finish(nullptr, {});
+    responder_.respond(finish(nullptr, {}));
   }
 
  private:
-  void finish(std::shared_ptr<database::HeldTransaction> held, std::string headers) {
+  Response make_answer(database::Outcome outcome) override {
+    if (outcome.state != database::Outcome::State::kCommitted) return rejected(outcome);
+    answer_.set_replication_index(outcome.bookmark.txid);
+    return finish(std::move(outcome.held), answer_headers(service_, name_, outcome.bookmark));
+  }
+  Response finish(std::shared_ptr<database::HeldTransaction> held, std::string headers) {
     answer_.text += ",\"baton\":";
     if (Result<> kept = append_baton(answer_.text, std::move(held)); !kept)
-      return responder_.respond(plain_error(kept.error()));
+      return plain_error(kept.error());
     answer_.text += ",\"base_url\":null}";
     Response response;
     response.headers = std::move(headers);
     response.body = std::move(answer_.text);
-    responder_.respond(std::move(response));
+    return response;
   }
 
   hrana::AnswerText answer_;

@@ -4,6 +4,7 @@
 
 #include "database/session.h"
 #include "database/sql_text.h"
+#include "server/answered_request.h"
 #include "server/errors.h"
 #include "server/gate.h"
 #include "server/ha_sql.h"
@@ -60,11 +61,11 @@ bool controls_transaction(std::string_view sql) {
   return !equal_ignoring_case(next, "TO");
 }
 
-class QueryRequest final : public database::Request {
+class QueryRequest final : public AnsweredRequest {
  public:
   QueryRequest(Service& service, const database::DatabaseName& name, Query query,
                Responder responder)
-      : service_(service), name_(name), query_(std::move(query)), responder_(std::move(responder)) {
+      : AnsweredRequest(service, name, std::move(responder)), query_(std::move(query)) {
     for (const auto& statement : query_.statements)
       read_only_ &= database::looks_read_only(statement.sql);
   }
@@ -79,7 +80,10 @@ class QueryRequest final : public database::Request {
     }
   }
 
-  void done(database::Outcome outcome) override {
+  bool likely_read_only() const override { return read_only_; }
+
+ private:
+  Response make_answer(database::Outcome outcome) override {
     if (outcome.state != database::Outcome::State::kCommitted) {
       failure_ = outcome.error.value_or(Error(Code::kInternal, "rejected"));
     }
@@ -93,12 +97,9 @@ class QueryRequest final : public database::Request {
       response.body = std::move(body_);
     }
     response.headers += answer_headers(service_, name_, outcome.bookmark);
-    responder_.respond(std::move(response));
+    return response;
   }
 
-  bool likely_read_only() const override { return read_only_; }
-
- private:
   void run_transaction(database::Session& session) {
     control(session, "BEGIN");
     for (std::size_t i = 0; i < query_.statements.size() && !failure_ && !session.lost(); ++i) {
@@ -135,10 +136,7 @@ class QueryRequest final : public database::Request {
     body_ += '}';
   }
 
-  Service& service_;
-  const database::DatabaseName name_;
   const Query query_;
-  Responder responder_;
   bool read_only_ = true;
   std::string body_;
   std::optional<Error> failure_;
@@ -315,9 +313,12 @@ void handle_query(Service& service, const database::DatabaseName& name, HttpRequ
   if (words->restore) return restore_and_answer(service, *words->restore, std::move(responder));
   Result<ReadMode> mode = read_mode(service, target, request);
   if (!mode) return responder.respond(structured_error(mode.error()));
+  auto key = request_key(request);
+  if (!key) return responder.respond(structured_error(key.error()));
   auto work =
       std::make_unique<QueryRequest>(service, target, *std::move(query), std::move(responder));
   work->deadline = service.deadline();
+  work->key = *std::move(key);
   mode->apply(*work);
   service.store.submit(target, std::move(work));
 }

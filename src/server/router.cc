@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "server/cluster_api.h"
 #include "server/d1_binding.h"
 #include "server/d1_import.h"
 #include "server/d1_rest.h"
@@ -316,11 +317,16 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
         service_, request, address,
         while_allowed(std::move(responder), request.access, std::nullopt, Verb::kSubscribe));
   }
+  if (path == "v1/cluster/switchover") {
+    if (request.method != Method::kPost) return responder.respond(wrong_method("POST"));
+    return handle_switchover(service_, request, std::move(responder));
+  }
   if (path == "v1/tokens/revoke") {
     if (request.method != Method::kPost) return responder.respond(wrong_method("POST"));
     return handle_revoke(service_, request, std::move(responder));
   }
   if (!request.is_get()) return responder.respond(not_found(std::string(request.target)));
+  if (path == "v1/cluster") return handle_cluster(service_, std::move(responder));
   if (path == "v1/usage")
     return handle_list_usage(service_, request, address, std::move(responder));
   if (path == "v1/tokens/revoked") return handle_list_revoked(service_, std::move(responder));

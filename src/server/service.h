@@ -85,6 +85,8 @@ struct Service {
   // Of a node of a cluster, at this moment; empty: it is in none.
   std::function<bool()> is_follower = {};
   std::function<cluster::ClusterNode::Status()> cluster_status = {};
+  // Makes that node primary, or any other one when it has no name; blocks.
+  std::function<Result<>(const std::string& to)> cluster_hand_over = {};
   bool has_copies() const { return is_follower ? is_follower() : copy_age_ms != nullptr; }
   std::atomic<std::uint64_t> spooled_bytes{0};  // in files, by server/spool.h
   std::atomic<std::size_t> spooled_files{0};    // the same
@@ -95,8 +97,10 @@ struct Service {
   feed::Feeds feeds{store};                     // the same
   Followers followers{};                        // of instances of publications
 
-  // Every local database can be served. From memory.
-  bool is_ready() const { return true; }
+  std::atomic<bool> stopping{false};  // others are to be asked from now on
+
+  // Every local database can be served, and will be. From memory.
+  bool is_ready() const { return !stopping; }
   Deadline deadline() const {
     return SteadyClock::now() + std::chrono::milliseconds(options.request_timeout_ms);
   }
