@@ -132,8 +132,9 @@ class FaultProxy:
 class Server:
     """`offprint serve`, which may be killed at any moment."""
 
-    def __init__(self, folder, archive):
+    def __init__(self, folder, archive, waits=True):
         self.folder, self.archive, self.port, self.options = folder, archive, free_port(), ()
+        self.waiting = ("--archive-wait", "--archive-wait-ms", "5000") if waits else ()
         self.lock, self.process = threading.Lock(), None
 
     def environment(self):
@@ -144,7 +145,7 @@ class Server:
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
                 [PROGRAM, "serve", "--data", self.folder / "data", "--listen", f"127.0.0.1:{self.port}", "--archive",
-                 self.archive, "--archive-sync-ms", "0", "--archive-wait", "--archive-wait-ms", "5000", *self.options],
+                 self.archive, "--archive-sync-ms", "0", *self.waiting, *self.options],
                 stdout=log, stderr=log, env=self.environment())
         deadline = time.monotonic() + 60
         while self.call("GET", "/health?ready=1") is None:
