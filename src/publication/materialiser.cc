@@ -80,7 +80,6 @@ Result<> check_moments(const Plan& plan, const std::vector<Argument>& arguments)
 
 }  // namespace
 
-// Percent-encoded but for letters, digits and -._~ (RFC 3986): no value looks like two.
 std::string encoded(std::string_view text) {
   std::string result;
   for (const char c : text) {

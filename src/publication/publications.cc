@@ -389,6 +389,15 @@ Result<> Publications::drop(const DatabaseName& source, const PublicationName& n
   return guard(source);
 }
 
+Result<std::string> Publications::address_of(
+    const DatabaseName& source, const PublicationName& name,
+    const std::vector<std::pair<std::string, std::string>>& parameters) {
+  OFFPRINT_TRY_ASSIGN(auto info, find(source, name));
+  OFFPRINT_TRY_ASSIGN(auto arguments, arguments_of(info.definition, parameters));
+  return fmt::format("{}/pub/{}{}{}", source.text(), info.address(), arguments.empty() ? "" : "?",
+                     canonical(arguments));
+}
+
 Result<> Publications::rebuild(const DatabaseName& source) {
   OFFPRINT_TRY_ASSIGN(auto materialiser, materialiser_of(source));
   return materialiser->rebuild();

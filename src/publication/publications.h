@@ -122,7 +122,12 @@ class Publications {
   Result<database::DatabaseName> open(
       const database::DatabaseName& source, const PublicationName& name,
       const std::vector<std::pair<std::string, std::string>>& parameters);
-  // The same from memory: one that was opened by just these texts before. Quick.
+  // "orders/pub/shop@v2?tenant=7": where that instance is, the same for all who write its values
+  // otherwise. Errors as of open(), which need not have been called.
+  Result<std::string> address_of(
+      const database::DatabaseName& source, const PublicationName& name,
+      const std::vector<std::pair<std::string, std::string>>& parameters);
+  // open() from memory: one that was opened by just these texts before. Quick.
   std::optional<database::DatabaseName> find_open(
       const database::DatabaseName& source, const PublicationName& name,
       const std::vector<std::pair<std::string, std::string>>& parameters);

@@ -118,11 +118,12 @@ void NodeFollowerImpl::stop() {
 void NodeFollowerImpl::run() {
   while (!stop_.load()) {
     connect_again_ = false;
-    if (followed_.is_empty()) {
+    const std::string body = followed_.request(store_, repairs_.names());
+    if (body.empty()) {
       wait_for_something();
       continue;
     }
-    Result<> ended = session();
+    Result<> ended = session(body);
     http_->stop();
     settle();
     {
@@ -158,21 +159,20 @@ void NodeFollowerImpl::pause(const Error& error) {
 }
 
 // One stream, until it ends or fails.
-Result<> NodeFollowerImpl::session() {
+Result<> NodeFollowerImpl::session(const std::string& body) {
   frames_ = FrameReader();
   feeds_.clear();
   feeds_.resize(1);
   touched_.clear();
   refusal_.clear();
   reconnect_at_.reset();
-  OFFPRINT_TRY(send_request());
+  OFFPRINT_TRY(send_request(body));
   Result<> read = read_answer();
   if (!reconnect_at_) feed_retry_ms_ = 0;
   return read;
 }
 
-Result<> NodeFollowerImpl::send_request() {
-  const std::string body = followed_.request(store_, repairs_.names());
+Result<> NodeFollowerImpl::send_request(const std::string& body) {
   HttpClient::Request request;
   request.url = options_.url + "/v1/stream";
   request.ca_file = options_.ca_file;

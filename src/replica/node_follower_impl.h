@@ -43,8 +43,8 @@ class NodeFollowerImpl final : public NodeFollower {
   void run();
   void wait_for_something();
   void pause(const Error& error);
-  Result<> session();
-  Result<> send_request();
+  Result<> session(const std::string& body);
+  Result<> send_request(const std::string& body);
   Result<> read_answer();
   Result<> take_received();
   Result<> handle(const Frame& frame);
