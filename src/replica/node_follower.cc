@@ -1,4 +1,4 @@
-#include "replica/node_follower_impl.h"
+#include "replica/node_follower.h"
 
 #include <algorithm>
 #include <set>
@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "replica/database_url.h"
 #include "replica/instance_follower.h"
+#include "replica/node_follower_impl.h"
 
 namespace offprint::replica {
 

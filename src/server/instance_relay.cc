@@ -25,6 +25,7 @@ constexpr std::size_t kDigestSize = 24;
 constexpr std::size_t kKnownMax = 100'000;
 constexpr std::size_t kSourcesMax = 64;
 constexpr std::chrono::seconds kNewestVersionCounts{1};
+constexpr int kAskTries = 3;
 
 // Words beside a publication's parameters that cannot be names of them.
 bool is_of_action(std::string_view parameter) {
@@ -162,21 +163,23 @@ void InstanceRelay::open(const InstanceAddress& instance, std::size_t, Done done
     asking.push_back(std::move(done));
     if (asking.size() > 1) return;  // all get one answer
   }
-  ask_primary(key, instance);
+  ask_primary(key, instance.publication.version.has_value(), kAskTries);
 }
 
 // Which instance is meant, and whether there is one.
-void InstanceRelay::ask_primary(const std::string& key, const InstanceAddress& instance) {
+void InstanceRelay::ask_primary(const std::string& key, bool is_for_good, int tries) {
   cluster::ForwardedRequest request;
   request.method = "GET";
   request.target = with_action(key, kInstanceAddress);
   request.headers = {{std::string(kForwardedBy), service_.options.node_name}};
   if (!token_.empty()) request.headers.emplace_back("Authorization", "Bearer " + token_);
-  service_.forwarder->send(std::move(request),
-                           [this, key, is_for_good = instance.publication.version.has_value()](
-                               Result<cluster::ForwardedAnswer> answer) {
-                             take_address(key, is_for_good, std::move(answer));
-                           });
+  service_.forwarder->send(
+      std::move(request), [=, this](Result<cluster::ForwardedAnswer> answered) {
+        // A kept connection may be of a primary that is there no more; asking changes nothing.
+        const bool is_cut = !answered && answered.error().code() == Code::kUnknown;
+        if (is_cut && tries > 1) return ask_primary(key, is_for_good, tries - 1);
+        take_address(key, is_for_good, std::move(answered));
+      });
 }
 
 void InstanceRelay::take_address(const std::string& key, bool is_for_good,
@@ -205,7 +208,7 @@ void InstanceRelay::take_address(const std::string& key, bool is_for_good,
       keep(address, std::move(done));
       continue;
     }
-    Response refusal = answered ? answer_of(*answered) : structured_error(answered.error());
+    Response refusal = answered ? answer_of(*answered) : unavailable(answered.error().message());
     // That node is older than this one.
     if (answered && answered->status == 200)
       refusal = unavailable("the primary cannot be followed");

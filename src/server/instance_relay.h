@@ -80,7 +80,7 @@ class InstanceRelay final : public InstanceHost, private replica::FollowedSet {
   void has_source(const database::DatabaseName& name, TxId at, const Bookmark& source) override;
   void has_ended(const database::DatabaseName& name, bool is_gone, const std::string& why) override;
 
-  void ask_primary(const std::string& key, const InstanceAddress& instance);
+  void ask_primary(const std::string& key, bool is_for_good, int tries);
   void take_address(const std::string& key, bool is_for_good,
                     Result<cluster::ForwardedAnswer> answer);
   void keep(const std::string& address, Done done);
