@@ -166,6 +166,10 @@ TEST_F(NodeRestoreTest, EverythingIsThereAndGoesOn) {
   ASSERT_TRUE(all_archived(second_));
   for (const char* name : {"", "orders", "shop", "never", "_catalog"}) expect_sound(name);
   EXPECT_EQ(first_.run({"verify", url(), "nothing"}).exit_code, 1);
+  EXPECT_EQ(first_.run({"verify", "nothing", "--archive", url()}).exit_code, 1);
+  Finished unknown = first_.run({"verify", "orders"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("OFFPRINT_ARCHIVE"));
   EXPECT_FALSE(std::filesystem::exists(archive_ + "/_offprint/dropped")) << second_.log();
 }
 
@@ -245,6 +249,10 @@ TEST_F(NodeRestoreTest, AnEarlierMomentIsRestored) {
   second_.query("orders", "INSERT INTO t(v) VALUES('new')");
   ASSERT_TRUE(all_archived(second_));
   EXPECT_EQ(first_.run({"verify", url("orders"), "--scratch", folder_.path()}).exit_code, 0);
+  const Finished named =
+      first_.run({"verify", "orders", "--archive", url(), "--scratch", folder_.path()});
+  EXPECT_EQ(named.exit_code, 0) << named.err;
+  EXPECT_THAT(named.out, HasSubstr("proven"));
   EXPECT_TRUE(std::filesystem::exists(archive_ + "/_offprint/dropped"));
 }
 
