@@ -57,6 +57,12 @@ class Child:
 
 
 class TailedAndArchived(unittest.TestCase):
+    said = ""
+
+    @classmethod
+    def tearDownClass(cls):
+        print(cls.said)
+
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="offprint-tail-s3-"))
         self.service = gateway()
@@ -201,8 +207,8 @@ class TailedAndArchived(unittest.TestCase):
         self.assertGreater(self.exact, 0)
         for fault in FAULTS:
             self.assertGreater(self.proxy.counts.get(fault, 0), 0, fault)
-        print(f"{self.seen['archive']} commits, kills {self.kills}, looks {self.looks}, {self.exact} earlier moments "
-              f"restored exactly, {self.proxy.counts}")
+        TailedAndArchived.said = (f"{self.seen['archive']} commits, kills {self.kills}, looks {self.looks}, {self.exact} "
+                                  f"earlier moments restored exactly, {self.proxy.counts}")
 
 
 if __name__ == "__main__":
