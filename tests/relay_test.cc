@@ -151,6 +151,9 @@ TEST_F(RelayTest, ACopyAnswersAsThePrimaryDoes) {
   auto listed = copy_.request("GET", "/v1/databases/orders/publications");
   ASSERT_TRUE(listed);
   EXPECT_THAT(listed->body, HasSubstr("shop"));
+  answer = copy_.request("POST", "/db/orders/pub/shop@v1/query?tenant=7", "\"SELECT 1\"");
+  ASSERT_TRUE(answer);
+  const std::string before = header_of(answer->head, "Offprint-Bookmark");
   // A state that the primary's instance has, here or there.
   query("INSERT INTO orders VALUES(3, 7, 'eve', 3, '')");
   std::string bookmark;
@@ -168,10 +171,11 @@ TEST_F(RelayTest, ACopyAnswersAsThePrimaryDoes) {
   EXPECT_THAT(answer->body, HasSubstr("[[2]]"));
   EXPECT_EQ(header_of(answer->head, "Offprint-Served-By"), "copy");
   // Its changes, row by row.
-  answer =
-      copy_.request("GET", "/db/orders/pub/shop@v1/changes?tenant=7&since=" + bookmark + "&wait=0");
+  answer = copy_.request("GET",
+                         "/db/orders/pub/shop@v1/changes?tenant=7&since=" + before + "&wait=1000");
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->status, 200) << answer->body;
+  EXPECT_THAT(answer->body, HasSubstr("eve"));
   for (const char* action : {"snapshot", "dump", "export?format=csv&table=orders"}) {
     const std::string parameters = std::string(action).contains('?') ? "&tenant=7" : "?tenant=7";
     answer = copy_.request("GET", "/db/orders/pub/shop@v1/" + (action + parameters));
