@@ -185,6 +185,34 @@ TEST_F(RelayTest, ACopyAnswersAsThePrimaryDoes) {
   }
 }
 
+// Each new one is followed beside the others: none has to begin again for ever, and a large one
+// comes while small ones are asked for all the time.
+TEST_F(RelayTest, ManyNewOnesAtOnce) {
+  start();
+  publish();
+  query(
+      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) INSERT INTO "
+      "orders SELECT 100 + i, 1000, hex(randomblob(1000)), i, '' FROM n");
+  way_->set_delay_ms(20);
+  std::atomic<int> answered{0};
+  std::vector<std::thread> clients;
+  for (int client = 0; client < 8; ++client) {
+    clients.emplace_back([&, client, port = copy_.port()] {
+      HttpConnection connection(port);
+      for (int i = 0; i < 10; ++i) {
+        const bool is_large = client == 0 && i == 3;
+        const int tenant = is_large ? 1000 : 100 + client * 10 + i;
+        auto answer = connection.request(
+            "POST", fmt::format("/db/orders/pub/shop@v1/query?tenant={}", tenant),
+            "\"SELECT count(*) FROM orders\"");
+        if (answer && answer->body.contains(is_large ? "[[3000]]" : "[[0]]")) ++answered;
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(answered, 80);
+}
+
 // The source's state goes with each transaction, and with what changes nothing of it.
 TEST_F(RelayTest, CopiesOfCopiesTellTheStateOfTheSource) {
   start();

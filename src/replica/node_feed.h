@@ -46,7 +46,7 @@ struct Feed {
 
 // What the store or a repair has finished.
 struct Completion {
-  enum class Of { kFeed, kRepair, kDrop, kStopped };
+  enum class Of { kFeed, kRepair, kDrop, kStopped, kAnew };
   Of of = Of::kFeed;
   std::uint32_t number = 0;
   std::size_t bytes = 0;

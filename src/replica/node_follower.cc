@@ -18,6 +18,7 @@ using database::DatabaseName;
 namespace {
 
 constexpr int kWaitMs = 200;
+constexpr int kAnewWaitMs = 10;
 constexpr auto kLongSession = std::chrono::seconds(10);
 constexpr std::size_t kErrorBodyMax = 4096;
 constexpr std::size_t kListMax = 1'000'000;
@@ -92,7 +93,7 @@ NodeFollowerImpl::NodeFollowerImpl(NodeFollowerOptions options, database::Store&
                 .connect_timeout_ms = options_.connect_timeout_ms,
                 .answer_timeout_ms = options_.answer_timeout_ms,
                 .path = [this](const DatabaseName& name) { return followed_.path_of(name); }},
-               options_.retry_max_ms, store, [this] { follow_anew(); }),
+               options_.retry_max_ms, store, [this] { complete({.of = Completion::Of::kRepair}); }),
       stopped_(store.subscribe_stopped([this](const std::string& name) {
         complete({.of = Completion::Of::kStopped, .name = name});
       })) {}
@@ -119,6 +120,8 @@ void NodeFollowerImpl::stop() {
 void NodeFollowerImpl::run() {
   while (!stop_.load()) {
     connect_again_ = false;
+    anew_at_.reset();
+    began_at_ = SteadyClock::now();
     const std::string body = followed_.request(store_, repairs_.names());
     if (body.empty()) {
       wait_for_something();
@@ -189,7 +192,7 @@ Result<> NodeFollowerImpl::send_request(const std::string& body) {
 
 Result<> NodeFollowerImpl::read_answer() {
   bool greeted = false;
-  while (!stop_.load() && !connect_again_) {
+  while (!stop_.load() && !connect_again_ && !is_to_follow_anew()) {
     if (reconnect_at_ && SteadyClock::now() >= *reconnect_at_) break;
     OFFPRINT_TRY(take_completions());
     if (waiting_bytes_ > options_.memory_max) {  // the store must catch up first
@@ -199,7 +202,8 @@ Result<> NodeFollowerImpl::read_answer() {
       heard_at_ = SteadyClock::now();
       continue;
     }
-    OFFPRINT_TRY_ASSIGN(HttpClient::Event event, http_->wait(kWaitMs));
+    const int wait_ms = anew_at_ ? std::min(kWaitMs, kAnewWaitMs) : kWaitMs;
+    OFFPRINT_TRY_ASSIGN(HttpClient::Event event, http_->wait(wait_ms));
     if (event == HttpClient::Event::kData) {
       heard_at_ = SteadyClock::now();
       OFFPRINT_TRY(take_received());
@@ -217,6 +221,13 @@ Result<> NodeFollowerImpl::read_answer() {
       return fail(Code::kUnavailable, fmt::format("nothing heard for {} ms", silence.count()));
   }
   return {};
+}
+
+// What has begun to come whole comes to its end first: else large copies would never be made where
+// new ones are asked for all the time.
+bool NodeFollowerImpl::is_to_follow_anew() const {
+  if (!anew_at_ || SteadyClock::now() < *anew_at_) return false;
+  return std::ranges::none_of(feeds_, [](const Feed& feed) { return feed.writer != nullptr; });
 }
 
 Result<> NodeFollowerImpl::take_received() {

@@ -17,6 +17,7 @@ namespace {
 constexpr std::uint64_t kSpoolFrom = 256 << 10;  // larger transactions wait on the disk
 constexpr int kFeedRetryMinMs = 1'000;  // doubled while there are feeds that end with an error
 constexpr int kFeedRetryMaxMs = 60'000;
+constexpr std::chrono::microseconds kSessionMin{20'000}, kSessionMinOfFeed{200};
 
 }  // namespace
 
@@ -258,6 +259,10 @@ Result<> NodeFollowerImpl::take_completions() {
 Result<> NodeFollowerImpl::finish(const Completion& completion) {
   if (completion.of == Completion::Of::kRepair) {  // it is followed from where it stands now
     connect_again_ = true;
+    return {};
+  }
+  if (completion.of == Completion::Of::kAnew) {  // not before this session was of use
+    if (!anew_at_) anew_at_ = began_at_ + kSessionMin + kSessionMinOfFeed * feeds_.size();
     return {};
   }
   if (completion.of == Completion::Of::kDrop) {

@@ -33,8 +33,8 @@ class NodeFollowerImpl final : public NodeFollower {
 
   void start() override;
   void stop() override;
-  // Connects again: what is followed has changed. Thread: any.
-  void follow_anew() { complete({.of = Completion::Of::kRepair}); }
+  // Connects again, soon: what is followed has changed. Thread: any.
+  void follow_anew() { complete({.of = Completion::Of::kAnew}); }
 
   std::int64_t age_ms(const database::DatabaseName& name) const override;
   Status status() const override;
@@ -46,6 +46,7 @@ class NodeFollowerImpl final : public NodeFollower {
   Result<> session(const std::string& body);
   Result<> send_request(const std::string& body);
   Result<> read_answer();
+  bool is_to_follow_anew() const;
   Result<> take_received();
   Result<> handle(const Frame& frame);
   Result<> handle(Feed& feed, const Frame& frame);
@@ -84,6 +85,8 @@ class NodeFollowerImpl final : public NodeFollower {
   std::vector<std::uint32_t> touched_;
   std::string refusal_;
   bool connect_again_ = false;
+  std::optional<Deadline> anew_at_;       // what is followed has changed
+  Deadline began_at_{};                   // this session
   std::optional<Deadline> reconnect_at_;  // for feeds that ended with an error
   int feed_retry_ms_ = 0;
   Deadline greeted_at_{};

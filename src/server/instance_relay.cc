@@ -26,6 +26,7 @@ constexpr std::size_t kKnownMax = 100'000;
 constexpr std::size_t kSourcesMax = 64;
 constexpr std::chrono::seconds kNewestVersionCounts{1};
 constexpr int kAskTries = 3;
+constexpr std::size_t kWaitingMax = 20'000, kWaitingBytesMax = 64 << 20;
 
 // Words beside a publication's parameters that cannot be names of them.
 bool is_of_action(std::string_view parameter) {
@@ -145,7 +146,30 @@ std::optional<DatabaseName> InstanceRelay::find_open(const InstanceAddress& inst
   return entry->second->name;
 }
 
-void InstanceRelay::open(const InstanceAddress& instance, std::size_t, Done done) {
+bool InstanceRelay::may_wait(std::size_t size_bytes) {
+  std::lock_guard lock(mutex_);
+  if (waiting_count_ >= kWaitingMax ||
+      (waiting_count_ > 0 && waiting_bytes_ + size_bytes > kWaitingBytesMax))
+    return false;
+  ++waiting_count_;
+  waiting_bytes_ += size_bytes;
+  return true;
+}
+
+void InstanceRelay::open(const InstanceAddress& instance, std::size_t size_bytes, Done then) {
+  if (!may_wait(size_bytes)) {
+    return then(
+        unavailable("PUBLICATION_BUSY: much waits for what the primary publishes; ask "
+                    "again later"));
+  }
+  Done done = [this, size_bytes, then = std::move(then)](Opened opened) {
+    {
+      std::lock_guard lock(mutex_);
+      --waiting_count_;
+      waiting_bytes_ -= size_bytes;
+    }
+    then(std::move(opened));
+  };
   const std::string key = target_of(instance);
   {
     std::unique_lock lock(mutex_);

@@ -84,6 +84,7 @@ class InstanceRelay final : public InstanceHost, private replica::FollowedSet {
   void take_address(const std::string& key, bool is_for_good,
                     Result<cluster::ForwardedAnswer> answer);
   void keep(const std::string& address, Done done);
+  bool may_wait(std::size_t size_bytes);
   void answer(Done done, Opened opened);
   std::vector<Done> take_waiting(Entry& entry);
   void expire(const std::string& name, Deadline at);
@@ -100,6 +101,7 @@ class InstanceRelay final : public InstanceHost, private replica::FollowedSet {
   std::mutex mutex_;
   // All of it guarded by mutex_.
   bool stopping_ = false;
+  std::size_t waiting_count_ = 0, waiting_bytes_ = 0;      // requests, and what they keep
   std::map<std::string, Known> known_;                     // by how they were asked for
   std::map<std::string, std::vector<Done>> asking_;        // the primary is asked for them
   std::map<std::string, std::shared_ptr<Entry>> entries_;  // by the name of the copy
