@@ -248,9 +248,9 @@ void InstanceRelay::answer(Done done, Opened opened) {
 
 void InstanceRelay::keep(const std::string& address, Done done) {
   std::shared_ptr<Entry> entry;
-  bool is_new = false, waits = false;
   {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    bool is_new = false;
     const std::string name = copy_name(address).text();
     auto found = entries_.find(name);
     if (found != entries_.end()) {
@@ -261,18 +261,17 @@ void InstanceRelay::keep(const std::string& address, Done done) {
       unused_.erase(name);
       is_new = true;
     }
-    waits = entry && !entry->is_fresh && !stopping_;
-    if (waits) {
+    if (entry && !entry->is_fresh && !stopping_) {
       const Deadline until =
           SteadyClock::now() + std::chrono::milliseconds(service_.options.request_timeout_ms);
       entry->waiting.push_back({until, std::move(done)});
       timers_.at(until, [this, name, until] { expire(name, until); });
-    } else if (entry) {
-      entry->use->last = SteadyClock::now();
+      lock.unlock();
+      if (is_new) follower_->follow_anew();
+      return;
     }
+    if (entry) entry->use->last = SteadyClock::now();
   }
-  if (is_new) follower_->follow_anew();
-  if (waits) return;
   if (!entry)
     return answer(std::move(done), unavailable("this node relays as many instances as it may"));
   answer(std::move(done), entry->name);
