@@ -179,7 +179,8 @@ class Publications {
   struct Source {
     std::shared_ptr<Materialiser> materialiser;
     std::uint64_t id = 0;
-    bool busy = false, again = false;  // its turn in the pool
+    bool busy = false, again = false;  // its turn in the pool …
+    Deadline next_at{};                // … which does not come before this
     bool rest_planned = false;
     // Instances by how they were asked for; forgotten when a publication comes or goes.
     std::map<std::string, database::DatabaseName> open = {};
@@ -188,6 +189,7 @@ class Publications {
   Result<std::shared_ptr<Materialiser>> materialiser_of(const database::DatabaseName& source);
   void note(const std::string& name);
   void work(const std::string& name);
+  void post_work(const std::string& name, const Source& source);
   void plan_rest(const std::string& name);
   void rest(const std::string& name);
   void forget_open(const database::DatabaseName& source);
