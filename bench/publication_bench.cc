@@ -28,6 +28,8 @@ class Source {
           fmt::format("WITH RECURSIVE r(i) AS (SELECT 0 UNION ALL SELECT i+1 FROM r WHERE i<{}) "
                       "INSERT INTO {} SELECT i, i/{}, 0, printf('%080d', i) FROM r",
                       tenants * kRowsOfOne - 1, table, kRowsOfOne));
+      sql(fmt::format("CREATE INDEX {0}_tenant ON {0}(tenant)",
+                      table));  // an instance is made by it
     }
     http().post("/v1/databases/a/publications",
                 R"({"definition":"CREATE PUBLICATION p(tenant INTEGER) AS )"

@@ -387,5 +387,19 @@ TEST_F(NodeRestoreTest, DamageIsNamedAndCanBeLeftOut) {
   EXPECT_EQ(second_.request("GET", "/v1/databases/shop")->status, 404);
 }
 
+TEST_F(NodeRestoreTest, ANameIsVerifiedInTheServersArchive) {
+  start(first_);
+  fill(first_, "orders", 3);
+  ASSERT_TRUE(all_archived(first_));
+  const Finished named =
+      first_.run({"verify", "orders", "--archive", url(), "--scratch", folder_.path()});
+  EXPECT_EQ(named.exit_code, 0) << named.err;
+  EXPECT_THAT(named.out, HasSubstr("proven"));
+  EXPECT_EQ(first_.run({"verify", "nothing", "--archive", url()}).exit_code, 1);
+  Finished unknown = first_.run({"verify", "orders"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("OFFPRINT_ARCHIVE"));
+}
+
 }  // namespace
 }  // namespace offprint::testing

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <random>
 #include <thread>
 
@@ -228,6 +229,58 @@ TEST_F(TailServerTest, IsSeenAndOnlyRead) {
   EXPECT_THAT(server_.query("orders", "SELECT a FROM t"), HasSubstr("one"));
   refused = server_.request("POST", "/db/orders/query", R"({"sql":"DELETE FROM t"})");
   EXPECT_EQ(refused->status, 403);
+}
+
+// A part of a program's own file, followed elsewhere: also over VACUUM, a change of the schema and
+// another database in the file's place.
+TEST_F(TailServerTest, APartOfAProgramsFileIsPublished) {
+  auto program = std::make_unique<StockReader>(path_, "mode=rwc");
+  for (const char* sql :
+       {"PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, tenant, v, secret)",
+        "INSERT INTO t VALUES(1, 7, 'a', 'SECRET'), (2, 8, 'b', 'SECRET')"})
+    program->query(sql);
+  start();
+  ASSERT_TRUE(comes([&] { return info().find("\"state\":\"following\"") != std::string::npos; }));
+  std::ofstream(folder_ / "definition.sql")
+      << "CREATE PUBLICATION p(tenant INTEGER) AS TABLE t(id, v) WHERE tenant = :tenant";
+  Finished published = server_.run({"publish", "create", "orders", folder_ / "definition.sql"});
+  ASSERT_EQ(published.exit_code, 0) << published.err;
+  FollowerProcess follower(folder_, server_.database_url("orders/pub/p?tenant=7"),
+                           folder_ / "part.db");
+  follower.start();
+  auto expect_soon = [&](const std::string& rows) {
+    std::string found;
+    EXPECT_TRUE(comes([&] {
+      found = StockReader(follower.file()).query("SELECT id, v FROM t ORDER BY id");
+      return found == rows;
+    })) << found;
+  };
+  expect_soon("[[1,\"a\"]]");
+  program->query("UPDATE t SET tenant = 15 - tenant");
+  expect_soon("[[2,\"b\"]]");
+  program->query(
+      "INSERT INTO t SELECT value, 8, hex(randomblob(3000)), 'SECRET' FROM "
+      "json_each('[10,11,12,13,14,15]')");
+  program->query("DELETE FROM t WHERE tenant = 8");
+  program->query("VACUUM");
+  program->query("INSERT INTO t VALUES(3, 7, 'c', 'SECRET')");
+  expect_soon("[[2,\"b\"],[3,\"c\"]]");
+  program->query("ALTER TABLE t ADD COLUMN more");
+  program->query("UPDATE t SET v = 'd' WHERE id = 3");
+  expect_soon("[[2,\"b\"],[3,\"d\"]]");
+  const std::string other = folder_ / "app/other.db";
+  StockReader(other, "mode=rwc").query("CREATE TABLE t(id INTEGER PRIMARY KEY, tenant, v)");
+  StockReader(other, "mode=rw").query("INSERT INTO t VALUES(9, 7, 'another')");
+  StockReader(other, "mode=rw").query("PRAGMA journal_mode=WAL");
+  program.reset();  // and all of its -wal is in the file
+  ASSERT_TRUE(comes([&] {
+    std::error_code none;
+    const auto size = std::filesystem::file_size(path_ + "-wal", none);
+    return none || size == 0;
+  }));
+  std::filesystem::rename(other, path_);
+  expect_soon("[[9,\"another\"]]");
+  EXPECT_EQ(file_text(follower.file()).find("SECRET"), std::string::npos);
 }
 
 TEST_F(TailServerTest, TheCommandArchivesAFile) {

@@ -129,7 +129,6 @@ constexpr const char* kReads[] = {
     "SELECT g.name FROM sqlite_sequence NATURAL JOIN (SELECT 'log' AS name) g",
     "SELECT * FROM sqlite_stat1",
     "SELECT * FROM sqlite_stat4",
-    "SELECT * FROM sqlite_stmt",
     "SELECT * FROM pragma_table_info('secret')",
     "SELECT * FROM pragma_table_list",
     "SELECT g.name FROM pragma_table_list NATURAL JOIN (SELECT 'secret' AS name) g",

@@ -66,7 +66,10 @@ constexpr const char* kRefused[] = {
     "SELECT * FROM pragma_locking_mode('EXCLUSIVE')",
     "INSERT INTO sqlite_dbpage(pgno, data) VALUES(1, zeroblob(4096))",
     "UPDATE sqlite_schema SET sql = ''",
-    "DELETE FROM sqlite_dbpage"};
+    "DELETE FROM sqlite_dbpage",
+    "SELECT sql FROM sqlite_stmt",  // statements of others on a shared connection
+    "SELECT s.sql FROM sqlite_stmt NATURAL JOIN (SELECT 1 AS sql) s",
+    "CREATE VIRTUAL TABLE s USING sqlite_stmt"};
 
 TEST_F(SqlPolicyTest, SettingsOfTheConnectionCannotBeChanged) {
   make({"CREATE TABLE t(a)"});

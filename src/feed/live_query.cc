@@ -19,7 +19,7 @@ constexpr int kRestFactor = 4;
 // Names of what tells of more than pages do: sizes, settings.
 bool names_odd_things(std::string_view sql) {
   const std::string lower = publication::folded(sql);
-  return std::ranges::any_of(std::array{"pragma", "dbpage", "dbstat", "sqlite_stmt"},
+  return std::ranges::any_of(std::array{"pragma", "dbpage", "dbstat"},
                              [&](const char* word) { return lower.contains(word); });
 }
 

@@ -23,6 +23,7 @@
 #include "publication/publications.h"
 #include "replica/node_follower.h"
 #include "server/http_server.h"
+#include "server/instance_relay.h"
 #include "server/revocations.h"
 #include "server/router.h"
 #include "server/service.h"
@@ -50,6 +51,10 @@ struct InstanceOptions {
         result.sweep_every, std::chrono::milliseconds(std::max(rest_ms / 2, 10)));
     result.quota = quota;
     return result;
+  }
+  server::InstanceRelay::Options relay_options() const {
+    const publication::Publications::Options own = options();
+    return {own.rest_instance_after, own.drop_instance_after, own.sweep_every};
   }
 };
 
@@ -161,6 +166,7 @@ Result<> check_what_is_followed(FileSystem& files, const std::string& data,
 struct Following {
   std::unique_ptr<cluster::Forwarder> forwarder;
   std::unique_ptr<replica::NodeFollower> follower;
+  std::unique_ptr<server::InstanceRelay> relay;
 
   Result<> start(const ServeOptions& options, database::Store& store, server::Service& service) {
     if (options.follow.url.empty()) return {};
@@ -178,10 +184,28 @@ struct Following {
     OFFPRINT_TRY_ASSIGN(follower, replica::NodeFollower::create(follow, store));
     service.forwarder = forwarder.get();
     service.options.primary = options.follow.url;
-    service.copy_age_ms = [this](const auto& name) { return follower->age_ms(name); };
+    service.copy_age_ms = [this](const auto& name) {
+      return name.is_instance() ? relay->age_ms(name) : follower->age_ms(name);
+    };
     service.follower_status = [this] { return follower->status(); };
+    OFFPRINT_TRY(start_relay(options, follow, service));
     follower->start();
     return {};
+  }
+  Result<> start_relay(const ServeOptions& options, replica::NodeFollowerOptions follow,
+                       server::Service& service) {
+    follow.on_revocation = {};  // the other one hears them
+    follow.spool_directory = options.data + "/relaying";
+    OFFPRINT_TRY(clean_directory(FileSystem::real(), follow.spool_directory));
+    OFFPRINT_TRY_ASSIGN(relay, server::InstanceRelay::create(service, std::move(follow),
+                                                             options.instances.relay_options()));
+    service.source_of = [this](const auto& name) { return relay->source_of(name); };
+    relay->start();
+    return {};
+  }
+  void stop() {
+    if (relay) relay->stop();
+    if (follower) follower->stop();
   }
 };
 
@@ -242,7 +266,7 @@ Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signa
   }
   options.http.tls = security->tls();
   if (!options.cluster.cluster.empty()) options.http.stop_quiet_ms = kStopQuietMs;
-  server::Router router(service);
+  server::Router router(service, following.relay.get());
   server::HttpServer http(options.http, router);
   service.http_counters = [&http] { return http.counters(); };
   OFFPRINT_TRY(http.start());
@@ -257,7 +281,7 @@ Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signa
   service.jobs.stop();
   http.stop();
   service.feeds.stop();
-  if (following.follower) following.follower->stop();
+  following.stop();
   tailing.stop();
   if (publications) publications->stop();
   archiving.stop();

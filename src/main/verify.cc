@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -24,6 +25,7 @@ namespace {
 
 struct VerifyArguments {
   std::string archive, name;
+  std::string server_archive;  // where names are looked for
   std::string scratch = std::filesystem::temp_directory_path().string();
   bool json = false;
 };
@@ -56,7 +58,10 @@ void print_text(const std::string& name, const archive::Verified& verified) {
   if (!name.empty()) std::printf("%s: ", name.c_str());
   std::printf("%zu files, %s, read to their ends\n", verified.files,
               size_text(verified.bytes).c_str());
+  const archive::Restored* before = nullptr;  // the newest moment may be a snapshot's
   for (const archive::Restored& moment : verified.moments) {
+    if (before != nullptr && before->txid == moment.txid) continue;
+    before = &moment;
     std::printf("%s txid %llu of %s, checksum %016llx\n", moment.proven ? "proven  " : "restored",
                 static_cast<unsigned long long>(moment.txid.value),
                 format_rfc3339(moment.timestamp_ms).c_str(),
@@ -108,7 +113,21 @@ Result<bool> verify_all(const VerifyArguments& arguments, archive::ObjectStore& 
   return is_sound;
 }
 
-int run(const VerifyArguments& arguments) {
+// `offprint verify orders` is about the archive that the server's settings name.
+bool take_name(VerifyArguments& arguments) {
+  const bool is_name = arguments.name.empty() && !arguments.archive.contains("://");
+  if (!is_name) return true;
+  arguments.name = std::exchange(arguments.archive, arguments.server_archive);
+  return !arguments.archive.empty();
+}
+
+int run(VerifyArguments arguments) {
+  if (!take_name(arguments)) {
+    return report_usage(fmt::format(
+        "'{0}' is a name: say which archive it is in (--archive URL, or OFFPRINT_ARCHIVE), or give "
+        "its own: file:///FOLDER/{0} or s3://BUCKET/PREFIX/{0}",
+        arguments.name));
+  }
   auto store = open_archive(arguments.archive);
   if (!store && store.error().code() == Code::kInvalid)
     return report_usage(store.error().message());
@@ -128,11 +147,17 @@ void add_verify(CLI::App& app, int& exit_code) {
   command->footer("Exit codes: 0 sound, 1 damaged, 2 usage, 3 unreachable, 4 refused.");
   auto arguments = std::make_shared<VerifyArguments>();
   command
-      ->add_option("ARCHIVE_URL", arguments->archive,
-                   "of a database or a server: file:///FOLDER or s3://BUCKET/PREFIX")
+      ->add_option(
+          "ARCHIVE_URL", arguments->archive,
+          "of a database or a server: file:///FOLDER or s3://BUCKET/PREFIX; or the NAME of "
+          "a database in --archive")
       ->required();
   command->add_option("NAME", arguments->name,
                       "of a server's archive this database; without it all of them");
+  command
+      ->add_option("--archive", arguments->server_archive,
+                   "URL of the server's archive, where only a NAME is given")
+      ->envname("OFFPRINT_ARCHIVE");
   command->add_option("--scratch", arguments->scratch, "a folder with space for the database")
       ->capture_default_str();
   command->add_flag("--json", arguments->json, "what was found, as one line of JSON");

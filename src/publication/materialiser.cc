@@ -80,7 +80,6 @@ Result<> check_moments(const Plan& plan, const std::vector<Argument>& arguments)
 
 }  // namespace
 
-// Percent-encoded but for letters, digits and -._~ (RFC 3986): no value looks like two.
 std::string encoded(std::string_view text) {
   std::string result;
   for (const char c : text) {
@@ -204,11 +203,15 @@ Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request
   }
   auto instance = std::make_unique<Instance>(
       store_, name, InstanceLabel{publication.name, publication.version, text}, request.arguments);
-  OFFPRINT_TRY(instance->set_quota(quota_of(publication)));
-  auto made = is_new ? instance->fill(published->plan, *state_) : bring_up(*instance, *published);
+  auto made = instance->set_quota(quota_of(publication));
+  if (made)
+    made = is_new ? instance->fill(published->plan, *state_) : bring_up(*instance, *published);
   if (!instance->stopped().empty()) options_.stopped(name);
   // What has stopped is not tried again for each who asks.
-  if (!made && instance->stopped().empty()) return fail(made.error());
+  if (!made && instance->stopped().empty()) {
+    if (is_new) (void)store_.drop(name);  // nobody has it, and it has nothing
+    return fail(made.error());
+  }
   published->routes.add(*instance);
   by_name_[name.text()] = {published, instance.get()};
   tell(*instance);
@@ -472,7 +475,19 @@ Result<> Materialiser::find_work(Step& step, const Plan& plan, const Routes& rou
 Result<> Materialiser::step(Step& step) {
   OFFPRINT_TRY(touch(step, tables_));
   for (auto& [key, published] : published_) {
-    if (published.error.empty()) OFFPRINT_TRY(find_work(step, published.plan, published.routes));
+    if (!published.error.empty()) continue;
+    auto found = find_work(step, published.plan, published.routes);
+    if (cancelled_) return fail(Code::kUnavailable, "the server is stopping");
+    if (found) continue;
+    // What is wrong with one definition is no matter of the others.
+    log::debug("instances of {}@v{} of '{}' are compared as a whole: {}", key.first, key.second,
+               source_.text(), found.error().message());
+    for (Instance* instance : published.routes.all) {
+      step.work.erase(instance);
+      if (!instance->stopped().empty()) continue;
+      instance->lose();  // fill_stale() comes next
+      note_outcome(*instance);
+    }
   }
   return {};
 }

@@ -170,6 +170,8 @@ class Materialiser {
   std::map<std::string, Kept> kept_;  // by name
 };
 
+// Percent-encoded but for letters, digits and -._~ (RFC 3986): no value looks like two.
+std::string encoded(std::string_view text);
 // How an instance is told from others of its publication, in names and in its label:
 // "tenant=7&zone=eu".
 std::string canonical(const std::vector<Argument>& arguments);

@@ -208,6 +208,16 @@ bool computes_now(sqlite::Connection& copy, std::string_view text, const Tokens&
   return false;
 }
 
+// A modifier of a date function: the machine's zone is asked.
+bool asks_zone(const Tokens& tokens, std::pair<std::size_t, std::size_t> argument) {
+  return std::any_of(tokens.begin() + static_cast<std::ptrdiff_t>(argument.first),
+                     tokens.begin() + static_cast<std::ptrdiff_t>(argument.second),
+                     [](const Token& token) {
+                       return token.kind == Token::Kind::kString &&
+                              (equal(token.text, "'localtime'") || equal(token.text, "'utc'"));
+                     });
+}
+
 // What depends on the moment, as far as SQLite does not say it.
 Result<> Planner::check_text(const std::string& item, std::string_view text) {
   constexpr std::array<std::string_view, 7> kDates = {
@@ -232,6 +242,7 @@ Result<> Planner::check_text(const std::string& item, std::string_view text) {
     for (std::size_t each = time_at; each < arguments.size() && !is_computed; ++each) {
       const bool is_time = each == time_at || equal(token.name(), "timediff");
       is_computed = is_time && computes_now(*copy_, text, tokens, arguments[each]);
+      if (each > time_at && asks_zone(tokens, arguments[each])) return refuse(item, kDependsOnZone);
     }
     plan_.reads_dates = plan_.reads_dates || is_date;
     if (is_now || is_current || is_without_time || is_computed)
@@ -247,6 +258,7 @@ Result<> Planner::check_moment(const std::string& item, const std::string& sql) 
   const sqlite::MomentWatch watch;
   (void)select.step();
   sqlite3_progress_handler(copy_->handle(), 0, nullptr, nullptr);
+  if (watch.was_asked_zone()) return refuse(item, kDependsOnZone);
   return watch.was_asked() ? refuse(item, kDependsOnMoment) : Result<>();
 }
 

@@ -122,7 +122,12 @@ class Publications {
   Result<database::DatabaseName> open(
       const database::DatabaseName& source, const PublicationName& name,
       const std::vector<std::pair<std::string, std::string>>& parameters);
-  // The same from memory: one that was opened by just these texts before. Quick.
+  // "orders/pub/shop@v2?tenant=7": where that instance is, the same for all who write its values
+  // otherwise. Errors as of open(), which need not have been called.
+  Result<std::string> address_of(
+      const database::DatabaseName& source, const PublicationName& name,
+      const std::vector<std::pair<std::string, std::string>>& parameters);
+  // open() from memory: one that was opened by just these texts before. Quick.
   std::optional<database::DatabaseName> find_open(
       const database::DatabaseName& source, const PublicationName& name,
       const std::vector<std::pair<std::string, std::string>>& parameters);
@@ -174,7 +179,8 @@ class Publications {
   struct Source {
     std::shared_ptr<Materialiser> materialiser;
     std::uint64_t id = 0;
-    bool busy = false, again = false;  // its turn in the pool
+    bool busy = false, again = false;  // its turn in the pool …
+    Deadline next_at{};                // … which does not come before this
     bool rest_planned = false;
     // Instances by how they were asked for; forgotten when a publication comes or goes.
     std::map<std::string, database::DatabaseName> open = {};
@@ -183,6 +189,7 @@ class Publications {
   Result<std::shared_ptr<Materialiser>> materialiser_of(const database::DatabaseName& source);
   void note(const std::string& name);
   void work(const std::string& name);
+  void post_work(const std::string& name, const Source& source);
   void plan_rest(const std::string& name);
   void rest(const std::string& name);
   void forget_open(const database::DatabaseName& source);

@@ -194,16 +194,48 @@ TEST_F(ReadersTest, TheMomentIsRefusedWhenItIsAskedFor) {
   sql({"UPDATE t SET a = '2030-01-01'"});
   ASSERT_EQ(refusal("CREATE PUBLICATION late AS TABLE t(id, date(a) AS d)"), "none");
   const DatabaseName late = open_instance("late");
+  ASSERT_EQ(refusal("CREATE PUBLICATION fine AS TABLE t(*)"), "none");
+  const DatabaseName fine = open_instance("fine");
+  settle();
+  const std::uint64_t refreshes = publications_->status(name("shop"))->refreshes;
   sql({"INSERT INTO t VALUES(2, 'NOW')"});
   EXPECT_TRUE(comes_to([](const auto& status) {
     return status.error.find("PUBLICATION_MOMENT") != std::string::npos;
   }));
   EXPECT_EQ(rows(late, "SELECT id, d FROM t"), std::vector<std::string>{"1|2030-01-01"});
+  // What is wrong with one is no matter of the others: they are not compared as a whole.
+  EXPECT_EQ(rows(fine, "SELECT id FROM t"), (std::vector<std::string>{"1", "2"}));
+  EXPECT_EQ(publications_->status(name("shop"))->refreshes, refreshes);
   sql({"DELETE FROM t WHERE id = 2", "INSERT INTO t VALUES(3, '2031-01-01')"});
   settle();
   EXPECT_EQ(rows(late, "SELECT id FROM t"), (std::vector<std::string>{"1", "3"}));
   EXPECT_EQ(shop("SELECT date('now') > '2020', CURRENT_TIME IS NOT NULL"),
             std::vector<std::string>{"1|1"});
+}
+
+// Where it stands in the text, is put together, or comes with a row.
+TEST_F(ReadersTest, TheZoneOfTheMachineIsRefused) {
+  sql({"CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT)", "INSERT INTO t VALUES(1, '2030-01-01')"});
+  for (const char* each : {"VIEW v(id, d) KEY(id) AS SELECT id, date(a, 'LocalTime') FROM t",
+                           "VIEW v(id, d) KEY(id) AS SELECT id, strftime('%H', a, 'utc') FROM t",
+                           "VIEW v(id, d) KEY(id) AS SELECT 1, datetime('2026-01-01', 'local' || "
+                           "'time') REFRESH FULL"}) {
+    EXPECT_THAT(refusal(fmt::format("CREATE PUBLICATION p AS {}", each)), HasSubstr("time zone"))
+        << each;
+  }
+  sql({"CREATE TABLE z(id INTEGER PRIMARY KEY, zone TEXT)",
+       "INSERT INTO z VALUES(1, 'localtime')"});
+  ASSERT_EQ(refusal("CREATE PUBLICATION zone AS VIEW v(id, d) KEY(id) AS SELECT id, "
+                    "datetime('2026-01-01', zone) FROM z"),
+            "none");
+  const auto in_zone = publications_->open(name("shop"), {"zone", {}}, {});
+  ASSERT_FALSE(in_zone);
+  EXPECT_THAT(in_zone.error().message(), HasSubstr("PUBLICATION_MOMENT: "));
+  EXPECT_THAT(in_zone.error().message(), HasSubstr("time zone"));
+  // Nothing of it is left behind (it would be listed, and stay empty).
+  EXPECT_TRUE(store_->list("@", "", 100, "").empty());
+  EXPECT_EQ(shop("SELECT datetime(0, 'unixepoch', 'localtime') IS NOT NULL"),
+            std::vector<std::string>{"1"});
 }
 
 // After a start an instance gets what it missed from the log; where that does not tell, it is

@@ -142,9 +142,13 @@ void Publications::drop_unused_of(std::uint64_t source, const std::set<std::stri
       name ? materialiser_of(*name)
            : Result<std::shared_ptr<Materialiser>>(fail(name.error()));  // an orphan's
   if (!materialiser) return;
-  dropped_ += instances.size();
   if (auto done = (*materialiser)->drop_idle(instances); !done)
     log::warn("instances of '{}': {}", info->name, done.error().message());
+  // Those that somebody asked for meanwhile, or that were just being made, are there.
+  for (const std::string& each : instances) {
+    auto instance = DatabaseName::stored(each);
+    if (instance && !store_.info(*instance)) ++dropped_;
+  }
 }
 
 Result<PublicationInfo> Publications::set_quota(const DatabaseName& source,

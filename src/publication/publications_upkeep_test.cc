@@ -136,7 +136,7 @@ TEST_F(UpkeepTest, FilesOfWhatNobodyUsesGoAndAnotherLineageComes) {
   const DatabaseName seven = open_instance("p", {{"t", "7"}});
   const Position before = *store_->position(seven);
   wait_for([&] { return !store_->info(seven).has_value(); });
-  EXPECT_GE(publications_->totals().dropped, 1u);
+  wait_for([&] { return publications_->totals().dropped == 1; });
   sql({"UPDATE t SET text = 'c'"});
   EXPECT_EQ(open_instance("p", {{"t", "7"}}), seven);
   auto lease = publications_->lease(name("shop"), seven);

@@ -135,9 +135,9 @@ Result<> SourceState::step_all(sqlite::Statement& statement, const Visit& visit)
   auto step = [&]() -> Result<bool> {
     const sqlite::MomentWatch watch;
     auto found = statement.step();
-    if (!watch.was_asked()) return found;
-    return fail(Code::kInvalid,
-                fmt::format("PUBLICATION_MOMENT: what is published {}", kDependsOnMoment));
+    if (!watch.was_asked() && !watch.was_asked_zone()) return found;
+    return fail(Code::kInvalid, fmt::format("PUBLICATION_MOMENT: what is published {}",
+                                            watch.was_asked() ? kDependsOnMoment : kDependsOnZone));
   };
   for (;;) {
     OFFPRINT_TRY_ASSIGN(bool found, step());

@@ -24,6 +24,9 @@ struct Argument {
 // Why a definition is refused, and what it computes is not taken.
 inline constexpr const char* kDependsOnMoment =
     "depends on the moment: rows would change while nothing is written";
+inline constexpr const char* kDependsOnZone =
+    "depends on the time zone of the machine ('localtime', 'utc'): another one would have other "
+    "rows";
 
 // One state of a source, as rows and as pages, until renew(). Thread: one at a time. Blocks.
 class SourceState {

@@ -94,7 +94,8 @@ Result<> fetch_copy(const CopyFetchOptions& options, database::Store& store,
   }
   OFFPRINT_TRY_ASSIGN(auto http, HttpClient::create());
   HttpClient::Request request;
-  request.url = fmt::format("{}/db/{}/pages", options.url, name.text());
+  request.url =
+      options.url + (options.path ? options.path(name) : fmt::format("/db/{}/pages", name.text()));
   request.ca_file = options.ca_file;
   request.connect_timeout_ms = options.connect_timeout_ms;
   request.headers = {fmt::format("{}: {}", kVersionHeader, kStreamVersion),

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <string>
 
 #include "base/result.h"
@@ -15,6 +16,8 @@ struct CopyFetchOptions {
   int connect_timeout_ms = 5'000;
   int answer_timeout_ms = 60'000;
   bool whole = false;  // not only what differs
+  // Where the node compares pages; empty: at /db/NAME/pages.
+  std::function<std::string(const database::DatabaseName&)> path = {};
 };
 
 // Makes the copy of one database equal to its primary's by its pages: those that differ, when there

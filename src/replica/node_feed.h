@@ -35,6 +35,7 @@ struct Feed {
   std::size_t pending_bytes = 0;
   std::unique_ptr<database::CopyWriter> writer;
   std::uint32_t snapshot_page_size = 0;
+  std::optional<Bookmark> source;   // of the transaction or position that comes
   std::optional<Position> primary;  // where it stood …
   std::int64_t primary_at_ms = 0;   // … when we heard of it
   bool busy = false;                // the store works for it
@@ -45,7 +46,7 @@ struct Feed {
 
 // What the store or a repair has finished.
 struct Completion {
-  enum class Of { kFeed, kRepair, kDrop, kStopped };
+  enum class Of { kFeed, kRepair, kDrop, kStopped, kAnew };
   Of of = Of::kFeed;
   std::uint32_t number = 0;
   std::size_t bytes = 0;

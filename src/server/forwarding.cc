@@ -9,8 +9,6 @@
 namespace offprint::server {
 namespace {
 
-// Names of the nodes that a request has come through; ends circles.
-constexpr std::string_view kForwardedBy = "Offprint-Forwarded-By";
 constexpr std::ptrdiff_t kHopsMax = 8;
 constexpr std::size_t kTunnelUnsentMax = 1 << 20;
 
@@ -42,19 +40,6 @@ bool stays_here(std::string_view name) {
     if (equal_ignoring_case(own, name)) return true;
   }
   return equal_ignoring_case(kForwardedBy, name);
-}
-
-// What becomes of an answer that came from the primary.
-Response answer_of(cluster::ForwardedAnswer answer) {
-  Response response;
-  response.status = answer.status;
-  response.content_type = {};  // it is among the headers
-  for (const auto& [name, value] : answer.headers) {
-    if (name.starts_with("Access-Control-") || equal_ignoring_case(name, "Vary")) continue;
-    response.headers += name + ": " + value + "\r\n";
-  }
-  response.body = std::move(answer.body);
-  return response;
 }
 
 class ForwardingClient final : public Client {
@@ -122,14 +107,29 @@ std::optional<cluster::ForwardedRequest> to_be_forwarded(const Service& service,
 
 }  // namespace
 
+Response answer_of(cluster::ForwardedAnswer answer) {
+  Response response;
+  response.status = answer.status;
+  response.content_type = {};  // it is among the headers
+  for (const auto& [name, value] : answer.headers) {
+    if (name.starts_with("Access-Control-") || equal_ignoring_case(name, "Vary")) continue;
+    response.headers += name + ": " + value + "\r\n";
+  }
+  response.body = std::move(answer.body);
+  return response;
+}
+
 Responder with_way_to_primary(Service& service, const HttpRequest& request, bool spooled,
                               Responder responder) {
   if (service.forwarder == nullptr || spooled) return responder;
   std::string_view method = method_name(request.method);
   std::string_view path = request.target.substr(0, request.target.find('?'));
-  // What is here: large things, and what is asked to know this node. Jobs run at the primary.
+  // What is here: large things, and what is asked to know this node. Jobs run at the primary, and
+  // what databases publish is known there.
+  const bool is_published = path.starts_with("/v1/databases/") && path.contains("/publications");
   bool is_elsewhere = path.starts_with("/v1/jobs/") || path.starts_with("/v1/namespaces/") ||
-                      path.starts_with("/client/v4/");
+                      path.starts_with("/client/v4/") || is_published ||
+                      (path == "/v1/databases" && request.target.contains("instances=1"));
   if (method.empty() || (request.is_get() && !is_elsewhere) || path.ends_with("/pages") ||
       path == "/v1/stream")
     return responder;

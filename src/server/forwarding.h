@@ -1,5 +1,6 @@
 #pragma once
 
+#include "cluster/forwarder.h"
 #include "server/http_message.h"
 #include "server/service.h"
 
@@ -11,6 +12,11 @@ namespace offprint::server {
 // A body that was spooled is not passed on.
 Responder with_way_to_primary(Service& service, const HttpRequest& request, bool spooled,
                               Responder responder);
+
+// The answer of another node, as one of this one.
+Response answer_of(cluster::ForwardedAnswer answer);
+// What says through which nodes a request has come: a field of the requests that they send on.
+inline constexpr std::string_view kForwardedBy = "Offprint-Forwarded-By";
 
 // Of a request to go on as a WebSocket, on a node that has copies: the connection goes on with the
 // primary. `otherwise` is the answer when this node has none or it cannot be reached.

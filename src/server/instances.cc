@@ -6,6 +6,7 @@
 #include "server/access.h"
 #include "server/errors.h"
 #include "server/gate.h"
+#include "server/json_writer.h"
 #include "server/kept_request.h"
 
 namespace offprint::server {
@@ -13,7 +14,7 @@ namespace {
 
 constexpr std::size_t kPatternSizeMax = 1'000;
 
-using Lease = publication::Publications::Lease;
+using Lease = InstanceHost::Lease;
 
 // Cut when its instance goes on no more: whoever connects again is told why.
 class LeasedStream final : public BodyStream {
@@ -35,16 +36,16 @@ class LeasedStream final : public BodyStream {
 
 class LeasedClient final : public Client {
  public:
-  LeasedClient(std::shared_ptr<Client> client, publication::Publications& publications,
-               database::DatabaseName source, database::DatabaseName instance)
+  LeasedClient(std::shared_ptr<Client> client, InstanceHost& host, InstanceAddress address,
+               database::DatabaseName name)
       : client_(std::move(client)),
-        publications_(publications),
-        source_(std::move(source)),
-        instance_(std::move(instance)) {}
+        host_(host),
+        address_(std::move(address)),
+        name_(std::move(name)) {}
   void respond(Response response) override {
     if (response.stream) {
-      response.stream = std::make_unique<LeasedStream>(std::move(response.stream),
-                                                       publications_.lease(source_, instance_));
+      response.stream =
+          std::make_unique<LeasedStream>(std::move(response.stream), host_.lease(address_, name_));
     }
     client_->respond(std::move(response));
   }
@@ -53,8 +54,49 @@ class LeasedClient final : public Client {
 
  private:
   const std::shared_ptr<Client> client_;
-  publication::Publications& publications_;
-  const database::DatabaseName source_, instance_;
+  InstanceHost& host_;
+  const InstanceAddress address_;
+  const database::DatabaseName name_;
+};
+
+class PublicationHost final : public InstanceHost {
+ public:
+  explicit PublicationHost(Service& service) : service_(service) {}
+
+  std::optional<database::DatabaseName> find_open(const InstanceAddress& instance) override {
+    if (service_.publications == nullptr) return std::nullopt;
+    return service_.publications->find_open(instance.source, instance.publication,
+                                            instance.parameters);
+  }
+  void open(const InstanceAddress& instance, std::size_t size_bytes,
+            std::function<void(Opened)> done) override {
+    auto refuse = [&](const Error& error) { done(structured_error(error)); };
+    if (service_.publications == nullptr)
+      return refuse(not_primary("publications are kept by the primary"));
+    auto work = [this, instance, done] {
+      auto name =
+          service_.publications->open(instance.source, instance.publication, instance.parameters);
+      if (name)
+        done(*std::move(name));
+      else
+        done(structured_error(name.error()));
+    };
+    if (auto posted = service_.publications->post(instance.source, size_bytes, std::move(work));
+        !posted)
+      refuse(posted.error());
+  }
+  std::unique_ptr<Lease> lease(const InstanceAddress& instance,
+                               const database::DatabaseName& name) override {
+    return service_.publications->lease(instance.source, name);
+  }
+  Result<std::string> address_of(const InstanceAddress& instance,
+                                 const database::DatabaseName&) override {
+    return service_.publications->address_of(instance.source, instance.publication,
+                                             instance.parameters);
+  }
+
+ private:
+  Service& service_;
 };
 
 }  // namespace
@@ -76,6 +118,13 @@ std::optional<Result<InstanceAddress>> parse_instance_address(const Address& add
     return InstanceAddress{std::move(source), std::move(publication), address.path_from(at + 2),
                            address.parameters};
   }();
+}
+
+Result<InstanceAddress> parse_instance_text(const std::string& text) {
+  OFFPRINT_TRY_ASSIGN(Address address, parse_address("/db/" + text));
+  auto instance = parse_instance_address(address);
+  if (!instance) return fail(Code::kInvalid, "'" + text + "' is no instance of a publication");
+  return *std::move(instance);
 }
 
 bool is_instance_pattern(std::string_view text) {
@@ -108,35 +157,46 @@ bool grant_matches(std::string_view pattern, const InstanceAddress& instance) {
   });
 }
 
-void at_instance(Service& service, const InstanceAddress& instance, HttpRequest& request,
+void at_instance(InstanceHost& host, const InstanceAddress& instance, HttpRequest& request,
                  Responder responder, InstanceAnswer answer) {
-  if (service.publications == nullptr) {
-    return responder.respond(structured_error(not_primary("publications are kept by the primary")));
-  }
-  auto go_on = [&service, instance, answer = std::move(answer)](
-                   const database::DatabaseName& name, std::shared_ptr<const Access> allowed,
-                   HttpRequest& asked, Responder later) {
+  auto go_on = [&host, instance, answer = std::move(answer)](const database::DatabaseName& name,
+                                                             std::shared_ptr<const Access> allowed,
+                                                             HttpRequest& asked, Responder later) {
     asked.access = allowed->for_instance(instance, name);
-    Responder leased(std::make_shared<LeasedClient>(later.release(), *service.publications,
-                                                    instance.source, name));
+    Responder leased(std::make_shared<LeasedClient>(later.release(), host, instance, name));
     answer({name, instance.action}, asked, std::move(leased));
   };
   auto allowed = request.access ? request.access : Access::unlimited();
-  if (auto opened = service.publications->find_open(instance.source, instance.publication,
-                                                    instance.parameters))
+  if (auto opened = host.find_open(instance))
     return go_on(*opened, allowed, request, std::move(responder));
   auto later = std::make_shared<Responder>(std::move(responder));
   auto kept = std::make_shared<KeptRequest>(request);
-  auto open = [&service, later, kept, allowed, instance, go_on] {
-    auto name =
-        service.publications->open(instance.source, instance.publication, instance.parameters);
-    if (!name) return later->respond(structured_error(name.error()));
-    go_on(*name, allowed, kept->request, std::move(*later));
-  };
   const std::size_t size_bytes = kept->request.body.size();
-  if (auto posted = service.publications->post(instance.source, size_bytes, std::move(open));
-      !posted)
-    later->respond(structured_error(posted.error()));
+  host.open(instance, size_bytes, [later, kept, allowed, go_on](InstanceHost::Opened opened) {
+    if (auto* refusal = std::get_if<Response>(&opened)) return later->respond(std::move(*refusal));
+    go_on(std::get<database::DatabaseName>(opened), allowed, kept->request, std::move(*later));
+  });
+}
+
+std::unique_ptr<InstanceHost> make_publication_host(Service& service) {
+  return std::make_unique<PublicationHost>(service);
+}
+
+void handle_instance_address(Service& service, InstanceHost& host, const InstanceAddress& instance,
+                             HttpRequest& request, Responder responder) {
+  at_instance(
+      host, instance, request, std::move(responder),
+      [&service, &host, instance](const DatabaseAddress& target, HttpRequest&, Responder later) {
+        respond_from_helper(service, std::move(later), [&host, instance, name = target.name] {
+          auto address = host.address_of(instance, name);
+          if (!address) return structured_error(address.error());
+          Response response;
+          response.body = "{\"address\":";
+          append_json_string(response.body, *address);
+          response.body += "}\n";
+          return response;
+        });
+      });
 }
 
 }  // namespace offprint::server

@@ -186,6 +186,10 @@ RouteRight route_right(const Service& service, const HttpRequest& request) {
     right.exists = find(kDatabaseRules, (*instance)->action, methods) != nullptr;
     right.need = Need::kInstance;
     right.verb = verb_of_instance((*instance)->action);
+    if ((*instance)->action == kInstanceAddress && methods == kReads) {
+      right.exists = true;
+      right.verb = Verb::kSubscribe;
+    }
     right.instance = **std::move(instance);
     return right;
   }

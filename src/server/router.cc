@@ -195,7 +195,9 @@ void Router::route_instance(HttpRequest& request, const Result<InstanceAddress>&
                                                     "a publication's instance is read only, over "
                                                     "HTTP requests")));
   }
-  at_instance(service_, *instance, request, std::move(responder),
+  if (instance->action == kInstanceAddress)
+    return handle_instance_address(service_, instances_, *instance, request, std::move(responder));
+  at_instance(instances_, *instance, request, std::move(responder),
               [this, address = std::move(address)](const DatabaseAddress& target,
                                                    HttpRequest& asked, Responder later) {
                 route_database(asked, target, address, nullptr, std::move(later));
@@ -314,7 +316,7 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
   }
   if (path == "v1/stream" && (request.is_get() || request.method == Method::kPost)) {
     return handle_node_stream(
-        service_, request, address,
+        service_, instances_, request, address,
         while_allowed(std::move(responder), request.access, std::nullopt, Verb::kSubscribe));
   }
   if (path == "v1/cluster/switchover") {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "server/address.h"
@@ -13,7 +14,12 @@ namespace offprint::server {
 class Router final : public HttpHandler {
  public:
   // `service` must outlive it.
-  explicit Router(Service& service) : service_(service) {}
+  // `relay` is who has the instances of publications where service.publications is null; it must
+  // outlive this, too.
+  explicit Router(Service& service, InstanceHost* relay = nullptr)
+      : service_(service),
+        publications_(make_publication_host(service)),
+        instances_(relay != nullptr ? *relay : *publications_) {}
   BodyPlan plan_body(const HttpRequest& request) override;
   void handle(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver,
               Responder responder) override;
@@ -34,6 +40,8 @@ class Router final : public HttpHandler {
   bool origin_is_allowed(const HttpRequest& request, std::string_view origin) const;
 
   Service& service_;
+  const std::unique_ptr<InstanceHost> publications_;
+  InstanceHost& instances_;
 };
 
 }  // namespace offprint::server

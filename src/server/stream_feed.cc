@@ -135,8 +135,12 @@ StreamFeed::State StreamFeed::follow(Bytes& to, std::size_t limit, bool may_bloc
       if (Result<> sent = continue_large(to, limit); !sent) return end_by(to, sent.error());
       continue;
     }
+    const Bookmark before = last_;
     Result<State> state = append_entries(to, limit, may_block);
     if (!state) return end_by(to, state.error());
+    // The journal of a copy does not have the states of the source.
+    if (*state == State::kIdle && age_of_ && name_.is_instance() && last_ != before)
+      append_heartbeat(to);
     if (*state != State::kMore) return *state;
   }
   return State::kMore;
@@ -231,9 +235,8 @@ void StreamFeed::append_shutdown(Bytes& to) {
   if (stage_ != Stage::kEnded) end(to, replica::EndReason::kShuttingDown, "the server is stopping");
 }
 
-void StreamFeed::append_refusal(Bytes& to) {
-  if (stage_ != Stage::kEnded)
-    end(to, replica::EndReason::kError, "the token does not allow to follow this any longer");
+void StreamFeed::append_refusal(Bytes& to, const std::string& why) {
+  if (stage_ != Stage::kEnded) end(to, replica::EndReason::kError, why);
 }
 
 StreamFeed::State StreamFeed::end_by(Bytes& to, const Error& error) {

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -47,8 +48,8 @@ class StreamFeed {
   // Where the primary stands, if the feed is at the stage of telling that.
   void append_heartbeat(Bytes& to);
   void append_shutdown(Bytes& to);
-  // The last frame: who follows may do so no longer.
-  void append_refusal(Bytes& to);
+  // The last frame: who follows may do so no longer, or it goes on no more.
+  void append_refusal(Bytes& to, const std::string& why);
   // Everything up to there was told.
   const Bookmark& told() const { return last_; }
   bool ended() const { return stage_ == Stage::kEnded; }

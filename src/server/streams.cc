@@ -4,6 +4,7 @@
 #include <atomic>
 #include <charconv>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <set>
 
@@ -24,6 +25,8 @@ using replica::kHeartbeatMs;
 constexpr std::size_t kFillTarget = 256 << 10;
 constexpr std::size_t kFeedsMax = 100'000;
 constexpr std::size_t kNewNamesMax = 10'000;
+constexpr std::size_t kOpeningMax = 100;
+constexpr const char* kForbidden = "the token does not allow to follow this any longer";
 constexpr int kTickSlackMs = 100;  // a tick may come a little early
 constexpr int kNewDatabasesEvery =
     5;  // heartbeats between looks for databases whose number did not change
@@ -40,6 +43,17 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     std::vector<std::string> patterns;
     bool snapshots = false;  // what matches begins with one; else where it stands
     bool deltas = false;     // the client understands them
+  };
+  // An instance that is to join, and what became of it.
+  struct InstanceToOpen {
+    InstanceHost* host;
+    std::string told_as;
+    InstanceAddress address;
+    FeedRequest request;
+  };
+  struct OpenedInstance {
+    InstanceToOpen asked;
+    InstanceHost::Opened opened;
   };
   // `access` may be null: everything.
   FeedSet(Service& service, std::shared_ptr<const Access> access, Selection selection)
@@ -59,6 +73,10 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
 
   // kNotFound. Thread: as produce().
   Result<> add(const database::DatabaseName& name, FeedRequest request) {
+    return add(name, std::move(request), name.text());
+  }
+  Result<> add(const database::DatabaseName& name, FeedRequest request,
+               const std::string& told_as) {
     auto number = static_cast<std::uint32_t>(selection_.multiplexed ? feeds_.size() + 1 : 0);
     std::size_t index = feeds_.size();
     request.deltas = selection_.deltas;
@@ -69,30 +87,54 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
                                                   service_.source_of));
     subscriptions_.push_back(std::move(subscription));
     is_active_.push_back(false);
-    if (selection_.multiplexed) names_to_tell_.push_back({name.text(), std::nullopt});
+    if (selection_.multiplexed) names_to_tell_.push_back({told_as, std::nullopt});
     known_.insert(name.text());
     ++live_;
     notify(index);
     return {};
   }
 
+  // An instance of a publication joins as soon as it is open; it is told by that text. Thread: as
+  // produce().
+  void add_instance(InstanceHost& host, const std::string& told_as, FeedRequest request) {
+    auto instance = parse_instance_text(told_as);
+    if (!instance)
+      return add_ended(told_as, {replica::EndReason::kError, instance.error().message()});
+    if (!may_follow(*instance)) return add_ended(told_as, {replica::EndReason::kError, kForbidden});
+    to_open_.push_back({&host, told_as, *std::move(instance), std::move(request)});
+    open_next();
+  }
+  // So many at once: they are made, each, or come from a node that asks another.
+  void open_next() {
+    while (opening_ < kOpeningMax && !to_open_.empty()) {
+      InstanceToOpen next = std::move(to_open_.front());
+      to_open_.pop_front();
+      ++opening_;
+      open(std::move(next));
+    }
+  }
+  void open(InstanceToOpen asked) {
+    auto join = [weak = weak_from_this(), asked](InstanceHost::Opened opened) {
+      if (auto self = weak.lock()) self->note_opened({asked, std::move(opened)});
+    };
+    if (auto there = asked.host->find_open(asked.address)) return join(*std::move(there));
+    asked.host->open(asked.address, asked.told_as.size(), std::move(join));
+  }
+
   // A database that was asked for and is not here, or that is refused. Thread: as produce().
-  void add_ended(const database::DatabaseName& name, replica::End end) {
+  void add_ended(const std::string& told_as, replica::End end) {
     feeds_.emplace_back();
     subscriptions_.emplace_back();
     is_active_.push_back(false);
-    known_.insert(name.text());
-    names_to_tell_.push_back({name.text(), std::move(end)});
+    known_.insert(told_as);
+    names_to_tell_.push_back({told_as, std::move(end)});
   }
   bool has_patterns() const { return !selection_.patterns.empty(); }
 
   // `client` follows from now on. An instance of a publication is told who that is.
   void attach(std::shared_ptr<Client> client) {
-    if (!selection_.multiplexed && !feeds_.empty() && feeds_[0]->name().is_instance()) {
-      seat_ =
-          service_.followers.join(feeds_[0]->name().text(),
-                                  access_ ? access_->claims().subject : "", client->peer_address());
-    }
+    address_ = client->peer_address();
+    if (!selection_.multiplexed && !feeds_.empty() && feeds_[0]->name().is_instance()) take_seat(0);
     std::lock_guard lock(mutex_);
     client_ = std::move(client);
   }
@@ -110,6 +152,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     tell_names(to);  // before a heartbeat that may end some, and after it: it may find new ones
     beat_if_due(to);
     add_new();
+    add_opened();
     tell_names(to);
     take_notified();
     while (!active_.empty() && to.size() < kFillTarget) {
@@ -119,11 +162,11 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
       if (state == StreamFeed::State::kNeedsHelper) return State::kNeedsHelper;
       active_.pop_front();
       is_active_[index] = false;
-      if (seat_ && feeds_[index]) seat_->told(feeds_[index]->told());
+      note_told(index);
       if (state == StreamFeed::State::kMore) activate(index);
       if (state == StreamFeed::State::kEnded) forget(index);
     }
-    if (live_ == 0 && !has_patterns()) return State::kEnded;
+    if (live_ == 0 && opening_ == 0 && !has_patterns()) return State::kEnded;
     return active_.empty() ? State::kIdle : State::kMore;
   }
 
@@ -217,11 +260,11 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
     tell_revocations(to);  // first: the follower itself may be among those who are refused now
     for (std::size_t i = 0; i < feeds_.size(); ++i) {
       if (!feeds_[i]) continue;
-      if (may_follow(feeds_[i]->name())) {
+      if (auto why = why_not(i); why.empty()) {
         feeds_[i]->append_heartbeat(to);
-        if (seat_) seat_->told(feeds_[i]->told());
+        note_told(i);
       } else {
-        feeds_[i]->append_refusal(to);
+        feeds_[i]->append_refusal(to, why);
         forget(i);
       }
     }
@@ -231,6 +274,60 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
 
   bool may_follow(const database::DatabaseName& name) const {
     return !access_ || access_->allows(name, database::Verb::kSubscribe);
+  }
+
+  bool may_follow(const InstanceAddress& instance) const {
+    return !access_ || access_->allows_instance(instance, database::Verb::kSubscribe);
+  }
+  // Why a feed goes on no more; empty: it does.
+  std::string why_not(std::size_t index) const {
+    auto joined = joined_.find(index);
+    if (joined == joined_.end()) return may_follow(feeds_[index]->name()) ? "" : kForbidden;
+    if (!may_follow(joined->second.address)) return kForbidden;
+    return joined->second.lease->goes_on() ? "" : "the instance has stopped";
+  }
+
+  void note_opened(OpenedInstance opened) {
+    {
+      std::lock_guard lock(mutex_);
+      opened_.push_back(std::move(opened));
+    }
+    wake();
+  }
+  void add_opened() {
+    std::vector<OpenedInstance> opened;
+    {
+      std::lock_guard lock(mutex_);
+      opened.swap(opened_);
+    }
+    for (OpenedInstance& each : opened) {
+      --opening_;
+      join(each.asked, std::move(each.opened));
+    }
+    open_next();
+  }
+  void join(InstanceToOpen& asked, InstanceHost::Opened opened) {
+    using replica::EndReason;
+    if (auto* refusal = std::get_if<Response>(&opened)) {
+      const bool is_gone = refusal->status == 404;
+      return add_ended(asked.told_as,
+                       {is_gone ? EndReason::kDropped : EndReason::kError, refusal->body});
+    }
+    const auto& name = std::get<database::DatabaseName>(opened);
+    auto lease = asked.host->lease(asked.address, name);
+    const std::size_t index = feeds_.size();
+    if (!add(name, std::move(asked.request), asked.told_as))
+      return add_ended(asked.told_as, {EndReason::kDropped, "it was dropped just now"});
+    joined_.emplace(index, Joined{std::move(asked.address), std::move(lease)});
+    take_seat(index);
+  }
+  void take_seat(std::size_t index) {
+    seats_[index] = service_.followers.join(feeds_[index]->name().text(),
+                                            access_ ? access_->claims().subject : "", address_);
+  }
+  void note_told(std::size_t index) {
+    auto seat = seats_.find(index);
+    if (seat != seats_.end() && feeds_[index]) seat->second->told(feeds_[index]->told());
   }
 
   void look_for_new_databases() {
@@ -270,6 +367,8 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
       database_count_ = 0;                         // and is looked for at the next heartbeat
     }
     subscriptions_[index].reset();
+    joined_.erase(index);
+    seats_.erase(index);
     feeds_[index].reset();
   }
 
@@ -289,7 +388,15 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
   std::deque<std::size_t> active_;  // have something to tell, each once
   std::vector<bool> is_active_;
   std::size_t live_ = 0;
-  std::unique_ptr<Followers::Seat> seat_;  // of a stream of one instance that somebody reads
+  struct Joined {
+    InstanceAddress address;
+    std::unique_ptr<InstanceHost::Lease> lease;
+  };
+  std::map<std::size_t, Joined> joined_;  // feeds of instances on a stream of many
+  std::map<std::size_t, std::unique_ptr<Followers::Seat>> seats_;  // of feeds of instances
+  std::string address_;                                            // of the client
+  std::size_t opening_ = 0;                                        // instances that are to join …
+  std::deque<InstanceToOpen> to_open_;  // … and those that wait until fewer are
   Deadline next_beat_{};
   std::uint64_t database_count_ = 0;
   int beats_since_look_ = 0;
@@ -299,10 +406,11 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
   std::optional<State> last_state_;
 
   std::mutex mutex_;
-  std::shared_ptr<Client> client_;     // guarded by mutex_
-  std::vector<std::size_t> notified_;  // guarded by mutex_
-  std::vector<bool> notified_flags_;   // guarded by mutex_
-  std::vector<std::string> added_;     // guarded by mutex_
+  std::shared_ptr<Client> client_;      // guarded by mutex_
+  std::vector<std::size_t> notified_;   // guarded by mutex_
+  std::vector<bool> notified_flags_;    // guarded by mutex_
+  std::vector<std::string> added_;      // guarded by mutex_
+  std::vector<OpenedInstance> opened_;  // guarded by mutex_
   std::vector<std::unique_ptr<database::Subscription>> subscriptions_;
   std::unique_ptr<database::Subscription> new_names_;
 };
@@ -411,7 +519,7 @@ Result<> add_named(FeedSet& feeds, const Access& access, std::string_view text) 
     std::string why =
         "TOKEN_FORBIDS: the token does not allow subscribe on database '" + name.text() + "'";
     if (!feeds.has_patterns()) return fail(Code::kForbidden, std::move(why));
-    feeds.add_ended(name, {replica::EndReason::kError, std::move(why)});  // the others go on
+    feeds.add_ended(name.text(), {replica::EndReason::kError, std::move(why)});  // others go on
     return {};
   }
   FeedRequest feed;
@@ -420,13 +528,26 @@ Result<> add_named(FeedSet& feeds, const Access& access, std::string_view text) 
   }
   Result<> added = feeds.add(name, std::move(feed));
   if (!added && added.error().code() == Code::kNotFound) {
-    feeds.add_ended(name, {replica::EndReason::kDropped, "there is no such database"});
+    feeds.add_ended(name.text(), {replica::EndReason::kDropped, "there is no such database"});
     return {};
   }
   return added;
 }
 
-Result<std::shared_ptr<FeedSet>> open_node_stream(Service& service, const HttpRequest& request,
+// ADDRESS or ADDRESS#BOOKMARK, such as orders/pub/shop@v2?tenant=7
+Result<> add_instance(FeedSet& feeds, InstanceHost& instances, const std::string& text) {
+  FeedRequest feed;
+  const std::size_t end = text.find('#');
+  if (end != std::string::npos) {
+    OFFPRINT_TRY_ASSIGN(feed.from, parse_bookmark(text.substr(end + 1)));
+  }
+  feed.snapshot = !feed.from;
+  feeds.add_instance(instances, text.substr(0, end), std::move(feed));
+  return {};
+}
+
+Result<std::shared_ptr<FeedSet>> open_node_stream(Service& service, InstanceHost& instances,
+                                                  const HttpRequest& request,
                                                   const Address& address) {
   OFFPRINT_TRY(check_version(request, address));
   std::vector<std::pair<std::string, std::string>> parameters = address.parameters;
@@ -441,7 +562,7 @@ Result<std::shared_ptr<FeedSet>> open_node_stream(Service& service, const HttpRe
   selection.deltas = takes_deltas(request, address);
   bool some = false;
   for (const auto& [key, value] : parameters) {
-    some |= key == "db";
+    some |= key == "db" || key == "pub";
     selection.snapshots |= key == "snapshots" && value == "1";
     if (key == "match") selection.patterns.push_back(value);
   }
@@ -449,6 +570,7 @@ Result<std::shared_ptr<FeedSet>> open_node_stream(Service& service, const HttpRe
   auto feeds = std::make_shared<FeedSet>(service, request.access, std::move(selection));
   for (const auto& [key, value] : parameters) {
     if (key == "db") OFFPRINT_TRY(add_named(*feeds, access_of(service, request), value));
+    if (key == "pub") OFFPRINT_TRY(add_instance(*feeds, instances, value));
   }
   return feeds;
 }
@@ -470,9 +592,9 @@ void handle_pages(Service& service, const database::DatabaseName& name, HttpRequ
   respond_or_refuse(open_pages(service, name, request, address), std::move(responder));
 }
 
-void handle_node_stream(Service& service, HttpRequest& request, const Address& address,
-                        Responder responder) {
-  respond_or_refuse(open_node_stream(service, request, address), std::move(responder));
+void handle_node_stream(Service& service, InstanceHost& instances, HttpRequest& request,
+                        const Address& address, Responder responder) {
+  respond_or_refuse(open_node_stream(service, instances, request, address), std::move(responder));
 }
 
 }  // namespace offprint::server

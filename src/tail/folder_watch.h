@@ -25,6 +25,9 @@ class FolderWatch {
   // that was replaced. kNotFound: there is no such folder. kFull: the system allows no more
   // (fs.inotify.max_user_watches).
   Result<> add(const std::string& path);
+  // While the folder of `path` is not there: notices when it may have been made, by the nearest
+  // folder above it that is there. Until add(). kNotFound: that one went just now; kFull: as add().
+  Result<> await(const std::string& path);
   // Until it is added again nothing of that folder is noticed but what its files say themselves.
   void remove(const std::string& folder);
   // Watches the file itself that has this name now; once more when it has another one. kNotFound,
@@ -44,14 +47,23 @@ class FolderWatch {
   static std::pair<std::string, std::string> split(const std::string& path);
 
  private:
+  struct Meaning {
+    std::string folder;
+    std::string name;         // of a file that is watched itself
+    bool is_awaited = false;  // the folder, which is not there
+    bool operator==(const Meaning&) const = default;
+  };
   explicit FolderWatch(int descriptor) : descriptor_(descriptor) {}
-  Result<> watch(const std::string& path, std::uint32_t events, Notice says);
+  Result<int> watch(const std::string& path, std::uint32_t events, Meaning says);
+  Result<> watch_named(const std::string& path, std::uint32_t events, Meaning says);
   void unwatch(const std::string& path);
+  void stop_awaiting(const std::string& folder);
 
   int descriptor_;
-  // By the system's number: folders, or files with their names.
-  std::unordered_map<int, std::vector<Notice>> watched_;
+  // By the system's number: folders, files with their names, and what stands above awaited ones.
+  std::unordered_map<int, std::vector<Meaning>> watched_;
   std::unordered_map<std::string, int> numbers_;  // of paths
+  std::unordered_map<std::string, int> awaited_;  // folders, by what is above them
 };
 
 }  // namespace offprint::tail

@@ -26,7 +26,7 @@ using std::chrono::nanoseconds;
 // What SQLite makes beside a database file; its shared memory says nothing by its notices.
 constexpr std::string_view kSuffixes[] = {"", "-wal"};
 constexpr int kLinksMax = 16;
-constexpr std::chrono::seconds kWatchAgain{2};  // folders that are not there yet
+constexpr std::chrono::seconds kWatchAgain{2};  // folders that are not there: one may be mounted
 constexpr std::chrono::milliseconds kDeafFolderLook{250};
 // Each notice that wakes this process takes time from the program that caused it. So when they come
 // without a pause, they are heard now and then.
@@ -35,14 +35,14 @@ constexpr int kHeardAtOnce = 8;
 constexpr std::chrono::microseconds kDeafMin{100};
 constexpr std::chrono::microseconds kDeafMax{4'000};
 
-// Where links lead, also when there is no file yet. Empty: its folder does not exist.
+// Where links lead, also when there is no file yet, or no folder for it.
 std::string real_path(const std::string& path) {
   std::error_code error;
   std::filesystem::path at = path;
   for (int i = 0; i < kLinksMax && std::filesystem::is_symlink(at, error); ++i)
     at = at.parent_path() / std::filesystem::read_symlink(at, error);
   std::filesystem::path folder = std::filesystem::canonical(at.parent_path(), error);
-  return error ? std::string() : (folder / at.filename()).string();
+  return error ? at.lexically_normal().string() : (folder / at.filename()).string();
 }
 
 class TailerImpl final : public Tailer {
@@ -85,6 +85,7 @@ class TailerImpl final : public Tailer {
   void run();
   void watch_folders();
   Result<> watch_folder(Entry& entry, std::size_t index);
+  Result<> add_or_await(const std::string& path);
   void watch_files(Entry& entry);
   void change_hearing();
   void change_hearing(Entry& entry, bool deaf);
@@ -197,15 +198,9 @@ void TailerImpl::watch_folders() {
 Result<> TailerImpl::watch_folder(Entry& entry, std::size_t index) {
   const std::string& path = entry.tail->path();
   std::string real = real_path(path);
-  entry.is_link = !real.empty() && real != path;
-  for (const std::string& each : {path, real}) {
-    if (!each.empty() && !deaf_folders_.contains(FolderWatch::split(each).first))
-      OFFPRINT_TRY(watch_.add(each));
-  }
+  entry.is_link = real != path;
   entry.real = real;
-  entry.watched = true;
   for (const std::string& each : {path, real}) {
-    if (each.empty()) continue;
     auto [folder, name] = FolderWatch::split(each);
     std::vector<std::string> keys = {folder};
     for (std::string_view suffix : kSuffixes)
@@ -215,12 +210,24 @@ Result<> TailerImpl::watch_folder(Entry& entry, std::size_t index) {
       if (std::find(of_key.begin(), of_key.end(), index) == of_key.end()) of_key.push_back(index);
     }
   }
+  for (const std::string& each : {path, real}) {
+    if (!deaf_folders_.contains(FolderWatch::split(each).first)) OFFPRINT_TRY(add_or_await(each));
+  }
+  entry.watched = true;
   return {};
+}
+
+// kNotFound: its folder is not there; it is noticed when it comes.
+Result<> TailerImpl::add_or_await(const std::string& path) {
+  Result<> added = watch_.add(path);
+  if (added || added.error().code() != Code::kNotFound) return added;
+  if (auto awaited = watch_.await(path); !awaited) return awaited;
+  return watch_.add(path);  // it was made before the wait began
 }
 
 // They may be other ones than before, or not there.
 void TailerImpl::watch_files(Entry& entry) {
-  if (entry.is_unwatched || entry.real.empty()) return;
+  if (entry.is_unwatched) return;
   entry.files_watched = true;
   for (std::string_view suffix : kSuffixes) {
     const std::string path = entry.real + std::string(suffix);

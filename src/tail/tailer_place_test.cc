@@ -77,6 +77,31 @@ TEST_F(TailerPlaceTest, AFolderThatIsMadeAgain) {
   }
 }
 
+// Each of them is noticed, not looked for: many rounds take no time.
+TEST_F(TailerPlaceTest, FoldersThatComeLater) {
+  path_ = folder_.path() + "/one/two/three/program.db";
+  const std::string link = folder_.path() + "/app/link.db";
+  std::filesystem::create_symlink("../one/two/three/program.db", link);
+  tail_options_.files[0].path = link;
+  start_tail();
+  for (int round = 0; round < 4; ++round) {
+    ASSERT_TRUE(wait_until([&] { return status().state == TailState::kWaiting; }));
+    const Deadline begun = SteadyClock::now();
+    std::filesystem::create_directories(folder_.path() + "/one");
+    if (round % 2 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    std::filesystem::create_directories(folder_.path() + "/one/two/three");
+    {
+      auto writer = program();
+      run(writer, fmt::format("{}; INSERT INTO t VALUES({}, 'x')", kTable, 100 * round + 1));
+      expect_soon("SELECT min(id) FROM t", std::to_string(100 * round + 1));
+      const auto took = SteadyClock::now() - begun;
+      EXPECT_LT(took, std::chrono::milliseconds(1500)) << "it was looked for";
+      expect_followed(writer);
+    }
+    std::filesystem::remove_all(folder_.path() + "/one");
+  }
+}
+
 TEST_F(TailerPlaceTest, AProgramThatHoldsItsFileAlone) {
   auto writer = program();
   run(writer,

@@ -44,7 +44,7 @@ class FaultProxy:
 
     def __init__(self, target, seed):
         self.target, self.random, self.share, self.counts = target, random.Random(seed), 0.0, {}
-        self.lock, self.skewed_s = threading.Lock(), 0
+        self.lock, self.refusal = threading.Lock(), None
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -108,6 +108,10 @@ class FaultProxy:
 
     def pass_on(self, connection, fault):
         head, body = self.read_request(connection)
+        for refusal, status, code in RefusedServer.REFUSALS:
+            is_write = not head.startswith((b"GET", b"HEAD"))
+            if refusal == self.refusal and (is_write or refusal == "revoked"):
+                return self.refuse(connection, status, code)
         if fault == "slow_down":
             return self.refuse(connection, 503, "SlowDown")
         if fault == "skew":  # who believes it signs with a time that the service then refuses
@@ -132,8 +136,9 @@ class FaultProxy:
 class Server:
     """`offprint serve`, which may be killed at any moment."""
 
-    def __init__(self, folder, archive):
+    def __init__(self, folder, archive, waits=True):
         self.folder, self.archive, self.port, self.options = folder, archive, free_port(), ()
+        self.waiting = ("--archive-wait", "--archive-wait-ms", "5000") if waits else ()
         self.lock, self.process = threading.Lock(), None
 
     def environment(self):
@@ -144,7 +149,7 @@ class Server:
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
                 [PROGRAM, "serve", "--data", self.folder / "data", "--listen", f"127.0.0.1:{self.port}", "--archive",
-                 self.archive, "--archive-sync-ms", "0", "--archive-wait", "--archive-wait-ms", "5000", *self.options],
+                 self.archive, "--archive-sync-ms", "0", *self.waiting, *self.options],
                 stdout=log, stderr=log, env=self.environment())
         deadline = time.monotonic() + 60
         while self.call("GET", "/health?ready=1") is None:
@@ -259,6 +264,54 @@ class AnyServer:
         proven = self.server.run("verify", self.direct, "--scratch", self.folder)
         self.assertEqual(proven.returncode, 0, proven.stdout + proven.stderr)
         AnyServer.said = f"{len(promised)} promised, {self.kills} kills, {self.proxy.counts}"
+
+
+class RefusedServer(AnyServer):
+    """Keys that were revoked, a bucket that only lets read, one that is full: the database goes on, the log says why
+    nothing is archived, and nothing is missing when it is over."""
+    REFUSALS = (("revoked", 403, "InvalidAccessKeyId"), ("read_only", 403, "AccessDenied"),
+                ("full", 507, "InsufficientStorage"))
+
+    def metric(self, name):
+        text = (self.server.call("GET", "/metrics") or ("",))[0]
+        return int(re.search(rf"^offprint_{name} (\d+)$", text, re.MULTILINE).group(1))
+
+    def wait_until(self, what, holds):
+        deadline = time.monotonic() + 60
+        while not holds():
+            self.assertLess(time.monotonic(), deadline, (what, (self.folder / "server.log").read_text()[-2000:]))
+            time.sleep(0.05)
+
+    def test_refusals_stop_nothing_and_heal(self):
+        self.server.waiting = ()
+        self.server.start()
+        self.assertIsNotNone(self.server.call("POST", "/v1/databases", {"name": "orders"}))
+        number, moments = 0, {}
+        self.assertIsNotNone(self.server.call("POST", "/db/orders/query", {"sql": "CREATE TABLE t(i, v)"}))
+        for refusal, _, code in self.REFUSALS:
+            self.wait_for_archive()
+            failures = self.metric("archive_failures_total")
+            self.proxy.refusal = refusal
+            for _ in range(20):
+                number += 1
+                done = self.server.call("POST", "/db/orders/query", {"sql": f"INSERT INTO t VALUES({number}, 'x')"})
+                self.assertIsNotNone(done, refusal)
+                moments[done[1]] = number
+                time.sleep(0.02)
+            self.wait_until(refusal, lambda: self.metric("archive_failures_total") > failures)
+            self.assertEqual(self.metric("archive_databases_behind"), 1, refusal)
+            self.wait_until(code, lambda: code in (self.folder / "server.log").read_text())
+            self.proxy.refusal = None
+        self.wait_for_archive()
+        self.server.kill()
+        for bookmark, number in random.Random(self.seed).sample(sorted(moments.items()), 8):
+            done = self.server.run("restore", self.direct, self.folder / "restored.db", "--force", "--at", bookmark)
+            if "only together with others" in done.stderr:
+                continue  # many waited
+            self.assertEqual(done.returncode, 0, done.stderr)
+            with sqlite3.connect(self.folder / "restored.db") as connection:
+                self.assertEqual(connection.execute("SELECT max(i), count(*) FROM t").fetchone(), (number, number))
+        self.assertEqual(len(self.restored(None)), len(moments))
 
 
 class Ageing:
@@ -422,6 +475,18 @@ class MotoAgeing(AgeingServer, unittest.TestCase):
     def setUpClass(cls):
         cls.service = moto()
         client("s3", f"http://127.0.0.1:{cls.service.port}", ID, SECRET).create_bucket(Bucket=BUCKET)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.service.stop()
+
+
+class VersityGatewayRefusals(RefusedServer, unittest.TestCase):
+    test_what_was_promised_can_be_restored = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.service = gateway()
 
     @classmethod
     def tearDownClass(cls):
