@@ -138,26 +138,12 @@ Result<Materialiser::Published*> Materialiser::plan_for(
     plan = make_plan(source, published.plan.definition);
     return {};
   }));
-  published.error = !plan                            ? plan.error().message()
-                    : plan->hash != publication.hash ? kOtherThanPublished
-                                                     : "";
+  const bool is_other = plan && !publication.hash.empty() && plan->hash != publication.hash;
+  published.error = !plan ? plan.error().message() : is_other ? kOtherThanPublished : "";
   if (!published.error.empty()) return &published;
   published.plan = *std::move(plan);
   OFFPRINT_TRY(watch_tables(*state_));
   return &published;
-}
-
-// While it waited for its turn it may have been dropped, or another made in its place.
-Result<> Materialiser::check_is_stored(const database::StoredPublication& publication) {
-  OFFPRINT_TRY_ASSIGN(auto stored, store_.publications(source_));
-  for (const database::StoredPublication& each : stored) {
-    if (each.name == publication.name && each.version == publication.version &&
-        each.hash == publication.hash && each.definition == publication.definition) {
-      return {};
-    }
-  }
-  return fail(Code::kBusy, fmt::format("{}@v{} was changed just now; ask again", publication.name,
-                                       publication.version));
 }
 
 bool Materialiser::keeps(const database::DatabaseName& instance) {
@@ -165,10 +151,18 @@ bool Materialiser::keeps(const database::DatabaseName& instance) {
   return kept_.contains(instance.text());
 }
 
+database::DatabaseName Materialiser::instance_name(const InstanceRequest& request,
+                                                   const std::string& parameters) const {
+  if (request.target) return *request.target;
+  return database::DatabaseName::instance(
+      source_id_, fmt::format("{}-{}-{}", request.publication.name, request.publication.version,
+                              digest(parameters).substr(0, kDigestSize)));
+}
+
 Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request) {
   const database::StoredPublication& publication = request.publication;
   std::lock_guard lock(mutex_);
-  OFFPRINT_TRY(check_is_stored(publication));
+  if (request.check) OFFPRINT_TRY(request.check());
   if (!state_) {
     OFFPRINT_TRY_ASSIGN(state_, next_state());
     tables_.clear();
@@ -177,9 +171,7 @@ Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request
   OFFPRINT_TRY_ASSIGN(Published * published, plan_for(publication));
   OFFPRINT_TRY(check_moments(published->plan, request.arguments));
   const std::string text = canonical(request.arguments);
-  const auto name = database::DatabaseName::instance(
-      source_id_, fmt::format("{}-{}-{}", publication.name, publication.version,
-                              digest(text).substr(0, kDigestSize)));
+  const auto name = instance_name(request, text);
   auto info = store_.info(name);
   if (!published->error.empty()) {
     // It stays what it was, for those who have it.
@@ -189,7 +181,7 @@ Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request
   }
   if (auto kept = published->instances.find(text); kept != published->instances.end()) {
     Instance& instance = *kept->second;
-    OFFPRINT_TRY(instance.set_quota(quota_of(publication)));
+    if (!instance.is_part()) OFFPRINT_TRY(instance.set_quota(quota_of(publication)));
     if (!instance.may_be_filled()) return fail(Code::kUnavailable, instance.stopped());
     if (!instance.is_stale()) return instance.name();
     auto filled = instance.fill(published->plan, *state_);
@@ -197,14 +189,16 @@ Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request
     return filled ? Result<database::DatabaseName>(instance.name()) : fail(filled.error());
   }
   const bool is_new = !info;
+  if (is_new && request.target) return fail(info.error());
   if (is_new) {
     database::CreateOptions options;
     options.foreign_keys = false;
     OFFPRINT_TRY(store_.create(name, options));
   }
   auto instance = std::make_unique<Instance>(
-      store_, name, InstanceLabel{publication.name, publication.version, text}, request.arguments);
-  OFFPRINT_TRY(instance->set_quota(quota_of(publication)));
+      store_, name, InstanceLabel{publication.name, publication.version, text}, request.role,
+      request.arguments);
+  if (!instance->is_part()) OFFPRINT_TRY(instance->set_quota(quota_of(publication)));
   auto made = is_new ? instance->fill(published->plan, *state_) : bring_up(*instance, *published);
   if (!instance->stopped().empty()) options_.stopped(name);
   // What has stopped is not tried again for each who asks.
@@ -261,8 +255,8 @@ Materialiser::Status Materialiser::status() {
   if (!lock.owns_lock()) return told_;  // something long is on its way
   told_ = status_;
   for (const auto& [key, published] : published_) {
-    told_.instances += published.instances.size();
     for (const auto& [parameters, instance] : published.instances) {
+      if (!instance->is_part()) ++told_.instances;
       if (!instance->is_stale()) continue;
       ++(instance->stopped().empty() ? told_.stale : told_.stopped);
       if (!instance->error().empty()) told_.error = instance->error();
@@ -417,7 +411,7 @@ Result<> Materialiser::refill(SourceState& state) {
       return {};
     }));
     published.error.clear();
-    if (plan && plan->hash != published.plan.hash)
+    if (plan && !published.plan.hash.empty() && plan->hash != published.plan.hash)
       plan = fail(Code::kConflict, kOtherThanPublished);
     if (!plan) {  // it stays what it was
       published.error = plan.error().message();

@@ -22,8 +22,13 @@ namespace offprint::publication {
 
 // Which instance of which publication is meant.
 struct InstanceRequest {
-  database::StoredPublication publication;
-  std::vector<Argument> arguments;  // of all parameters, in the definition's order
+  database::StoredPublication publication;  // as the source has it; of a part without a hash
+  std::vector<Argument> arguments;          // of all parameters, in the definition's order
+  InstanceRole role = {};
+  // Of a part: the database that it is in, which is there.
+  std::optional<database::DatabaseName> target = {};
+  // Whether it is still to be kept, asked when its turn comes.
+  std::function<Result<>()> check = {};
 };
 
 // Keeps the instances of one database's publications: all of them stand at one state of the source,
@@ -86,6 +91,7 @@ class Materialiser {
     database::DatabaseName name;
     bool is_stale = false;
     std::string stopped = {};  // Instance::stopped()
+    bool is_part = false;
   };
   // Does not wait.
   std::vector<Kept> instances();
@@ -120,7 +126,8 @@ class Materialiser {
   };
 
   Result<> advance_locked();
-  Result<> check_is_stored(const database::StoredPublication& publication);
+  database::DatabaseName instance_name(const InstanceRequest& request,
+                                       const std::string& parameters) const;
   Result<Published*> plan_for(const database::StoredPublication& publication);
   Result<std::unique_ptr<SourceState>> next_state();
   Result<> check_source();

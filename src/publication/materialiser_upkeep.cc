@@ -94,8 +94,9 @@ void Materialiser::tell(const Instance& instance) {
   if (kept != kept_.end() && kept->second.is_stale == instance.is_stale() &&
       kept->second.stopped == instance.stopped())
     return;
-  kept_.insert_or_assign(instance.name().text(), Kept{instance.label(), instance.name(),
-                                                      instance.is_stale(), instance.stopped()});
+  kept_.insert_or_assign(instance.name().text(),
+                         Kept{instance.label(), instance.name(), instance.is_stale(),
+                              instance.stopped(), instance.is_part()});
 }
 
 void Materialiser::forget(Instance& instance) {
