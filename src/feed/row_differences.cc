@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "publication/definition.h"
 #include "publication/record.h"
 #include "publication/sql_tokens.h"
 #include "sqlite/btree_page.h"
