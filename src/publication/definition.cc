@@ -374,6 +374,13 @@ std::string written_name(std::string_view name) {
   return is_plain && !is_word ? std::string(name) : quoted_name(name);
 }
 
+std::string written_source(const std::string& database, const std::string& schema) {
+  if (database.empty()) return std::string(kHome);
+  const std::string text = database == "as" ? quoted_name(database) : database;
+  const bool is_known = database != kHome && database.substr(database.rfind('/') + 1) == schema;
+  return is_known ? text : text + " AS " + written_name(schema);
+}
+
 std::string with_columns(std::string_view text, const Definition& definition,
                          const std::vector<std::vector<std::string>>& columns_of_tables) {
   std::string result(text);

@@ -79,6 +79,9 @@ struct Definition {
 // A name as it is where SQL and this grammar take it so; else between quotes.
 std::string written_name(std::string_view name);
 
+// "forum/ratings AS forum", as FROM has it. `database` empty: main.
+std::string written_source(const std::string& database, const std::string& schema);
+
 // The text with the columns that "*" stood for when it was published.
 std::string with_columns(std::string_view text, const Definition& definition,
                          const std::vector<std::vector<std::string>>& columns_of_tables);

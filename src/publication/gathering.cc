@@ -318,10 +318,7 @@ class Listing {
   std::string written() const {
     std::vector<std::string> sources;
     for (const SourceItem& source : definition_.sources) {
-      std::string text = source.database.empty() ? "main" : written_database(source.database);
-      if (source.database.substr(source.database.rfind('/') + 1) != source.schema &&
-          !source.database.empty())
-        text += " AS " + written_name(source.schema);
+      std::string text = written_source(source.database, source.schema);
       std::vector<std::string> parts;
       auto add = [&](const char* word, const SourceItem::Table& table) {
         std::vector<std::string> columns;
@@ -339,12 +336,6 @@ class Listing {
                    fmt::format("FROM {}", fmt::join(sources, ",\n  ")));
     return result;
   }
-  static std::string written_database(const std::string& name) {
-    return name.find('/') == std::string::npos && name.find('-') == std::string::npos
-               ? written_name(name)
-               : quoted_name(name);
-  }
-
   const std::string& text_;
   const ReadSource& read_;
   Definition definition_;

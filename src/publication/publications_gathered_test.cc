@@ -72,7 +72,7 @@ TEST_F(GatheredTest, AnInstanceJoinsItsSourcesAndTellsTheirPositions) {
   ASSERT_TRUE(made) << made.error().message();
   EXPECT_THAT(made->stored.definition,
               HasSubstr("FROM main(movie_shop(id, price)),\n  movies(movie(id, title)),\n  "
-                        "\"forum/ratings\" AS forum(rating(movie, stars)) AS VIEW"));
+                        "forum/ratings AS forum(rating(movie, stars)) AS VIEW"));
   const DatabaseName movie = open_movie();
   EXPECT_EQ(movies(movie), (Rows{"1|Alien|9.5|5", "2|Brazil|5.0|NULL", "3|C|NULL|2"}));
   EXPECT_EQ(rows(movie, "SELECT * FROM rating"), Rows{"1|5"});
@@ -115,7 +115,7 @@ TEST_F(GatheredTest, AllIsThereAgainAfterAStart) {
   EXPECT_EQ(movies(movie)[3], "4|Dune|NULL|5");
   EXPECT_EQ(store_->info(movie)->bookmark.lineage, then.lineage);
   EXPECT_LE(store_->info(movie)->bookmark.txid.value, then.txid.value + 2) << "not made anew";
-  EXPECT_EQ(publications_->status(name("shop"))->instances, 1u);
+  wait_for([&] { return publications_->status(name("shop"))->instances == 1; });
   EXPECT_EQ(publications_->instances_of(name("shop")).size(), 1u);
   EXPECT_TRUE(publications_->instances_of(name("movies")).empty()) << "parts are none";
   EXPECT_TRUE(publications_->find_open(name("shop"), {"movie", 1}, {}));
