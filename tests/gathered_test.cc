@@ -60,6 +60,40 @@ class GatheredServerTest : public ::testing::Test {
     return done.exit_code == 0 ? done.out : "failed: " + done.err;
   }
 
+  // Feeds have what is published, and no more.
+  void expect_feed_of_what_is_published() {
+    const std::string feed = "/db/shop/pub/cinema@v1/changes?";
+    auto told = server_.request("GET", feed + "wait=1");
+    ASSERT_TRUE(told);
+    const std::string watermark = R"("watermark":")";
+    const std::string at = told->body.substr(told->body.find(watermark) + watermark.size(), 59);
+    server_.query("forum/ratings", "INSERT INTO rating VALUES(2, 4, 'SECRET')");
+    told = server_.request("GET", fmt::format("{}since={}&wait=30000", feed, at));
+    ASSERT_TRUE(told);
+    EXPECT_THAT(told->body, AllOf(HasSubstr(R"("t":"movie","op":"u","k":{"id":2})"),
+                                  ::testing::Not(HasSubstr("_offprint"))));
+  }
+
+  void expect_columns_of_their_owners(const std::string& file) {
+    auto here = [&](const std::string& sql) {
+      std::string out = run_program({"sqlite3", file, sql}).out;
+      while (out.ends_with('\n')) out.pop_back();
+      return out;
+    };
+    const std::string ids = here("SELECT group_concat(id) FROM movie");
+    const char* list =
+        "SELECT group_concat({0} || ':' || {1}, ' ') FROM (SELECT * FROM {2} WHERE {1} IS NOT NULL "
+        "AND {0} IN ({3}) ORDER BY {0})";
+    for (const auto& [column, source, table, key] :
+         {std::tuple{"title", "movies", "movie", "id"},
+          std::tuple{"price", "shop", "movie_shop", "id"},
+          std::tuple{"stars", "forum/ratings", "rating", "movie"}}) {
+      const std::string mine = here(fmt::format(fmt::runtime(list), "id", column, "movie", ids));
+      EXPECT_EQ(mine + "\n",
+                run({"sql", source, fmt::format(fmt::runtime(list), key, column, table, ids)}));
+    }
+  }
+
   TemporaryFolder folder_;
   ServerProcess server_{folder_};
 };
@@ -131,17 +165,7 @@ own = "movie_shop"
   EXPECT_EQ(file_text(joined).find("SECRET"), std::string::npos);
   EXPECT_THAT(run({"sql", "movies", "ALTER TABLE movie RENAME COLUMN title TO name"}),
               HasSubstr("shop/pub/cinema@v1 takes of this database what this takes away"));
-  // Feeds have what is published, and no more.
-  const std::string feed = "/db/shop/pub/cinema@v1/changes?";
-  auto told = server_.request("GET", feed + "wait=1");
-  ASSERT_TRUE(told);
-  const std::string watermark = R"("watermark":")";
-  const std::string at = told->body.substr(told->body.find(watermark) + watermark.size(), 59);
-  server_.query("forum/ratings", "INSERT INTO rating VALUES(2, 4, 'SECRET')");
-  told = server_.request("GET", fmt::format("{}since={}&wait=30000", feed, at));
-  ASSERT_TRUE(told);
-  EXPECT_THAT(told->body, AllOf(HasSubstr(R"("t":"movie","op":"u","k":{"id":2})"),
-                                ::testing::Not(HasSubstr("_offprint"))));
+  expect_feed_of_what_is_published();
 }
 
 TEST_F(GatheredServerTest, WhoPublishesItMayPublishEachOfItsSources) {
@@ -258,33 +282,7 @@ TEST_F(GatheredServerTest, KillsAtAnyMomentLoseAndDoubleNothing) {
   expect_soon(file, "SELECT price, stars FROM movie WHERE id=7", "[[7.0,3]]");
   StockReader reader(file);
   EXPECT_EQ(reader.query("PRAGMA integrity_check"), "[[\"ok\"]]");
-  // Each column is its owner's.
-  auto column = [&](const std::string& here, const std::string& source, const std::string& there) {
-    const std::string mine = run_program({"sqlite3", file,
-                                          "SELECT json_group_array(json_array(" + here +
-                                              ")) FROM (SELECT * FROM movie ORDER BY id)"})
-                                 .out;
-    const std::string theirs = run({"sql", source, there});
-    EXPECT_EQ(mine, theirs) << source;
-  };
-  column("id, title", "movies",
-         "SELECT json_group_array(json_array(id, title)) FROM (SELECT * FROM movie ORDER BY id)");
-  for (const auto& [here, source, table, key, value] :
-       {std::tuple{"price", "shop", "movie_shop", "id", "price"},
-        std::tuple{"stars", "forum/ratings", "rating", "movie", "stars"}}) {
-    const std::string mine =
-        run_program({"sqlite3", file,
-                     fmt::format("SELECT group_concat(id || ':' || {0}, ' ') FROM (SELECT * FROM "
-                                 "movie WHERE {0} IS NOT NULL ORDER BY id)",
-                                 here)})
-            .out;
-    std::string list = run_program({"sqlite3", file, "SELECT group_concat(id) FROM movie"}).out;
-    while (list.ends_with('\n')) list.pop_back();
-    EXPECT_EQ(mine, run({"sql", source,
-                         fmt::format("SELECT group_concat({0} || ':' || {1}, ' ') FROM (SELECT * "
-                                     "FROM {2} WHERE {0} IN ({3}) ORDER BY {0})",
-                                     key, value, table, list)}));
-  }
+  expect_columns_of_their_owners(file);
   EXPECT_EQ(file_text(file).find("SECRET"), std::string::npos);
   EXPECT_EQ(follower.terminate(), 0);
 }
