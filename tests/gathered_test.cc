@@ -253,6 +253,7 @@ TEST_F(GatheredServerTest, KillsAtAnyMomentLoseAndDoubleNothing) {
   for (int round = 0; round < rounds; ++round) {
     FollowerProcess follower(folder_, url, file);
     follower.start();
+    if (round == 0) expect_soon(file, "SELECT count(*) FROM movie", "[[0]]");  // there it is
     std::atomic<bool> stop{false};
     std::vector<std::thread> writers;
     for (auto& [source, id] : ids) {
