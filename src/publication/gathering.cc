@@ -243,7 +243,8 @@ class Listing {
     }
     OFFPRINT_TRY(all_->execute(plan->items[0].create.c_str()));
     tables_[folded(source.schema)].emplace(folded(table->name), table->name);
-    found_.emplace(folded(gathered_name(source.schema, table->name)), *std::move(table));
+    const std::string gathered = folded(gathered_name(source.schema, table->name));
+    found_.emplace(gathered, *std::move(table));
     return {};
   }
 

@@ -443,11 +443,11 @@ bool Materialiser::is_touched(const Step& step, const ItemPlan& item) {
 }
 
 // Which rows of the tables differ.
-Result<> Materialiser::touch(Step& step, Trees& trees) {
+Result<> Materialiser::touch(Step& step, Trees& trees, TreeMap::Toward toward) {
   const PageSource before = [&](PageNo page) { return step.before.page(page); };
   const PageSource after = [&](PageNo page) { return step.after.page(page); };
   for (auto& [table, map] : trees) {
-    OFFPRINT_TRY_ASSIGN(step.touched[table], map.advance(before, after, step.pages));
+    OFFPRINT_TRY_ASSIGN(step.touched[table], map.advance(before, after, step.pages, toward));
   }
   return {};
 }

@@ -145,7 +145,7 @@ class Materialiser {
                                            const Instance& instance);
   static bool is_touched(const Step& step, const ItemPlan& item);
   using Trees = std::map<std::string, TreeMap>;  // by table, in lower case
-  static Result<> touch(Step& step, Trees& trees);
+  static Result<> touch(Step& step, Trees& trees, TreeMap::Toward toward = TreeMap::Toward::kLater);
   Result<> find_work(Step& step, const Plan& plan, const Routes& routes);
   void give(Step& step);
   Result<> resume(Instance& instance, const Published& published);

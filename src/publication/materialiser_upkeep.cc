@@ -33,7 +33,7 @@ Result<> Materialiser::resume(Instance& instance, const Published& published) {
   // The trees are those of now: back, and on again. What is read is what was written meanwhile.
   Step back{*state_, *past, pages, {}, {}};
   Step missed{*past, *state_, std::move(pages), {}, {}};
-  auto walked = touch(back, tables_);
+  auto walked = touch(back, tables_, TreeMap::Toward::kEarlier);
   if (walked) walked = touch(missed, tables_);
   if (!walked) {
     tables_.clear();
