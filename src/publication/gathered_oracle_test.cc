@@ -54,6 +54,10 @@ const std::vector<Item>& items() {
            "SELECT coalesce(m.id, s.movie), m.title, s.stars FROM movies.movie m FULL JOIN r.score "
            "s ON s.movie = m.id",
            " REFRESH FULL"),
+      view("whole", "id, title, price, text", "id",
+           "SELECT id, m.title, o.price, n.text FROM movies.movie m FULL JOIN offer o USING(id) "
+           "FULL "
+           "JOIN r.note AS n USING(id) WHERE m.id IS NULL OR m.id < 50"),
   };
   return all;
 }
@@ -73,7 +77,8 @@ std::vector<std::string> tables_of(const std::string& source, const std::string&
                 "ROWID"};
   }
   if (source == "ratings")
-    return {"CREATE TABLE " + schema + "score(movie INTEGER PRIMARY KEY, stars, voters)"};
+    return {"CREATE TABLE " + schema + "score(movie INTEGER PRIMARY KEY, stars, voters)",
+            "CREATE TABLE " + schema + "note(id INTEGER PRIMARY KEY, text)"};
   return {"CREATE TABLE " + schema + "offer(id INTEGER PRIMARY KEY, movie INTEGER, price REAL)"};
 }
 
@@ -112,7 +117,11 @@ class GatheredOracleTest : public PublicationsTest, public ::testing::WithParamI
 std::string GatheredOracleTest::statement(const std::string& source) {
   const int id = pick(60);
   if (source == "ratings") {
-    switch (pick(4)) {
+    switch (pick(6)) {
+      case 4:
+        return fmt::format("DELETE FROM note WHERE id BETWEEN {} AND {}", id, id + pick(9));
+      case 5:
+        return fmt::format("INSERT OR REPLACE INTO note VALUES({}, {})", id, pick(6));
       case 0:
         return fmt::format("DELETE FROM score WHERE movie BETWEEN {} AND {}", id, id + pick(9));
       case 1:
@@ -193,7 +202,8 @@ bool GatheredOracleTest::truth(const std::vector<std::pair<std::string, Bookmark
     for (const std::string& sql : tables_of(source, schema))
       EXPECT_TRUE(attached->execute(sql.c_str()));
     std::vector<std::pair<std::string, std::size_t>> tables = {{"movie", 4}, {"\"cast\"", 2}};
-    if (source != "movies") tables = {{source == "shop" ? "offer" : "score", 3}};
+    if (source == "shop") tables = {{"offer", 3}};
+    if (source == "ratings") tables = {{"score", 3}, {"note", 2}};
     for (const auto& [table, columns] : tables) {
       const std::vector<const char*> marks(columns, "?");
       auto insert = attached->prepare(

@@ -41,7 +41,8 @@ struct InstanceRole {
   };
   Kind kind = Kind::kWhole;
   // Of a part:
-  std::string schema, database;
+  std::string schema = {}, database = {};
+  std::uint64_t target_id = 0;  // of the database that it is in
 };
 
 // A row of a published table as it was and is to be.
@@ -78,6 +79,7 @@ class Instance {
 
   const database::DatabaseName& name() const { return name_; }
   const InstanceLabel& label() const { return label_; }
+  const InstanceRole& role() const { return role_; }
   bool is_part() const { return role_.kind == InstanceRole::Kind::kPart; }
   const std::vector<Argument>& arguments() const { return arguments_; }
   // It is not what it should be, and must be filled: a change did not reach it.

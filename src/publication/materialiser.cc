@@ -179,7 +179,13 @@ Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request
     return fail(Code::kConflict, fmt::format("PUBLICATION_BROKEN: {}@v{}: {}", publication.name,
                                              publication.version, published->error));
   }
-  if (auto kept = published->instances.find(text); kept != published->instances.end()) {
+  auto kept = published->instances.find(text);
+  if (kept != published->instances.end() &&
+      kept->second->role().target_id != request.role.target_id) {
+    end_instance(*published, kept);  // its database was made anew
+    kept = published->instances.end();
+  }
+  if (kept != published->instances.end()) {
     Instance& instance = *kept->second;
     if (!instance.is_part()) OFFPRINT_TRY(instance.set_quota(quota_of(publication)));
     if (!instance.may_be_filled()) return fail(Code::kUnavailable, instance.stopped());

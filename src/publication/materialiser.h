@@ -105,9 +105,10 @@ class Materialiser {
     void add(Instance& instance);
     void remove(Instance& instance);
   };
+  using Instances = std::map<std::string, std::unique_ptr<Instance>>;  // by their parameters
   struct Published {
     Plan plan;
-    std::map<std::string, std::unique_ptr<Instance>> instances;  // by their parameters
+    Instances instances;
     Routes routes;
     std::string error;  // the definition does not fit the source as it is now
   };
@@ -155,6 +156,7 @@ class Materialiser {
   void note_outcome(Instance& instance);
   void tell(const Instance& instance);  // of what it has become
   void forget(Instance& instance);      // it goes
+  Instances::iterator end_instance(Published& published, Instances::iterator instance);
   void fill_stale(SourceState& state);
 
   database::Store& store_;

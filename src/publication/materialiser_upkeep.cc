@@ -108,6 +108,13 @@ void Materialiser::forget(Instance& instance) {
   by_name_.erase(instance.name().text());
 }
 
+Materialiser::Instances::iterator Materialiser::end_instance(Published& published,
+                                                             Instances::iterator instance) {
+  published.routes.remove(*instance->second);
+  forget(*instance->second);
+  return published.instances.erase(instance);
+}
+
 std::optional<Bookmark> Materialiser::reached(const std::string& instance) {
   std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock() || !state_) return std::nullopt;
@@ -128,9 +135,7 @@ Result<> Materialiser::let_go(const std::set<std::string>& instances) {
   for (auto& [key, published] : published_) {
     for (auto each = published.instances.begin(); each != published.instances.end();) {
       if (instances.contains(each->second->name().text())) {
-        published.routes.remove(*each->second);
-        forget(*each->second);
-        each = published.instances.erase(each);
+        each = end_instance(published, each);
       } else {
         ++each;
       }

@@ -83,7 +83,8 @@ Result<> Publications::keep_part(const DatabaseName& home, const PublicationInfo
   request.publication.name = target.text();
   request.publication.version = info.stored.version;
   request.publication.definition = part.definition;
-  request.role = {InstanceRole::Kind::kPart, part.schema, source.text()};
+  OFFPRINT_TRY_ASSIGN(auto there, store_.info(target));
+  request.role = {InstanceRole::Kind::kPart, part.schema, source.text(), there.id};
   request.target = target;
   request.check = [this, home, stored = info.stored] { return check_is_stored(home, stored); };
   OFFPRINT_TRY(open_at(source, request, ""));

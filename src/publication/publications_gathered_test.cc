@@ -177,6 +177,42 @@ TEST_F(GatheredTest, NamesMeanWhatTheyMeanToSqlite) {
   });
 }
 
+// Rows that any of the sources has, each kept by its key.
+TEST_F(GatheredTest, AFullJoinHasWhatAnyOfThemHas) {
+  ASSERT_EQ(refusal("CREATE PUBLICATION p FROM movies AS VIEW every(id, title, price) KEY(id) AS "
+                    "SELECT id, m.title, price FROM movies.movie m FULL JOIN movie_shop USING(id)"),
+            "none");
+  sql({"INSERT INTO movie_shop VALUES(7, 2, '')"});
+  const DatabaseName every = open_instance("p");
+  const char* all = "SELECT * FROM every ORDER BY 1";
+  EXPECT_EQ(rows(every, all), (Rows{"1|Alien|9.5", "2|Brazil|5.0", "3|C|NULL", "7|NULL|2.0"}));
+  at("movies", {"INSERT INTO movie VALUES(7, 'Z', '')", "DELETE FROM movie WHERE id < 3"});
+  wait_for(
+      [&] { return rows(every, all) == Rows{"1|NULL|9.5", "2|NULL|5.0", "3|C|NULL", "7|Z|2.0"}; });
+  sql({"DELETE FROM movie_shop WHERE id < 7"});
+  wait_for([&] { return rows(every, all) == Rows{"3|C|NULL", "7|Z|2.0"}; });
+  auto expect_refused = [&](const std::string& select, const std::string& why) {
+    EXPECT_THAT(refusal("CREATE PUBLICATION q FROM movies, forum/ratings AS r AS VIEW v(id, x) "
+                        "KEY(id) AS " +
+                        select + ", TABLE r.rating(*)"),
+                HasSubstr(why))
+        << select;
+  };
+  expect_refused("SELECT m.id, title FROM movies.movie m FULL JOIN r.rating ON movie = id",
+                 "no USING of one column");
+  expect_refused("SELECT m.id, title FROM movies.movie m FULL JOIN movie_shop USING(id)",
+                 "its KEY is not the column of USING");
+  expect_refused("SELECT id, count(*) FROM movies.movie FULL JOIN movie_shop USING(id) GROUP BY id",
+                 "GROUP");
+  expect_refused(
+      "SELECT id, title FROM movies.movie FULL JOIN movie_shop USING(id) LEFT JOIN r.rating ON "
+      "movie = id",
+      "LEFT");
+  at("movies", {"CREATE TABLE loose(id TEXT PRIMARY KEY, x)"});
+  expect_refused("SELECT id, x FROM movies.loose FULL JOIN movie_shop USING(id)",
+                 "id is not the primary key of movies.loose, NOT NULL");
+}
+
 TEST_F(GatheredTest, AChangeOfASourceThatBreaksAVersionIsRefused) {
   ASSERT_TRUE(publish(kMovie));
   EXPECT_THAT(refused_at("movies", "ALTER TABLE movie DROP COLUMN title"),
