@@ -273,7 +273,9 @@ TEST_F(GatheredServerTest, KillsAtAnyMomentLoseAndDoubleNothing) {
     EXPECT_EQ(reader.query("SELECT count(*) FROM movie WHERE id NOT IN (SELECT movie FROM part)"),
               "[[0]]")
         << "half of a transaction";
-    if (!server_.running()) ASSERT_TRUE(server_.restart());
+    if (!server_.running()) {
+      ASSERT_TRUE(server_.restart());
+    }
   }
   FollowerProcess follower(folder_, url, file);
   follower.start();

@@ -176,7 +176,7 @@ void GatheredOracleTest::step(int number) {
     auto past = store_->snapshot_at(name("movies"), {then});
     ASSERT_TRUE(past) << past.error().message();
     ASSERT_TRUE(store_->rewrite(name("movies"), **past));
-  } else if (number % 100 == 60) {
+  } else if (number % 30 == 25) {
     ASSERT_TRUE(store_->drop(name("ratings")));
     make("ratings");
   } else if (number % 40 == 10) {

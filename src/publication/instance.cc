@@ -181,10 +181,26 @@ Result<std::optional<Bookmark>> Instance::stands_at(const Plan& plan) {
   return found;
 }
 
+// A source that was dropped may still be on its way here when the next one of its name has come:
+// what it has is nothing any more.
+Result<> Instance::check_owner(Session& session, bool takes_over) {
+  if (!is_part()) return {};
+  const auto own = static_cast<std::int64_t>(role_.source_id);
+  std::optional<std::int64_t> there;
+  OFFPRINT_TRY(execute(session, "SELECT source_id FROM _offprint_parts WHERE name=?",
+                       {role_.schema}, [&](const auto& row) { there = row.column_int(0); }));
+  // A number that no database has is of a list of databases that was restored since.
+  const bool is_newer = there.value_or(0) > own && store_.info(static_cast<std::uint64_t>(*there));
+  if (takes_over ? !is_newer : there == own) return {};
+  return fail(Code::kConflict,
+              fmt::format("another database named {} is in its place", role_.database));
+}
+
 // Beside other parts, whose tables have other names.
 Result<> Instance::make_part(Session& session, const Plan& plan) {
   OFFPRINT_TRY(
       execute(session, fmt::format("CREATE TABLE IF NOT EXISTS {}{}", kPartsTable, kPartsColumns)));
+  OFFPRINT_TRY(check_owner(session, true));
   bool is_made = false;
   OFFPRINT_TRY(execute(session, "SELECT 1 FROM _offprint_parts WHERE name=? AND definition=?",
                        {role_.schema, plan.hash}, [&](const auto&) { is_made = true; }));
@@ -195,8 +211,9 @@ Result<> Instance::make_part(Session& session, const Plan& plan) {
     }
     for (const std::string& index : plan.indexes) OFFPRINT_TRY(execute(session, index));
   }
-  OFFPRINT_TRY(execute(session, "INSERT OR REPLACE INTO _offprint_parts VALUES(?, ?, '', ?)",
-                       {role_.schema, role_.database, plan.hash}));
+  OFFPRINT_TRY(execute(
+      session, "INSERT OR REPLACE INTO _offprint_parts VALUES(?, ?, '', ?, ?)",
+      {role_.schema, role_.database, plan.hash, static_cast<std::int64_t>(role_.source_id)}));
   return {};
 }
 
@@ -365,6 +382,7 @@ Result<> Instance::apply(const std::vector<RowChange>& changes,
       [&](Session& session) -> Result<> {
         rows_now_ = changes.size();
         OFFPRINT_TRY(check_rate());
+        OFFPRINT_TRY(check_owner(session, false));
         OFFPRINT_TRY(write_rows(session, changes, source));
         bool differed = !changes.empty();
         for (const ItemPlan* item : whole) {

@@ -22,8 +22,7 @@ inline constexpr const char* kSourcesColumns =
     "(name TEXT NOT NULL PRIMARY KEY, database TEXT NOT NULL, source TEXT NOT NULL) WITHOUT ROWID";
 inline constexpr const char* kPartsColumns =
     "(name TEXT NOT NULL PRIMARY KEY, database TEXT NOT NULL, source TEXT NOT NULL, definition "
-    "TEXT "
-    "NOT NULL) WITHOUT ROWID";
+    "TEXT NOT NULL, source_id INTEGER NOT NULL) WITHOUT ROWID";
 
 // What the table _offprint of an instance says: one row. docs/format/publication.md.
 struct InstanceLabel {
@@ -43,6 +42,8 @@ struct InstanceRole {
   // Of a part:
   std::string schema = {}, database = {};
   std::uint64_t target_id = 0;  // of the database that it is in
+  // Of its source: another one of that name, which came later, takes its place for good.
+  std::uint64_t source_id = 0;
 };
 
 // A row of a published table as it was and is to be.
@@ -118,6 +119,7 @@ class Instance {
                std::optional<Bookmark> source);
   Result<> make_tables(database::Session& session, const Plan& plan);
   Result<> make_part(database::Session& session, const Plan& plan);
+  Result<> check_owner(database::Session& session, bool takes_over);
   Result<> write_rows(database::Session& session, const std::vector<RowChange>& changes,
                       SourceState& source);
   // Rows with NULL in their key: as they should be. True: something differed.

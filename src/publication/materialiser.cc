@@ -201,8 +201,10 @@ Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request
     options.foreign_keys = false;
     OFFPRINT_TRY(store_.create(name, options));
   }
+  InstanceRole role = request.role;
+  role.source_id = source_id_;
   auto instance = std::make_unique<Instance>(
-      store_, name, InstanceLabel{publication.name, publication.version, text}, request.role,
+      store_, name, InstanceLabel{publication.name, publication.version, text}, std::move(role),
       request.arguments);
   if (!instance->is_part()) OFFPRINT_TRY(instance->set_quota(quota_of(publication)));
   auto made = is_new ? instance->fill(published->plan, *state_) : bring_up(*instance, *published);
