@@ -2,11 +2,13 @@
 #include <algorithm>
 #include <functional>
 #include <set>
+#include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "consumer/session.h"
+#include "publication/definition.h"
 #include "publication/sql_tokens.h"
 
 namespace offprint::consumer {
@@ -67,6 +69,17 @@ class Composition {
     std::string text = view();
     if (own_ != kNone) text += insert_trigger() + update_trigger() + delete_trigger();
     return text;
+  }
+  // As an item of a publication.
+  std::string item() const {
+    std::vector<std::string> key;
+    for (const std::string& column : rows().key) key.push_back(quoted_name(column));
+    const auto [names, sql] = select();
+    return fmt::format("VIEW {}({}) KEY({}) AS\n  {}", quoted_name(spec_.name), names,
+                       joined(key, ", "), sql);
+  }
+  void add_schemas(std::set<std::string>& schemas) const {
+    for (const KnownTable& side : sides_) schemas.insert(side.schema);
   }
   void add_checks(std::vector<std::string>& checks) const {
     for (std::size_t i = 1; i < sides_.size(); ++i) {
@@ -134,7 +147,8 @@ class Composition {
     return fail(Code::kInvalid, fmt::format("view {}: {}", spec_.name, why));
   }
 
-  std::string view() const {
+  // Its columns, and the SELECT that they are.
+  std::pair<std::string, std::string> select() const {
     std::vector<std::string> names, values;
     std::string from;
     for (const std::string& column : rows().key) {
@@ -151,8 +165,11 @@ class Composition {
                      : fmt::format("\n  LEFT JOIN {} {} ON {}", sides_[i].sql(), alias,
                                    equal_keys(alias, sides_[i].key, "t0", rows().key));
     }
-    return fmt::format("CREATE TEMP VIEW {}({}) AS\n  SELECT {}\n  FROM {};\n",
-                       quoted_name(spec_.name), joined(names, ", "), joined(values, ", "), from);
+    return {joined(names, ", "), fmt::format("SELECT {}\n  FROM {}", joined(values, ", "), from)};
+  }
+  std::string view() const {
+    const auto [names, sql] = select();
+    return fmt::format("CREATE TEMP VIEW {}({}) AS\n  {};\n", quoted_name(spec_.name), names, sql);
   }
 
   std::string trigger(std::string_view event, const std::string& body) const {
@@ -298,6 +315,27 @@ Result<std::string> compose_sql(sqlite::Connection& connection, const ConsumerSp
       "CREATE TEMP VIEW offprint_missing(rule, present_in, missing_in, \"key\") AS\n  {};\n",
       joined(checks, "\n  UNION ALL "));
   return sql;
+}
+
+Result<std::string> publication_text(sqlite::Connection& connection, const ConsumerSpec& spec,
+                                     const std::string& name) {
+  std::set<std::string> schemas;
+  std::vector<std::string> items, sources;
+  for (const ViewSpec& view : spec.views) {
+    OFFPRINT_TRY_ASSIGN(Composition made, Composition::make(connection, view));
+    items.push_back(made.item());
+    made.add_schemas(schemas);
+  }
+  if (items.empty()) return fail(Code::kInvalid, "there is no [[view]] to publish");
+  for (const std::string& schema : schemas) {
+    auto database = spec.databases.find(schema);
+    const std::string& there = database == spec.databases.end() ? schema : database->second;
+    sources.push_back(publication::written_source(schema == "main" ? "" : there, schema));
+  }
+  std::string text = fmt::format("CREATE PUBLICATION {} FROM {} AS\n{}\n", name,
+                                 joined(sources, ", "), joined(items, ",\n"));
+  OFFPRINT_TRY(publication::parse_definition(text));
+  return text;
 }
 
 }  // namespace offprint::consumer

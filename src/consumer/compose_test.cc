@@ -152,5 +152,25 @@ TEST_F(ComposeTest, RefusesWhatDoesNotFit) {
               HasSubstr("as many columns on both sides"));
 }
 
+TEST_F(ComposeTest, AViewAsAPublication) {
+  auto spec = read(std::string(kMovie) + "[databases]\nmovies = \"library/films\"\n");
+  ASSERT_TRUE(spec) << spec.error().message();
+  auto session = open_session(*spec, {.composed = false});
+  auto text = publication_text(*session, *spec, "cinema");
+  ASSERT_TRUE(text) << text.error().message();
+  EXPECT_EQ(*text, R"sql(CREATE PUBLICATION cinema FROM main, library/films AS movies AS
+VIEW "movie"("id", "title", "minutes", "quantity", "price") KEY("id") AS
+  SELECT t0."id", t0."title", t0."length", t1."quantity", t1."price"
+  FROM "movies"."movie" t0
+  LEFT JOIN "main"."movie_shop" t1 ON t1."id" = t0."id"
+)sql");
+  EXPECT_THAT(publication_text(*session, *spec, "No Name").error().message(),
+              HasSubstr("a publication's name"));
+  spec->views.clear();
+  EXPECT_THAT(publication_text(*session, *spec, "cinema").error().message(),
+              HasSubstr("no [[view]]"));
+  EXPECT_THAT(why_not("[databases]\nnobody = \"x\"\n"), HasSubstr("no such replica"));
+}
+
 }  // namespace
 }  // namespace offprint::consumer

@@ -16,6 +16,12 @@ std::string attach_sql(const ConsumerSpec& spec);
 // replicas attached. kInvalid: what the spec names is not there, or does not fit; says what.
 Result<std::string> compose_sql(sqlite::Connection& connection, const ConsumerSpec& spec);
 
+// The views of a spec as the text of a publication of several sources, of the own database: on the
+// server, kept there, with all columns for everybody. `connection` as above. kInvalid: as above, or
+// no view.
+Result<std::string> publication_text(sqlite::Connection& connection, const ConsumerSpec& spec,
+                                     const std::string& name);
+
 struct SessionOptions {
   bool read_only = false;  // the own database, too
   bool composed = true;    // with what compose_sql() makes

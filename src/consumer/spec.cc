@@ -160,6 +160,20 @@ Result<> read_replicas(const Section& root, const std::filesystem::path& folder,
   return {};
 }
 
+Result<> read_databases(const Section& root, ConsumerSpec& spec) {
+  const toml::node* node = root.table().get("databases");
+  if (node == nullptr) return {};
+  if (!node->is_table()) return root.refuse(*node, "'databases' is a table: [databases]");
+  for (const auto& [name, database] : *node->as_table()) {
+    const bool is_known = std::any_of(spec.replicas.begin(), spec.replicas.end(),
+                                      [&](const auto& each) { return each.first == name.str(); });
+    if (!is_known) return root.refuse(database, "[attach] has no such replica");
+    if (!database.is_string()) return root.refuse(database, "it is NAME = \"DATABASE\"");
+    spec.databases.emplace(name.str(), *database.value<std::string>());
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<ConsumerSpec> read_consumer_spec(const std::string& file) {
@@ -173,11 +187,12 @@ Result<ConsumerSpec> read_consumer_spec(const std::string& file) {
   }
   const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
   const Section root(file, table);
-  OFFPRINT_TRY(root.allow({"database", "attach", "view", "foreign_key", "on_row"}));
+  OFFPRINT_TRY(root.allow({"database", "attach", "databases", "view", "foreign_key", "on_row"}));
   ConsumerSpec spec;
   OFFPRINT_TRY_ASSIGN(std::string database, root.needed("database"));
   spec.database = (folder / database).string();
   OFFPRINT_TRY(read_replicas(root, folder, spec));
+  OFFPRINT_TRY(read_databases(root, spec));
   OFFPRINT_TRY(read_each(root, "view", read_view, spec.views));
   OFFPRINT_TRY(read_each(root, "foreign_key", read_foreign_key, spec.foreign_keys));
   OFFPRINT_TRY(read_each(root, "on_row", read_reaction, spec.reactions));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,6 +36,9 @@ struct ReactionSpec {
 struct ConsumerSpec {
   std::string database;                                       // path
   std::vector<std::pair<std::string, std::string>> replicas;  // name, path
+  // What replicas are copies of, by name: databases of a server. Those that are not here are named
+  // like it.
+  std::map<std::string, std::string> databases;
   std::vector<ViewSpec> views;
   std::vector<ForeignKeySpec> foreign_keys;
   std::vector<ReactionSpec> reactions;

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "publication/definition.h"
 #include "publication/record.h"
 #include "publication/sql_tokens.h"
 #include "sqlite/btree_page.h"
@@ -182,7 +183,8 @@ Result<RowDifferences::Shapes> RowDifferences::read_shapes(StateQueries& state) 
       "JOIN pragma_table_list l ON l.name=s.name AND l.schema='main' "
       "WHERE s.type='table' AND s.rootpage>0 AND l.type='table' AND substr(s.name,1,7)<>'sqlite_'",
       {}, [&](Row row) -> Result<> {
-        if (!is_instance_ || std::get<std::string>(row[0]) != "_offprint")
+        const std::string& name = std::get<std::string>(row[0]);
+        if (!is_instance_ || (name != "_offprint" && name != publication::kSourcesTable))
           tables.push_back(std::move(row));
         return {};
       }));

@@ -14,7 +14,7 @@ namespace offprint {
 namespace {
 
 struct ComposeOptions {
-  std::string file;
+  std::string file, publication;
   bool check = false;
 };
 
@@ -24,6 +24,12 @@ Result<int> compose(const ComposeOptions& options) {
   opening.read_only = true;
   opening.composed = options.check;
   OFFPRINT_TRY_ASSIGN(auto connection, consumer::open_session(spec, opening));
+  if (!options.publication.empty()) {
+    OFFPRINT_TRY_ASSIGN(std::string text,
+                        consumer::publication_text(connection, spec, options.publication));
+    std::fputs(text.c_str(), stdout);
+    return kExitDone;
+  }
   if (!options.check) {
     OFFPRINT_TRY_ASSIGN(std::string sql, consumer::compose_sql(connection, spec));
     std::fputs((consumer::attach_sql(spec) + sql).c_str(), stdout);
@@ -59,8 +65,13 @@ void add_compose(CLI::App& app, int& exit_code) {
       "compose", "Views that join a database of one's own with live replicas, as SQL.");
   auto options = std::make_shared<ComposeOptions>();
   command->add_option("SPEC", options->file, "a .toml: docs/guides/consumers.md")->required();
-  command->add_flag("--check", options->check,
-                    "print rows that are missing on one side instead; exit 1 when there are some");
+  CLI::Option* check = command->add_flag(
+      "--check", options->check,
+      "print rows that are missing on one side instead; exit 1 when there are some");
+  command
+      ->add_option("--publication", options->publication,
+                   "print the views as a publication of that name instead, for publish create")
+      ->excludes(check);
   command->callback([options, &exit_code] { exit_code = run(*options); });
 }
 

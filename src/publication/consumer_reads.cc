@@ -56,14 +56,6 @@ int note_read(void* reads, int action, const char* table, const char* column, co
   return SQLITE_OK;
 }
 
-// The columns of the source that a SELECT on it reads.
-Result<> add_source_reads(sqlite::Connection& source, const std::string& sql, ReadColumns& reads) {
-  sqlite3_set_authorizer(source.handle(), note_read, &reads);
-  auto compiled = source.prepare(sql);
-  sqlite3_set_authorizer(source.handle(), nullptr, nullptr);
-  return compiled ? Result<>() : fail(compiled.error());
-}
-
 // An item with the columns of its key and those that are read, in their order.
 Result<TableItem> restricted(sqlite::Connection& source, const TableItem& item,
                              const std::set<std::string>& columns) {
@@ -80,6 +72,13 @@ Result<TableItem> restricted(sqlite::Connection& source, const TableItem& item,
 }
 
 }  // namespace
+
+Result<> add_source_reads(sqlite::Connection& source, const std::string& sql, ReadColumns& reads) {
+  sqlite3_set_authorizer(source.handle(), note_read, &reads);
+  auto compiled = source.prepare(sql);
+  sqlite3_set_authorizer(source.handle(), nullptr, nullptr);
+  return compiled ? Result<>() : fail(compiled.error());
+}
 
 Result<> find_reads(const Plan& plan, StoredConsumer& consumer) {
   OFFPRINT_TRY_ASSIGN(SchemaScript script,

@@ -16,6 +16,9 @@ namespace offprint::publication {
 // Columns by table, both by name in lower case.
 using ReadColumns = std::map<std::string, std::set<std::string>>;
 
+// Adds the columns that a SELECT on a schema reads, but those that only USING and NATURAL name.
+Result<> add_source_reads(sqlite::Connection& source, const std::string& sql, ReadColumns& reads);
+
 // Fills in what a consumer's queries read of an instance of `plan`; nothing of it is run. kSql
 // "NAME: SQLite's reason": a query does not compile there; kInvalid: it has no statement, or one
 // that writes.

@@ -3,16 +3,21 @@
 #include <algorithm>
 #include <set>
 #include <span>
+#include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "database/name.h"
 #include "publication/sql_tokens.h"
+#include "sqlite/connection.h"
 
 namespace offprint::publication {
 namespace {
 
 constexpr std::size_t kNameSizeMax = 63;
+constexpr std::size_t kSourcesMax = 16;
+constexpr std::string_view kHome = "main";
 
 bool is_publication_name(std::string_view name) {
   auto is_plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
@@ -30,6 +35,7 @@ class DefinitionParser {
     OFFPRINT_TRY(expect("PUBLICATION"));
     OFFPRINT_TRY_ASSIGN(definition_.name, take_publication_name());
     if (next_is('(')) OFFPRINT_TRY(parse_parameters());
+    if (next_is("FROM")) OFFPRINT_TRY(parse_sources());
     OFFPRINT_TRY(expect("AS"));
     for (;;) {
       OFFPRINT_TRY(parse_item());
@@ -75,14 +81,18 @@ class DefinitionParser {
       return wrong("a name");
     return tokens_[at_++].name();
   }
-  // Dashes are signs to SQL.
-  Result<std::string> take_publication_name() {
-    const std::size_t begin = at_;
+  // Dashes and slashes are signs to SQL.
+  std::string take_dashed_name() {
     std::string name;
-    while (at_ < tokens_.size() && !next_is('(') && !next_is("AS") &&
+    while (at_ < tokens_.size() && !next_is('(') && !next_is(',') && !next_is("AS") &&
            (name.empty() ||
             tokens_[at_].offset == tokens_[at_ - 1].offset + tokens_[at_ - 1].text.size()))
       name += tokens_[at_++].name();
+    return name;
+  }
+  Result<std::string> take_publication_name() {
+    const std::size_t begin = at_;
+    std::string name = take_dashed_name();
     if (is_publication_name(name)) return name;
     at_ = begin;
     return wrong("a publication's name, [a-z0-9][a-z0-9_-]{0,62},");
@@ -128,6 +138,63 @@ class DefinitionParser {
     return expect_sign(')');
   }
 
+  // FROM database [AS schema] [(table(columns), …)], …
+  Result<> parse_sources() {
+    definition_.sources_begin = tokens_[at_].offset;
+    do {
+      ++at_;
+      SourceItem source;
+      const std::size_t begin = at_;
+      source.database = take_dashed_name();
+      // The AS behind the last of them is the publication's own.
+      const bool is_renamed = next_is("AS") && at_ + 1 < tokens_.size() && !begins_item(at_ + 1);
+      if (is_renamed) {
+        ++at_;
+        OFFPRINT_TRY_ASSIGN(source.schema, take_name());
+      } else if (source.database == kHome) {
+        source.schema = std::exchange(source.database, "");
+      } else {
+        source.schema = source.database.substr(source.database.rfind('/') + 1);
+      }
+      if (!source.database.empty() && !database::DatabaseName::parse(source.database)) {
+        at_ = begin;
+        return wrong("the name of a database");
+      }
+      if (next_is('(')) OFFPRINT_TRY(parse_parts(source));
+      definition_.sources.push_back(std::move(source));
+    } while (next_is(','));
+    const Token& last = tokens_[at_ - 1];
+    definition_.sources_end = last.offset + last.text.size();
+    return check_sources();
+  }
+  Result<> parse_parts(SourceItem& source) {
+    source.is_listed = true;
+    do {
+      ++at_;
+      auto& parts = take("INDEX") ? source.indexes : source.tables;
+      SourceItem::Table table;
+      OFFPRINT_TRY_ASSIGN(table.name, take_name());
+      OFFPRINT_TRY_ASSIGN(table.columns, take_names());
+      parts.push_back(std::move(table));
+    } while (next_is(','));
+    return expect_sign(')');
+  }
+  Result<> check_sources() const {
+    std::set<std::string> schemas, databases;
+    for (const SourceItem& source : definition_.sources) {
+      const std::string schema = folded(source.schema);
+      const bool is_taken = schema == "temp" || (schema == kHome && !source.database.empty());
+      if (is_taken || !schemas.insert(schema).second) {
+        return fail(Code::kInvalid, fmt::format("FROM {}: give it another name than {} by AS",
+                                                source.database, source.schema));
+      }
+      if (!databases.insert(source.database).second)
+        return fail(Code::kInvalid, fmt::format("FROM: {} is there twice", source.database));
+    }
+    if (definition_.sources.size() <= kSourcesMax) return {};
+    return fail(Code::kInvalid, fmt::format("a publication has {} sources at most", kSourcesMax));
+  }
+
   Result<> parse_item() {
     if (take("TABLE")) return parse_table();
     if (take("VIEW")) return parse_view();
@@ -147,6 +214,11 @@ class DefinitionParser {
   Result<> parse_table() {
     TableItem item;
     OFFPRINT_TRY_ASSIGN(item.source, take_name());
+    if (next_is('.') && !definition_.sources.empty()) {
+      ++at_;
+      item.schema = std::move(item.source);
+      OFFPRINT_TRY_ASSIGN(item.source, take_name());
+    }
     item.name = item.source;
     OFFPRINT_TRY(expect_sign('('));
     if (next_is('*')) {
@@ -157,7 +229,9 @@ class DefinitionParser {
       OFFPRINT_TRY(parse_columns(item.columns));
     }
     OFFPRINT_TRY(expect_sign(')'));
-    if (take("AS")) {
+    item.behind_columns = tokens_[at_ - 1].offset + 1;
+    item.has_name = take("AS");
+    if (item.has_name) {
       OFFPRINT_TRY_ASSIGN(item.name, take_name());
     }
     if (take("WHERE")) {
@@ -222,7 +296,9 @@ class DefinitionParser {
   }
   bool begins_item(std::size_t at) const {
     const Token& word = tokens_[at];
-    const bool has_parenthesis = at + 2 < tokens_.size() && tokens_[at + 2].is_operator("(");
+    std::size_t behind = at + 2;
+    if (behind + 2 < tokens_.size() && tokens_[behind].is_operator(".")) behind += 2;
+    const bool has_parenthesis = behind < tokens_.size() && tokens_[behind].is_operator("(");
     return has_parenthesis &&
            (word.is_word("TABLE") || word.is_word("VIEW") || word.is_word("INDEX"));
   }
@@ -246,7 +322,9 @@ class DefinitionParser {
   Result<> check_names() const {
     std::set<std::string> seen;
     auto add = [&](const std::string& name) -> Result<> {
-      if (folded(name).starts_with("sqlite_") || folded(name) == "_offprint")
+      const bool is_ours = folded(name) == "_offprint" ||
+                           (folded(name) == kSourcesTable && !definition_.sources.empty());
+      if (folded(name).starts_with("sqlite_") || is_ours)
         return fail(Code::kInvalid,
                     fmt::format("'{}' cannot be the name of what is published", name));
       if (seen.insert(folded(name)).second) return {};
@@ -282,6 +360,26 @@ class DefinitionParser {
 };
 
 }  // namespace
+
+std::string written_name(std::string_view name) {
+  const auto is_letter = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+  };
+  const bool is_plain =
+      !name.empty() && is_letter(name[0]) &&
+      std::ranges::all_of(name, [&](char c) { return is_letter(c) || (c >= '0' && c <= '9'); });
+  const std::string plain = folded(name);
+  const bool is_word = plain == "refresh" || plain == "publication" ||
+                       sqlite3_keyword_check(name.data(), static_cast<int>(name.size())) != 0;
+  return is_plain && !is_word ? std::string(name) : quoted_name(name);
+}
+
+std::string written_source(const std::string& database, const std::string& schema) {
+  if (database.empty()) return std::string(kHome);
+  const std::string text = database == "as" ? quoted_name(database) : database;
+  const bool is_known = database != kHome && database.substr(database.rfind('/') + 1) == schema;
+  return is_known ? text : text + " AS " + written_name(schema);
+}
 
 std::string with_columns(std::string_view text, const Definition& definition,
                          const std::vector<std::vector<std::string>>& columns_of_tables) {

@@ -15,20 +15,6 @@ namespace {
 constexpr std::size_t kNameSizeMax = 63;
 constexpr std::size_t kLineSizeMax = 100;
 
-// As it is where SQL and the grammar of publications take it so.
-std::string written_name(std::string_view name) {
-  const auto is_letter = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-  };
-  const bool is_plain =
-      !name.empty() && is_letter(name[0]) &&
-      std::ranges::all_of(name, [&](char c) { return is_letter(c) || (c >= '0' && c <= '9'); });
-  const std::string plain = folded(name);
-  const bool is_word = plain == "refresh" || plain == "publication" ||
-                       sqlite3_keyword_check(name.data(), static_cast<int>(name.size())) != 0;
-  return is_plain && !is_word ? std::string(name) : quoted_name(name);
-}
-
 // "TABLE orders(id, …)": its columns, on as many lines as they take.
 std::string table_item(const SourceTable& table) {
   std::string text = fmt::format("  TABLE {}(", written_name(table.name));

@@ -11,6 +11,7 @@
 
 #include "database/transaction_request.h"
 #include "publication/digest.h"
+#include "publication/gathering.h"
 #include "publication/sql_tokens.h"
 
 namespace offprint::publication {
@@ -156,18 +157,23 @@ Result<> Instance::check_rate() {
 Result<std::optional<Bookmark>> Instance::stands_at(const Plan& plan) {
   std::optional<Bookmark> found;
   OFFPRINT_TRY_ASSIGN(auto state, SourceState::newest(store_, name_));
+  const std::vector<sqlite::Value> table = {is_part() ? kPartsTable : "_offprint"};
   bool is_made = false;
-  OFFPRINT_TRY(state->rows("SELECT 1 FROM sqlite_schema WHERE type='table' AND name='_offprint'",
-                           {}, {}, [&](const Row&) -> Result<> {
+  OFFPRINT_TRY(state->rows("SELECT 1 FROM sqlite_schema WHERE type='table' AND name=@1", table, {},
+                           [&](const Row&) -> Result<> {
                              is_made = true;
                              return {};
                            }));
   if (!is_made) return found;
-  const std::vector<sqlite::Value> key = {label_.publication, std::int64_t{label_.version},
-                                          label_.parameters, plan.hash};
+  const std::vector<sqlite::Value> key =
+      is_part() ? std::vector<sqlite::Value>{role_.schema, role_.database, plan.hash}
+                : std::vector<sqlite::Value>{label_.publication, std::int64_t{label_.version},
+                                             label_.parameters, plan.hash};
   OFFPRINT_TRY(state->rows(
-      "SELECT source FROM _offprint WHERE publication=@1 AND version=@2 AND parameters=@3 AND "
-      "definition=@4",
+      is_part() ? "SELECT source FROM _offprint_parts WHERE name=@1 AND database=@2 AND "
+                  "definition=@3"
+                : "SELECT source FROM _offprint WHERE publication=@1 AND version=@2 AND "
+                  "parameters=@3 AND definition=@4",
       key, {}, [&](Row row) -> Result<> {
         if (const auto* text = std::get_if<std::string>(&row[0])) found = Bookmark::parse(*text);
         return {};
@@ -175,7 +181,44 @@ Result<std::optional<Bookmark>> Instance::stands_at(const Plan& plan) {
   return found;
 }
 
+// A source that was dropped may still be on its way here when the next one of its name has come:
+// what it has is nothing any more.
+Result<> Instance::check_owner(Session& session, bool takes_over) {
+  if (!is_part()) return {};
+  const auto own = static_cast<std::int64_t>(role_.source_id);
+  std::optional<std::int64_t> there;
+  OFFPRINT_TRY(execute(session, "SELECT source_id FROM _offprint_parts WHERE name=?",
+                       {role_.schema}, [&](const auto& row) { there = row.column_int(0); }));
+  // A number that no database has is of a list of databases that was restored since.
+  const bool is_newer = there.value_or(0) > own && store_.info(static_cast<std::uint64_t>(*there));
+  if (takes_over ? !is_newer : there == own) return {};
+  return fail(Code::kConflict,
+              fmt::format("another database named {} is in its place", role_.database));
+}
+
+// Beside other parts, whose tables have other names.
+Result<> Instance::make_part(Session& session, const Plan& plan) {
+  OFFPRINT_TRY(
+      execute(session, fmt::format("CREATE TABLE IF NOT EXISTS {}{}", kPartsTable, kPartsColumns)));
+  OFFPRINT_TRY(check_owner(session, true));
+  bool is_made = false;
+  OFFPRINT_TRY(execute(session, "SELECT 1 FROM _offprint_parts WHERE name=? AND definition=?",
+                       {role_.schema, plan.hash}, [&](const auto&) { is_made = true; }));
+  if (!is_made) {
+    for (const ItemPlan& item : plan.items) {
+      OFFPRINT_TRY(execute(session, "DROP TABLE IF EXISTS " + quoted_name(item.name)));
+      OFFPRINT_TRY(execute(session, item.create));
+    }
+    for (const std::string& index : plan.indexes) OFFPRINT_TRY(execute(session, index));
+  }
+  OFFPRINT_TRY(execute(
+      session, "INSERT OR REPLACE INTO _offprint_parts VALUES(?, ?, '', ?, ?)",
+      {role_.schema, role_.database, plan.hash, static_cast<std::int64_t>(role_.source_id)}));
+  return {};
+}
+
 Result<> Instance::make_tables(Session& session, const Plan& plan) {
+  if (is_part()) return make_part(session, plan);
   std::vector<std::string> tables;
   OFFPRINT_TRY(execute(session, "SELECT name FROM sqlite_schema WHERE type='table'", {},
                        [&](const auto& row) { tables.emplace_back(row.column_text(0)); }));
@@ -188,6 +231,10 @@ Result<> Instance::make_tables(Session& session, const Plan& plan) {
   for (const std::string& table : tables)
     OFFPRINT_TRY(execute(session, "DROP TABLE " + quoted_name(table)));
   OFFPRINT_TRY(execute(session, kLabelTable));
+  if (role_.kind == InstanceRole::Kind::kGathered) {
+    OFFPRINT_TRY(
+        execute(session, fmt::format("CREATE TABLE {}{}", kSourcesTable, kSourcesColumns)));
+  }
   for (const ItemPlan& item : plan.items) OFFPRINT_TRY(execute(session, item.create));
   for (const std::string& index : plan.indexes) OFFPRINT_TRY(execute(session, index));
   OFFPRINT_TRY(
@@ -196,9 +243,24 @@ Result<> Instance::make_tables(Session& session, const Plan& plan) {
   return {};
 }
 
-Result<> Instance::note_source(Session& session, const Bookmark& source) {
-  OFFPRINT_TRY(execute(session, "UPDATE _offprint SET source=?", {source.text()}));
-  return {};
+Result<> Instance::note_source(Session& session, SourceState& source) {
+  const std::string position = source.bookmark().text();
+  if (is_part()) {
+    OFFPRINT_TRY(execute(session, "UPDATE _offprint_parts SET source=? WHERE name=?",
+                         {position, role_.schema}));
+    return {};
+  }
+  OFFPRINT_TRY(execute(session, "UPDATE _offprint SET source=?", {position}));
+  if (role_.kind != InstanceRole::Kind::kGathered) return {};
+  return source.rows(
+      "SELECT name, database, source FROM main._offprint_parts", {}, {}, [&](Row row) -> Result<> {
+        OFFPRINT_TRY(
+            execute(session,
+                    "INSERT INTO _offprint_sources VALUES(?, ?, ?) ON CONFLICT DO UPDATE SET "
+                    "source=excluded.source WHERE source IS NOT excluded.source",
+                    std::move(row)));
+        return {};
+      });
 }
 
 Result<> Instance::fill(const Plan& plan, SourceState& source) {
@@ -206,7 +268,7 @@ Result<> Instance::fill(const Plan& plan, SourceState& source) {
       [&](Session& session) -> Result<> {
         OFFPRINT_TRY(make_tables(session, plan));
         for (const ItemPlan& item : plan.items) OFFPRINT_TRY(refresh(session, item, source));
-        return note_source(session, source.bookmark());
+        return note_source(session, source);
       },
       source.bookmark());
 }
@@ -320,6 +382,7 @@ Result<> Instance::apply(const std::vector<RowChange>& changes,
       [&](Session& session) -> Result<> {
         rows_now_ = changes.size();
         OFFPRINT_TRY(check_rate());
+        OFFPRINT_TRY(check_owner(session, false));
         OFFPRINT_TRY(write_rows(session, changes, source));
         bool differed = !changes.empty();
         for (const ItemPlan* item : whole) {
@@ -327,7 +390,7 @@ Result<> Instance::apply(const std::vector<RowChange>& changes,
           differed = differed || table_differed;
         }
         OFFPRINT_TRY(check_rate());
-        return differed ? note_source(session, source.bookmark()) : Result<>();
+        return differed ? note_source(session, source) : Result<>();
       },
       source.bookmark());
   if (done) rows_in_minute_ += rows_now_;

@@ -17,11 +17,33 @@ inline constexpr const char* kLabelTable =
     "CREATE TABLE _offprint(publication TEXT NOT NULL, version INTEGER NOT NULL, parameters TEXT "
     "NOT NULL, definition TEXT NOT NULL, source TEXT NOT NULL)";
 
+// Where an instance of several sources says which states of them it is of, and the same of parts.
+inline constexpr const char* kSourcesColumns =
+    "(name TEXT NOT NULL PRIMARY KEY, database TEXT NOT NULL, source TEXT NOT NULL) WITHOUT ROWID";
+inline constexpr const char* kPartsColumns =
+    "(name TEXT NOT NULL PRIMARY KEY, database TEXT NOT NULL, source TEXT NOT NULL, definition "
+    "TEXT NOT NULL, source_id INTEGER NOT NULL) WITHOUT ROWID";
+
 // What the table _offprint of an instance says: one row. docs/format/publication.md.
 struct InstanceLabel {
   std::string publication;
   std::uint32_t version = 0;
   std::string parameters;  // canonical
+};
+
+// What an instance is in its database, and what it says there of its source.
+struct InstanceRole {
+  enum class Kind : std::uint8_t {
+    kWhole,     // all of it: _offprint has one row
+    kPart,      // some of its tables, beside other parts: a row of _offprint_parts is its own
+    kGathered,  // all of it, and its source has parts: _offprint_sources tells their states
+  };
+  Kind kind = Kind::kWhole;
+  // Of a part:
+  std::string schema = {}, database = {};
+  std::uint64_t target_id = 0;  // of the database that it is in
+  // Of its source: another one of that name, which came later, takes its place for good.
+  std::uint64_t source_id = 0;
 };
 
 // A row of a published table as it was and is to be.
@@ -49,14 +71,17 @@ struct Quota {
 class Instance {
  public:
   Instance(database::Store& store, database::DatabaseName name, InstanceLabel label,
-           std::vector<Argument> arguments)
+           InstanceRole role, std::vector<Argument> arguments)
       : store_(store),
         name_(std::move(name)),
         label_(std::move(label)),
+        role_(std::move(role)),
         arguments_(std::move(arguments)) {}
 
   const database::DatabaseName& name() const { return name_; }
   const InstanceLabel& label() const { return label_; }
+  const InstanceRole& role() const { return role_; }
+  bool is_part() const { return role_.kind == InstanceRole::Kind::kPart; }
   const std::vector<Argument>& arguments() const { return arguments_; }
   // It is not what it should be, and must be filled: a change did not reach it.
   bool is_stale() const { return is_stale_; }
@@ -93,19 +118,22 @@ class Instance {
   Result<> run(const std::function<Result<>(database::Session&)>& work,
                std::optional<Bookmark> source);
   Result<> make_tables(database::Session& session, const Plan& plan);
+  Result<> make_part(database::Session& session, const Plan& plan);
+  Result<> check_owner(database::Session& session, bool takes_over);
   Result<> write_rows(database::Session& session, const std::vector<RowChange>& changes,
                       SourceState& source);
   // Rows with NULL in their key: as they should be. True: something differed.
   Result<bool> refresh_loose(database::Session& session, const ItemPlan& item,
                              std::vector<Row> rows);
   Result<bool> refresh(database::Session& session, const ItemPlan& item, SourceState& source);
-  Result<> note_source(database::Session& session, const Bookmark& source);
+  Result<> note_source(database::Session& session, SourceState& source);
   Result<> check_rate();
   void stop(std::string why);
 
   database::Store& store_;
   const database::DatabaseName name_;
   const InstanceLabel label_;
+  const InstanceRole role_;
   const std::vector<Argument> arguments_;
   bool is_stale_ = true;
   std::string error_, stopped_;

@@ -137,26 +137,12 @@ Result<Materialiser::Published*> Materialiser::plan_for(
     plan = make_plan(source, published.plan.definition);
     return {};
   }));
-  published.error = !plan                            ? plan.error().message()
-                    : plan->hash != publication.hash ? kOtherThanPublished
-                                                     : "";
+  const bool is_other = plan && !publication.hash.empty() && plan->hash != publication.hash;
+  published.error = !plan ? plan.error().message() : is_other ? kOtherThanPublished : "";
   if (!published.error.empty()) return &published;
   published.plan = *std::move(plan);
   OFFPRINT_TRY(watch_tables(*state_));
   return &published;
-}
-
-// While it waited for its turn it may have been dropped, or another made in its place.
-Result<> Materialiser::check_is_stored(const database::StoredPublication& publication) {
-  OFFPRINT_TRY_ASSIGN(auto stored, store_.publications(source_));
-  for (const database::StoredPublication& each : stored) {
-    if (each.name == publication.name && each.version == publication.version &&
-        each.hash == publication.hash && each.definition == publication.definition) {
-      return {};
-    }
-  }
-  return fail(Code::kBusy, fmt::format("{}@v{} was changed just now; ask again", publication.name,
-                                       publication.version));
 }
 
 bool Materialiser::keeps(const database::DatabaseName& instance) {
@@ -164,10 +150,18 @@ bool Materialiser::keeps(const database::DatabaseName& instance) {
   return kept_.contains(instance.text());
 }
 
+database::DatabaseName Materialiser::instance_name(const InstanceRequest& request,
+                                                   const std::string& parameters) const {
+  if (request.target) return *request.target;
+  return database::DatabaseName::instance(
+      source_id_, fmt::format("{}-{}-{}", request.publication.name, request.publication.version,
+                              digest(parameters).substr(0, kDigestSize)));
+}
+
 Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request) {
   const database::StoredPublication& publication = request.publication;
   std::lock_guard lock(mutex_);
-  OFFPRINT_TRY(check_is_stored(publication));
+  if (request.check) OFFPRINT_TRY(request.check());
   if (!state_) {
     OFFPRINT_TRY_ASSIGN(state_, next_state());
     tables_.clear();
@@ -176,9 +170,7 @@ Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request
   OFFPRINT_TRY_ASSIGN(Published * published, plan_for(publication));
   OFFPRINT_TRY(check_moments(published->plan, request.arguments));
   const std::string text = canonical(request.arguments);
-  const auto name = database::DatabaseName::instance(
-      source_id_, fmt::format("{}-{}-{}", publication.name, publication.version,
-                              digest(text).substr(0, kDigestSize)));
+  const auto name = instance_name(request, text);
   auto info = store_.info(name);
   if (!published->error.empty()) {
     // It stays what it was, for those who have it.
@@ -186,9 +178,15 @@ Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request
     return fail(Code::kConflict, fmt::format("PUBLICATION_BROKEN: {}@v{}: {}", publication.name,
                                              publication.version, published->error));
   }
-  if (auto kept = published->instances.find(text); kept != published->instances.end()) {
+  auto kept = published->instances.find(text);
+  if (kept != published->instances.end() &&
+      kept->second->role().target_id != request.role.target_id) {
+    end_instance(*published, kept);  // its database was made anew
+    kept = published->instances.end();
+  }
+  if (kept != published->instances.end()) {
     Instance& instance = *kept->second;
-    OFFPRINT_TRY(instance.set_quota(quota_of(publication)));
+    if (!instance.is_part()) OFFPRINT_TRY(instance.set_quota(quota_of(publication)));
     if (!instance.may_be_filled()) return fail(Code::kUnavailable, instance.stopped());
     if (!instance.is_stale()) return instance.name();
     auto filled = instance.fill(published->plan, *state_);
@@ -196,14 +194,18 @@ Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request
     return filled ? Result<database::DatabaseName>(instance.name()) : fail(filled.error());
   }
   const bool is_new = !info;
+  if (is_new && request.target) return fail(info.error());
   if (is_new) {
     database::CreateOptions options;
     options.foreign_keys = false;
     OFFPRINT_TRY(store_.create(name, options));
   }
+  InstanceRole role = request.role;
+  role.source_id = source_id_;
   auto instance = std::make_unique<Instance>(
-      store_, name, InstanceLabel{publication.name, publication.version, text}, request.arguments);
-  auto made = instance->set_quota(quota_of(publication));
+      store_, name, InstanceLabel{publication.name, publication.version, text}, std::move(role),
+      request.arguments);
+  auto made = instance->is_part() ? Result<>{} : instance->set_quota(quota_of(publication));
   if (made)
     made = is_new ? instance->fill(published->plan, *state_) : bring_up(*instance, *published);
   if (!instance->stopped().empty()) options_.stopped(name);
@@ -264,8 +266,8 @@ Materialiser::Status Materialiser::status() {
   if (!lock.owns_lock()) return told_;  // something long is on its way
   told_ = status_;
   for (const auto& [key, published] : published_) {
-    told_.instances += published.instances.size();
     for (const auto& [parameters, instance] : published.instances) {
+      if (!instance->is_part()) ++told_.instances;
       if (!instance->is_stale()) continue;
       ++(instance->stopped().empty() ? told_.stale : told_.stopped);
       if (!instance->error().empty()) told_.error = instance->error();
@@ -420,7 +422,7 @@ Result<> Materialiser::refill(SourceState& state) {
       return {};
     }));
     published.error.clear();
-    if (plan && plan->hash != published.plan.hash)
+    if (plan && !published.plan.hash.empty() && plan->hash != published.plan.hash)
       plan = fail(Code::kConflict, kOtherThanPublished);
     if (!plan) {  // it stays what it was
       published.error = plan.error().message();
@@ -452,11 +454,11 @@ bool Materialiser::is_touched(const Step& step, const ItemPlan& item) {
 }
 
 // Which rows of the tables differ.
-Result<> Materialiser::touch(Step& step, Trees& trees) {
+Result<> Materialiser::touch(Step& step, Trees& trees, TreeMap::Toward toward) {
   const PageSource before = [&](PageNo page) { return step.before.page(page); };
   const PageSource after = [&](PageNo page) { return step.after.page(page); };
   for (auto& [table, map] : trees) {
-    OFFPRINT_TRY_ASSIGN(step.touched[table], map.advance(before, after, step.pages));
+    OFFPRINT_TRY_ASSIGN(step.touched[table], map.advance(before, after, step.pages, toward));
   }
   return {};
 }

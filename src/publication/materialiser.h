@@ -22,8 +22,13 @@ namespace offprint::publication {
 
 // Which instance of which publication is meant.
 struct InstanceRequest {
-  database::StoredPublication publication;
-  std::vector<Argument> arguments;  // of all parameters, in the definition's order
+  database::StoredPublication publication;  // as the source has it; of a part without a hash
+  std::vector<Argument> arguments;          // of all parameters, in the definition's order
+  InstanceRole role = {};
+  // Of a part: the database that it is in, which is there.
+  std::optional<database::DatabaseName> target = {};
+  // Whether it is still to be kept, asked when its turn comes.
+  std::function<Result<>()> check = {};
 };
 
 // Keeps the instances of one database's publications: all of them stand at one state of the source,
@@ -86,6 +91,7 @@ class Materialiser {
     database::DatabaseName name;
     bool is_stale = false;
     std::string stopped = {};  // Instance::stopped()
+    bool is_part = false;
   };
   // Does not wait.
   std::vector<Kept> instances();
@@ -99,9 +105,10 @@ class Materialiser {
     void add(Instance& instance);
     void remove(Instance& instance);
   };
+  using Instances = std::map<std::string, std::unique_ptr<Instance>>;  // by their parameters
   struct Published {
     Plan plan;
-    std::map<std::string, std::unique_ptr<Instance>> instances;  // by their parameters
+    Instances instances;
     Routes routes;
     std::string error;  // the definition does not fit the source as it is now
   };
@@ -120,7 +127,8 @@ class Materialiser {
   };
 
   Result<> advance_locked();
-  Result<> check_is_stored(const database::StoredPublication& publication);
+  database::DatabaseName instance_name(const InstanceRequest& request,
+                                       const std::string& parameters) const;
   Result<Published*> plan_for(const database::StoredPublication& publication);
   Result<std::unique_ptr<SourceState>> next_state();
   Result<> check_source();
@@ -138,7 +146,7 @@ class Materialiser {
                                            const Instance& instance);
   static bool is_touched(const Step& step, const ItemPlan& item);
   using Trees = std::map<std::string, TreeMap>;  // by table, in lower case
-  static Result<> touch(Step& step, Trees& trees);
+  static Result<> touch(Step& step, Trees& trees, TreeMap::Toward toward = TreeMap::Toward::kLater);
   Result<> find_work(Step& step, const Plan& plan, const Routes& routes);
   void give(Step& step);
   Result<> resume(Instance& instance, const Published& published);
@@ -148,6 +156,7 @@ class Materialiser {
   void note_outcome(Instance& instance);
   void tell(const Instance& instance);  // of what it has become
   void forget(Instance& instance);      // it goes
+  Instances::iterator end_instance(Published& published, Instances::iterator instance);
   void fill_stale(SourceState& state);
 
   database::Store& store_;

@@ -33,7 +33,7 @@ Result<> Materialiser::resume(Instance& instance, const Published& published) {
   // The trees are those of now: back, and on again. What is read is what was written meanwhile.
   Step back{*state_, *past, pages, {}, {}};
   Step missed{*past, *state_, std::move(pages), {}, {}};
-  auto walked = touch(back, tables_);
+  auto walked = touch(back, tables_, TreeMap::Toward::kEarlier);
   if (walked) walked = touch(missed, tables_);
   if (!walked) {
     tables_.clear();
@@ -94,8 +94,9 @@ void Materialiser::tell(const Instance& instance) {
   if (kept != kept_.end() && kept->second.is_stale == instance.is_stale() &&
       kept->second.stopped == instance.stopped())
     return;
-  kept_.insert_or_assign(instance.name().text(), Kept{instance.label(), instance.name(),
-                                                      instance.is_stale(), instance.stopped()});
+  kept_.insert_or_assign(instance.name().text(),
+                         Kept{instance.label(), instance.name(), instance.is_stale(),
+                              instance.stopped(), instance.is_part()});
 }
 
 void Materialiser::forget(Instance& instance) {
@@ -105,6 +106,13 @@ void Materialiser::forget(Instance& instance) {
   }
   stale_.erase(&instance);
   by_name_.erase(instance.name().text());
+}
+
+Materialiser::Instances::iterator Materialiser::end_instance(Published& published,
+                                                             Instances::iterator instance) {
+  published.routes.remove(*instance->second);
+  forget(*instance->second);
+  return published.instances.erase(instance);
 }
 
 std::optional<Bookmark> Materialiser::reached(const std::string& instance) {
@@ -127,9 +135,7 @@ Result<> Materialiser::let_go(const std::set<std::string>& instances) {
   for (auto& [key, published] : published_) {
     for (auto each = published.instances.begin(); each != published.instances.end();) {
       if (instances.contains(each->second->name().text())) {
-        published.routes.remove(*each->second);
-        forget(*each->second);
-        each = published.instances.erase(each);
+        each = end_instance(published, each);
       } else {
         ++each;
       }

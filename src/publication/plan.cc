@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "publication/digest.h"
+#include "publication/full_join.h"
 #include "publication/source_state.h"
 #include "publication/source_table.h"
 #include "publication/sql_tokens.h"
@@ -59,7 +60,9 @@ class Planner {
   Result<> plan_rows(const SourceTable& table, ItemPlan& plan);
   Result<> plan_view_rows(const ViewItem& item, ItemPlan& plan);
   Result<> unless_whole(const std::string& what, Result<> planned, ItemPlan& plan);
+  Result<> plan_full_rows(const FullJoin& join, ItemPlan& plan);
   Result<> check_links(const SelectShape& shape, const ItemPlan& plan);
+  Result<> check_links(const std::set<std::string>& known, const ItemPlan& plan);
   HasColumn has_column();
   std::vector<std::string> parameter_names() const;
   Result<std::vector<PublishedColumn>> columns_of(const TableItem& item, const SourceTable& table);
@@ -381,6 +384,10 @@ Result<> Planner::check_links(const SelectShape& shape, const ItemPlan& plan) {
   for (const SelectScope& scope : shape.scopes) {
     for (const SelectScope::Source& source : scope.sources) known.insert(folded(source.table));
   }
+  return check_links(known, plan);
+}
+
+Result<> Planner::check_links(const std::set<std::string>& known, const ItemPlan& plan) {
   for (const std::string& table : plan.reads) {
     if (!known.contains(table))
       return fail(Code::kInvalid, fmt::format("it reads {} through something else", table));
@@ -418,7 +425,22 @@ Result<> Planner::plan_rows(const SourceTable& table, ItemPlan& plan) {
   return check_links(shape, plan);
 }
 
+// The key of the join is the KEY.
+Result<> Planner::plan_full_rows(const FullJoin& join, ItemPlan& plan) {
+  std::set<std::string> known;
+  for (const FullJoin::Table& table : join.tables) known.insert(folded(table.name));
+  const bool is_key = plan.key.size() == 1 && plan.key[0] < join.results.size() &&
+                      (folded(join.results[plan.key[0]]) == folded(join.key) ||
+                       folded(join.results[plan.key[0]]) == folded(quoted_name(join.key)));
+  if (!is_key || join.results.size() != plan.columns.size())
+    return fail(Code::kInvalid, "its KEY is not the column of USING, by its name alone");
+  OFFPRINT_TRY(plan_full_join(*copy_, join, plan));
+  return check_links(known, plan);
+}
+
 Result<> Planner::plan_view_rows(const ViewItem& item, ItemPlan& plan) {
+  OFFPRINT_TRY_ASSIGN(auto full, parse_full_join(item.select));
+  if (full) return plan_full_rows(*full, plan);
   OFFPRINT_TRY_ASSIGN(SelectShape shape, parse_select(item.select, has_column()));
   if (shape.results.size() != item.columns.size())
     return fail(Code::kInvalid, "its columns cannot be told apart");

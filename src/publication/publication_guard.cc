@@ -14,6 +14,14 @@ namespace {
 using database::StoredConsumer;
 using database::StoredPublication;
 
+constexpr const char* kOtherColumns = "its columns would be others";
+
+std::string without_word(std::string why) {
+  constexpr std::string_view kRefused = "PUBLICATION_REFUSED: ";
+  if (why.starts_with(kRefused)) why.erase(0, kRefused.size());
+  return why;
+}
+
 std::string address_of(const StoredPublication& publication) {
   return fmt::format("{}@v{}", publication.name, publication.version);
 }
@@ -33,6 +41,19 @@ std::string told_of_consumers(sqlite::Connection& changed, const StoredPublicati
   return fmt::format("Of its registered consumers it hits {}.", fmt::join(hit, ", "));
 }
 
+// What a part is with this schema.
+Result<std::string> hash_of(sqlite::Connection& source, const GuardedPart& part) {
+  OFFPRINT_TRY_ASSIGN(Definition definition, parse_definition(part.definition));
+  auto plan = make_plan(source, definition);
+  if (plan) return plan->hash;
+  return fail(Code::kInvalid, without_word(plan.error().message()));
+}
+
+// As broken() says it, for check(): with nothing behind it, the part does not fit.
+std::string marked(const GuardedPart& part, const Result<std::string>& hash) {
+  return part.address + "\n" + part.definition + "\n" + hash.value_or("");
+}
+
 }  // namespace
 
 std::string why_broken(sqlite::Connection& source, const StoredPublication& publication) {
@@ -40,20 +61,20 @@ std::string why_broken(sqlite::Connection& source, const StoredPublication& publ
   if (!definition) return definition.error().message();
   auto plan = make_plan(source, *definition);
   if (plan && plan->hash == publication.hash) return {};
-  std::string why = plan ? "its columns would be others" : plan.error().message();
-  constexpr std::string_view kRefused = "PUBLICATION_REFUSED: ";
-  if (why.starts_with(kRefused)) why.erase(0, kRefused.size());
-  return why;
+  return plan ? kOtherColumns : without_word(plan.error().message());
 }
 
 void PublicationGuard::set(std::uint64_t database_id, std::vector<StoredPublication> publications,
-                           std::vector<StoredConsumer> consumers) {
+                           std::vector<StoredConsumer> consumers, std::vector<GuardedPart> parts) {
   std::erase_if(publications, [](const StoredPublication& each) { return !each.is_live(); });
   std::lock_guard lock(mutex_);
-  if (publications.empty())
-    live_.erase(database_id);
-  else
-    live_[database_id] = {std::move(publications), std::move(consumers)};
+  Live& own = live_[database_id];
+  own.publications = std::move(publications);
+  own.consumers = std::move(consumers);
+  for (auto& [id, live] : live_) live.parts.erase(database_id);
+  for (GuardedPart& part : parts)
+    live_[part.source_id].parts[database_id].push_back(std::move(part));
+  std::erase_if(live_, [](const auto& each) { return each.second.is_empty(); });
 }
 
 bool PublicationGuard::guards(std::uint64_t database_id) const {
@@ -74,6 +95,10 @@ std::vector<std::string> PublicationGuard::broken(std::uint64_t database_id,
   for (const StoredPublication& each : live.publications) {
     if (!why_broken(current, each).empty()) broken.push_back(address_of(each));
   }
+  for (const auto& [id, parts] : live.parts) {
+    // What it is now, it must remain.
+    for (const GuardedPart& part : parts) broken.push_back(marked(part, hash_of(current, part)));
+  }
   return broken;
 }
 
@@ -90,6 +115,29 @@ Result<> PublicationGuard::check(std::uint64_t database_id, sqlite::Connection& 
                     "({1}). {2} Publish a further version and retire this one when nobody "
                     "reads it any more, or break it (Offprint-Break: yes; sql --break)",
                     address_of(each), why, told_of_consumers(changed, each, live.consumers)));
+  }
+  return check_parts(live, changed, broken);
+}
+
+Result<> PublicationGuard::check_parts(const Live& live, sqlite::Connection& changed,
+                                       const std::vector<std::string>& before) const {
+  for (const auto& [id, parts] : live.parts) {
+    for (const GuardedPart& part : parts) {
+      const auto hash = hash_of(changed, part);
+      const bool was_broken =
+          std::ranges::find(before, marked(part, fail(Code::kInvalid, ""))) != before.end();
+      const bool is_same = std::ranges::find(before, marked(part, hash)) != before.end();
+      if (was_broken || (hash && is_same)) continue;
+      return fail(
+          Code::kConflict,
+          fmt::format("PUBLICATION_BROKEN: {} takes of this database what this takes away ({}). "
+                      "{} Publish a further version there and retire this one when nobody reads "
+                      "it any more, or break it (Offprint-Break: yes; sql --break)",
+                      part.address, hash ? kOtherColumns : hash.error().message(),
+                      part.consumers.empty() ? "No consumer is registered with it."
+                                             : fmt::format("Registered with it: {}.",
+                                                           fmt::join(part.consumers, ", "))));
+    }
   }
   return {};
 }

@@ -11,12 +11,21 @@
 
 namespace offprint::publication {
 
+// What a publication of several sources takes of one of them.
+struct GuardedPart {
+  std::uint64_t source_id = 0;
+  std::string address;     // "shop/pub/movies@v1"
+  std::string definition;  // Part::definition
+  std::vector<std::string> consumers;
+};
+
 // Refuses changes of a schema after which a live publication would not be what it was. Thread: any.
 class PublicationGuard final : public database::SchemaGuard {
  public:
-  // What a database publishes now, and who is registered as reading it.
+  // What a database publishes now, and who is registered as reading it. Of what it publishes with
+  // other sources the parts are all that is looked at.
   void set(std::uint64_t database_id, std::vector<database::StoredPublication> publications,
-           std::vector<database::StoredConsumer> consumers);
+           std::vector<database::StoredConsumer> consumers, std::vector<GuardedPart> parts = {});
 
   bool guards(std::uint64_t database_id) const override;
   std::vector<std::string> broken(std::uint64_t database_id, sqlite::Connection& current) override;
@@ -29,7 +38,11 @@ class PublicationGuard final : public database::SchemaGuard {
   struct Live {
     std::vector<database::StoredPublication> publications;
     std::vector<database::StoredConsumer> consumers;
+    std::map<std::uint64_t, std::vector<GuardedPart>> parts;  // by whose publications they are of
+    bool is_empty() const { return publications.empty() && parts.empty(); }
   };
+  Result<> check_parts(const Live& live, sqlite::Connection& changed,
+                       const std::vector<std::string>& before) const;
   Live live_of(std::uint64_t database_id) const;
 
   mutable std::mutex mutex_;

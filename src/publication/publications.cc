@@ -32,6 +32,15 @@ void go_last() {
   (void)::setpriority(PRIO_PROCESS, self, ::getpriority(PRIO_PROCESS, self) + kNice);
 }
 
+// What is refused with other sources' schemas is looked at part by part.
+std::vector<StoredPublication> of_one_source(std::vector<StoredPublication> publications) {
+  std::erase_if(publications, [](const StoredPublication& each) {
+    auto definition = parse_definition(each.definition);
+    return definition && !definition->sources.empty();
+  });
+  return publications;
+}
+
 Result<PublicationInfo> info_of(StoredPublication stored) {
   PublicationInfo info;
   OFFPRINT_TRY_ASSIGN(info.definition, parse_definition(stored.definition));
@@ -76,8 +85,15 @@ Publications::Publications(database::Store& store, const Options& options)
   if (auto all = store_.all_consumers()) {
     for (auto& [id, consumer] : *all) consumers[id].push_back(std::move(consumer));
   }
-  for (auto& [id, publications] : by_source)
-    guard_->set(id, std::move(publications), std::move(consumers[id]));
+  for (auto& [id, publications] : by_source) {
+    auto info = store_.info(id);
+    auto name = info ? DatabaseName::parse(info->name) : Result<DatabaseName>(fail(info.error()));
+    auto parts = name ? parts_of(*name, publications, consumers[id])
+                      : Result<std::vector<GuardedPart>>(fail(name.error()));
+    if (!parts) log::warn("publications: {}", parts.error().message());
+    guard_->set(id, of_one_source(std::move(publications)), std::move(consumers[id]),
+                parts ? *std::move(parts) : std::vector<GuardedPart>());
+  }
   store_.set_schema_guard(guard_);
   commits_ =
       store_.subscribe_commits([this](const std::string& name, journal::Lsn) { note(name); });
@@ -117,6 +133,7 @@ void Publications::plan_sweep() {
       remove_orphans();
       let_go_of_unused();
       drop_unused();
+      plan_mending();
       plan_sweep();
     });
   });
@@ -275,16 +292,20 @@ Result<PublicationInfo> Publications::check(const DatabaseName& source, const st
   StoredPublication stored;
   stored.definition = text;
   stored.created_at_ms = unix_time_ms();
-  OFFPRINT_TRY_ASSIGN(auto info, info_of(std::move(stored)));
-  OFFPRINT_TRY_ASSIGN(auto state, SourceState::newest(store_, source));
-  OFFPRINT_TRY(state->with([&](sqlite::Connection& connection) -> Result<> {
-    OFFPRINT_TRY_ASSIGN(Plan plan, make_plan(connection, info.definition, Unkeyed::kRefuse));
-    std::vector<std::vector<std::string>> columns;
-    for (const ItemPlan& item : plan.items) columns.push_back(item.columns);
-    info.stored.definition = with_columns(text, info.definition, columns);
-    info.stored.hash = plan.hash;
-    return {};
-  }));
+  OFFPRINT_TRY_ASSIGN(auto info, info_of(stored));
+  if (info.is_gathered()) {
+    OFFPRINT_TRY_ASSIGN(stored.definition, with_parts(text, reader_of(source)));
+    OFFPRINT_TRY_ASSIGN(info, info_of(std::move(stored)));
+  }
+  OFFPRINT_TRY(
+      with_schema(source, info, [&](auto& connection, const Definition& definition) -> Result<> {
+        OFFPRINT_TRY_ASSIGN(Plan plan, make_plan(connection, definition, Unkeyed::kRefuse));
+        std::vector<std::vector<std::string>> columns;
+        for (const ItemPlan& item : plan.items) columns.push_back(item.columns);
+        info.stored.definition = with_columns(info.stored.definition, info.definition, columns);
+        info.stored.hash = plan.hash;
+        return {};
+      }));
   OFFPRINT_TRY_ASSIGN(info.definition, parse_definition(info.stored.definition));
   info.stored.name = info.definition.name;
   info.stored.version = 1;
@@ -306,6 +327,7 @@ Result<std::vector<InstanceEstimate>> Publications::estimate(
     OFFPRINT_TRY_ASSIGN(auto given, arguments_of(info.definition, parameters));
     arguments.push_back(std::move(given));
   }
+  if (info.is_gathered()) return std::vector<InstanceEstimate>();  // nothing is gathered yet
   OFFPRINT_TRY_ASSIGN(auto state, SourceState::newest(store_, source));
   Plan plan;
   OFFPRINT_TRY(state->with([&](sqlite::Connection& connection) -> Result<> {
@@ -322,7 +344,7 @@ Result<PublicationInfo> Publications::create(const DatabaseName& source, const s
   auto draft = find(source, {info.stored.name, info.stored.version});
   if (draft) {  // it takes its place
     OFFPRINT_TRY(store_.update_publication(source, info.stored));
-    OFFPRINT_TRY(end_instances(source, info.stored.name, info.stored.version));
+    OFFPRINT_TRY(end_instances(source, *draft));
   } else {
     OFFPRINT_TRY(store_.add_publication(source, info.stored));
   }
@@ -347,8 +369,7 @@ Result<PublicationInfo> Publications::set_state(const DatabaseName& source,
   info.stored.state = state;
   info.stored.sunset_ms = state == State::kDeprecated ? sunset_ms : 0;
   OFFPRINT_TRY(store_.update_publication(source, info.stored));
-  if (state == State::kRetired)
-    OFFPRINT_TRY(end_instances(source, info.stored.name, info.stored.version));
+  if (state == State::kRetired) OFFPRINT_TRY(end_instances(source, info));
   forget_open(source);
   OFFPRINT_TRY(guard(source));
   return info;
@@ -359,14 +380,15 @@ Result<> Publications::guard(const DatabaseName& source) {
   OFFPRINT_TRY_ASSIGN(auto info, store_.info(source));
   OFFPRINT_TRY_ASSIGN(auto stored, store_.publications(source));
   OFFPRINT_TRY_ASSIGN(auto consumers, store_.consumers(source));
-  guard_->set(info.id, std::move(stored), std::move(consumers));
+  OFFPRINT_TRY_ASSIGN(auto parts, parts_of(source, stored, consumers));
+  guard_->set(info.id, of_one_source(std::move(stored)), std::move(consumers), std::move(parts));
   return {};
 }
 
-Result<> Publications::end_instances(const DatabaseName& source, const std::string& name,
-                                     std::uint32_t version) {
+Result<> Publications::end_instances(const DatabaseName& source, const PublicationInfo& info) {
+  if (info.is_gathered()) return end_gathered(source, info);
   OFFPRINT_TRY_ASSIGN(auto materialiser, materialiser_of(source));
-  return materialiser->drop(name, version);
+  return materialiser->drop(info.stored.name, info.stored.version);
 }
 
 Result<std::vector<PublicationInfo>> Publications::list(const DatabaseName& source) {
@@ -403,8 +425,9 @@ Result<> Publications::drop(const DatabaseName& source, const PublicationName& n
   });
   if (stored.empty()) return fail(find(source, name).error());
   for (const StoredPublication& each : stored) {
+    OFFPRINT_TRY_ASSIGN(auto info, info_of(each));
     OFFPRINT_TRY(store_.remove_publication(source, each.name, each.version));
-    OFFPRINT_TRY(end_instances(source, each.name, each.version));
+    OFFPRINT_TRY(end_instances(source, info));
     forget_open(source);
   }
   return guard(source);
@@ -421,7 +444,8 @@ Result<std::string> Publications::address_of(
 
 Result<> Publications::rebuild(const DatabaseName& source) {
   OFFPRINT_TRY_ASSIGN(auto materialiser, materialiser_of(source));
-  return materialiser->rebuild();
+  OFFPRINT_TRY(materialiser->rebuild());
+  return rebuild_gathered(source);
 }
 
 namespace {
@@ -441,22 +465,41 @@ std::string asked_text(const PublicationName& name,
 std::optional<DatabaseName> Publications::find_open(
     const DatabaseName& source, const PublicationName& name,
     const std::vector<std::pair<std::string, std::string>>& parameters) {
+  std::optional<DatabaseName> found;
+  const std::string asked = asked_text(name, parameters);
   std::lock_guard lock(mutex_);
-  auto found = sources_.find(source.text());
-  auto info = store_.info(source);
-  if (found == sources_.end() || !info || info->id != found->second.id) return std::nullopt;
-  auto open = found->second.open.find(asked_text(name, parameters));
-  if (open == found->second.open.end()) return std::nullopt;
-  auto use = found->second.uses.find(open->second.text());
-  if (use == found->second.uses.end()) return std::nullopt;
-  use->second->note();
-  return open->second;
+  each_keeper(source, [&](Source& keeper) {
+    auto open = keeper.open.find(asked);
+    if (open == keeper.open.end()) return false;
+    auto use = keeper.uses.find(open->second.text());
+    if (use == keeper.uses.end()) return true;
+    use->second->note();
+    found = open->second;
+    return true;
+  });
+  return found;
 }
 
 void Publications::forget_open(const DatabaseName& source) {
   std::lock_guard lock(mutex_);
-  if (auto found = sources_.find(source.text()); found != sources_.end())
-    found->second.open.clear();
+  each_keeper(source, [](Source& keeper) {
+    keeper.open.clear();
+    return false;
+  });
+}
+
+// While it waited for its turn it may have been dropped, or another made in its place.
+Result<> Publications::check_is_stored(const DatabaseName& source,
+                                       const StoredPublication& publication) {
+  OFFPRINT_TRY_ASSIGN(auto stored, store_.publications(source));
+  for (const StoredPublication& each : stored) {
+    if (each.name == publication.name && each.version == publication.version &&
+        each.hash == publication.hash && each.definition == publication.definition) {
+      return {};
+    }
+  }
+  return fail(Code::kBusy, fmt::format("{}@v{} was changed just now; ask again", publication.name,
+                                       publication.version));
 }
 
 Result<DatabaseName> Publications::open(
@@ -468,18 +511,30 @@ Result<DatabaseName> Publications::open(
                 fmt::format("PUBLICATION_RETIRED: {} is kept no more", info.address()));
   InstanceRequest request;
   OFFPRINT_TRY_ASSIGN(request.arguments, arguments_of(info.definition, parameters));
-  request.publication = std::move(info.stored);
-  OFFPRINT_TRY_ASSIGN(auto materialiser, materialiser_of(source));
+  request.publication = info.stored;
+  request.check = [this, source, stored = info.stored] { return check_is_stored(source, stored); };
+  DatabaseName keeper = source;
+  if (info.is_gathered()) {
+    OFFPRINT_TRY_ASSIGN(keeper, gather(source, info, request));
+  }
+  return open_at(keeper, request, asked_text(name, parameters));
+}
+
+// `asked`: the words by which it is found again; empty: by none.
+Result<DatabaseName> Publications::open_at(const DatabaseName& keeper,
+                                           const InstanceRequest& request,
+                                           const std::string& asked) {
+  OFFPRINT_TRY_ASSIGN(auto materialiser, materialiser_of(keeper));
   OFFPRINT_TRY_ASSIGN(auto instance, materialiser->open(request));
   const bool is_kept = materialiser->keeps(instance);  // else whoever asks looks again
   // Between these it may be let go, as nobody is known to use it; then it is opened again.
   {
     std::lock_guard lock(mutex_);
-    auto found = sources_.find(source.text());
+    auto found = sources_.find(keeper.text());
     if (found != sources_.end() && found->second.materialiser == materialiser) {
       auto& open = found->second.open;
       if (open.size() >= kOpenMax) open.clear();
-      if (is_kept) open.insert_or_assign(asked_text(name, parameters), instance);
+      if (is_kept && !asked.empty()) open.insert_or_assign(asked, instance);
       auto& use = found->second.uses[instance.text()];
       const bool is_over = use && use->is_over();
       if (!use || is_over) use = std::make_shared<Use>();
@@ -487,43 +542,8 @@ Result<DatabaseName> Publications::open(
       unused_.erase(instance.text());
     }
   }
-  note(source.text());  // what was committed while it was filled
+  note(keeper.text());  // what was committed while it was filled
   return instance;
-}
-
-std::vector<std::pair<std::string, std::vector<Materialiser::Kept>>> Publications::instances() {
-  std::vector<std::pair<std::string, std::shared_ptr<Materialiser>>> sources;
-  {
-    std::lock_guard lock(mutex_);
-    for (const auto& [name, source] : sources_) {
-      if (source.materialiser) sources.emplace_back(name, source.materialiser);
-    }
-  }
-  std::vector<std::pair<std::string, std::vector<Materialiser::Kept>>> kept;
-  for (const auto& [name, materialiser] : sources)
-    kept.emplace_back(name, materialiser->instances());
-  return kept;
-}
-
-std::vector<Materialiser::Kept> Publications::instances_of(const DatabaseName& source) {
-  std::shared_ptr<Materialiser> materialiser;
-  {
-    std::lock_guard lock(mutex_);
-    auto found = sources_.find(source.text());
-    if (found != sources_.end()) materialiser = found->second.materialiser;
-  }
-  return materialiser ? materialiser->instances() : std::vector<Materialiser::Kept>();
-}
-
-std::optional<Materialiser::Status> Publications::status(const DatabaseName& source) {
-  std::shared_ptr<Materialiser> materialiser;
-  {
-    std::lock_guard lock(mutex_);
-    auto found = sources_.find(source.text());
-    if (found == sources_.end()) return std::nullopt;
-    materialiser = found->second.materialiser;
-  }
-  return materialiser->status();
 }
 
 }  // namespace offprint::publication

@@ -15,6 +15,7 @@
 #include "database/store.h"
 #include "publication/consumer_reads.h"
 #include "publication/estimate.h"
+#include "publication/gathering.h"
 #include "publication/materialiser.h"
 #include "publication/publication_guard.h"
 
@@ -38,6 +39,8 @@ struct PublicationInfo {
   std::string broken = {};
 
   std::string address() const;  // "shop@v2"
+  // Of several sources: it says so, with FROM.
+  bool is_gathered() const { return !definition.sources.empty(); }
 };
 
 // All that the databases of a node publish: makes, keeps and ends it. Instances are made when they
@@ -156,7 +159,8 @@ class Publications {
   // What is kept up now, by source. Does not wait.
   std::vector<std::pair<std::string, std::vector<Materialiser::Kept>>> instances();
   std::vector<Materialiser::Kept> instances_of(const database::DatabaseName& source);
-  // Of a database with instances that are kept now.
+  // Of a database with instances that are kept now. Of instances of several sources that are all
+  // it has the state is that of what is gathered.
   std::optional<Materialiser::Status> status(const database::DatabaseName& source);
 
  private:
@@ -185,18 +189,59 @@ class Publications {
     // Instances by how they were asked for; forgotten when a publication comes or goes.
     std::map<std::string, database::DatabaseName> open = {};
     std::map<std::string, std::shared_ptr<Use>> uses = {};  // of instances that are kept, by name
+    // Of a gathered database: what it gathers for, and the use that it makes of its sources for as
+    // long as somebody uses it.
+    std::string home = {};
+    PublicationName gathers = {};
+    std::vector<database::DatabaseName> sources = {};
+    std::vector<std::unique_ptr<Lease>> leases = {};
   };
   Result<std::shared_ptr<Materialiser>> materialiser_of(const database::DatabaseName& source);
+  // The one that keeps a version's instances: of one source the source's.
+  Result<std::shared_ptr<Materialiser>> keeper_of(const database::DatabaseName& source,
+                                                  const PublicationInfo& info);
+  // That, and those of what is gathered for it.
+  std::vector<std::shared_ptr<Materialiser>> keepers_of(const database::DatabaseName& source);
+  Result<> check_is_stored(const database::DatabaseName& source,
+                           const database::StoredPublication& publication);
+  Result<database::DatabaseName> open_at(const database::DatabaseName& keeper,
+                                         const InstanceRequest& request, const std::string& asked);
+
+  // publications_gathered.cc: publications of several sources
+  ReadSource reader_of(const database::DatabaseName& home);
+  // A connection with the schema that a definition is about, and what it says of that.
+  using SchemaWork = std::function<Result<>(sqlite::Connection&, const Definition&)>;
+  Result<> with_schema(const database::DatabaseName& source, const PublicationInfo& info,
+                       const SchemaWork& work);
+  Result<database::DatabaseName> gathered_name(const database::DatabaseName& home,
+                                               const database::StoredPublication& publication);
+  std::string why_broken_now(const database::DatabaseName& source, const PublicationInfo& info);
+  Result<database::DatabaseName> gather(const database::DatabaseName& home,
+                                        const PublicationInfo& info, InstanceRequest& request);
+  Result<> keep_part(const database::DatabaseName& home, const PublicationInfo& info,
+                     const Part& part, const database::DatabaseName& target);
+  Result<> end_gathered(const database::DatabaseName& home, const PublicationInfo& info);
+  Result<> rebuild_gathered(const database::DatabaseName& home);
+  void plan_mending();
+  void mend(const std::string& home, const PublicationName& name);
+  Result<std::vector<GuardedPart>> parts_of(
+      const database::DatabaseName& home,
+      const std::vector<database::StoredPublication>& publications,
+      const std::vector<database::StoredConsumer>& consumers);
+
   void note(const std::string& name);
   void work(const std::string& name);
   void post_work(const std::string& name, const Source& source);
   void plan_rest(const std::string& name);
   void rest(const std::string& name);
   void forget_open(const database::DatabaseName& source);
+  // Calls `visit` for what is known of a source, and of what is gathered for it; true ends it.
+  // mutex_ is held.
+  template <class Visit>
+  void each_keeper(const database::DatabaseName& source, Visit visit);
   Result<> guard(const database::DatabaseName& source);
   Result<> complete(const database::DatabaseName& source, std::vector<PublicationInfo>& infos);
-  Result<> end_instances(const database::DatabaseName& source, const std::string& name,
-                         std::uint32_t version);
+  Result<> end_instances(const database::DatabaseName& source, const PublicationInfo& info);
   struct Idle {
     std::uint64_t id = 0;
     std::string source;
@@ -229,5 +274,18 @@ class Publications {
   database::FairPool pool_, requests_;
   std::unique_ptr<database::Subscription> commits_;
 };
+
+template <class Visit>
+void Publications::each_keeper(const database::DatabaseName& source, Visit visit) {
+  auto info = store_.info(source);
+  if (!info) return;
+  auto own = sources_.find(source.text());
+  if (own != sources_.end() && own->second.id == info->id && visit(own->second)) return;
+  const std::string prefix = database::DatabaseName::instance_prefix(info->id);
+  for (auto each = sources_.lower_bound(prefix);
+       each != sources_.end() && each->first.starts_with(prefix); ++each) {
+    if (visit(each->second)) return;
+  }
+}
 
 }  // namespace offprint::publication

@@ -33,15 +33,22 @@ Result<> Publications::complete(const DatabaseName& source, std::vector<Publicat
         info.consumers.push_back(each);
     }
   }
-  if (std::ranges::none_of(infos, [](const auto& info) { return info.stored.is_live(); }))
-    return {};
-  OFFPRINT_TRY_ASSIGN(auto state, SourceState::newest(store_, source));
-  return state->with([&](sqlite::Connection& connection) -> Result<> {
-    for (PublicationInfo& info : infos) {
-      if (info.stored.is_live()) info.broken = why_broken(connection, info.stored);
+  std::unique_ptr<SourceState> state;
+  for (PublicationInfo& info : infos) {
+    if (!info.stored.is_live()) continue;
+    if (info.is_gathered()) {
+      info.broken = why_broken_now(source, info);
+      continue;
     }
-    return {};
-  });
+    if (!state) {
+      OFFPRINT_TRY_ASSIGN(state, SourceState::newest(store_, source));
+    }
+    OFFPRINT_TRY(state->with([&](sqlite::Connection& connection) -> Result<> {
+      info.broken = why_broken(connection, info.stored);
+      return {};
+    }));
+  }
+  return {};
 }
 
 Result<PublicationInfo> Publications::describe(const DatabaseName& source,
@@ -73,9 +80,8 @@ Result<StoredConsumer> Publications::register_consumer(const DatabaseName& sourc
   if (queries.empty()) return fail(Code::kInvalid, "a consumer has a query at least");
   StoredConsumer stored{info.stored.name, info.stored.version, consumer, unix_time_ms(),
                         std::move(queries)};
-  OFFPRINT_TRY_ASSIGN(auto state, SourceState::newest(store_, source));
-  OFFPRINT_TRY(state->with([&](sqlite::Connection& connection) -> Result<> {
-    OFFPRINT_TRY_ASSIGN(Plan plan, make_plan(connection, info.definition));
+  OFFPRINT_TRY(with_schema(source, info, [&](auto& connection, const auto& definition) -> Result<> {
+    OFFPRINT_TRY_ASSIGN(Plan plan, make_plan(connection, definition));
     return find_reads(plan, stored);
   }));
   OFFPRINT_TRY(store_.put_consumer(source, stored));
@@ -104,15 +110,15 @@ Result<std::vector<ReadColumns>> Publications::source_reads(const DatabaseName& 
                                                             const PublicationInfo& info) {
   std::vector<ReadColumns> reads;
   if (info.consumers.empty()) return reads;
-  OFFPRINT_TRY_ASSIGN(auto state, SourceState::newest(store_, source));
-  OFFPRINT_TRY(state->with([&](sqlite::Connection& connection) -> Result<> {
+  auto told = with_schema(source, info, [&](auto& connection, const auto& definition) -> Result<> {
     for (const StoredConsumer& each : info.consumers) {
-      // Of what is broken nothing can be told.
-      auto found = publication::source_reads(connection, info.definition, each);
+      auto found = publication::source_reads(connection, definition, each);
       reads.push_back(found ? *std::move(found) : ReadColumns());
     }
     return {};
-  }));
+  });
+  // Of what is broken nothing can be told.
+  if (!told && !info.is_gathered()) return fail(told.error());
   return reads;
 }
 

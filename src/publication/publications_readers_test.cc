@@ -288,5 +288,28 @@ TEST_F(ReadersTest, AfterAStartInstancesGoOnFromWhereTheyStood) {
   EXPECT_TRUE(comes_to([](const auto& status) { return status.resumed == 1; }));
 }
 
+// Also when pages were freed meanwhile: those are nowhere in the log.
+TEST_F(ReadersTest, AfterAStartWhatWasDeletedIsMissedToo) {
+  const std::string many =
+      "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 3000) ";
+  sql({"CREATE TABLE t(id INTEGER PRIMARY KEY, x)",
+       "CREATE TABLE w(k TEXT PRIMARY KEY, x) WITHOUT ROWID",
+       many + "INSERT INTO t SELECT i, randomblob(100) FROM c",
+       many + "INSERT INTO w SELECT 'k' || i, randomblob(i % 9 * 20) FROM c"});
+  ASSERT_EQ(refusal("CREATE PUBLICATION p AS TABLE t(*), TABLE w(*)"), "none");
+  const DatabaseName all = open_instance("p");
+  for (const char* work : {"DELETE FROM t WHERE id > 100", "DELETE FROM w WHERE k > 'k2'",
+                           "DELETE FROM w", "UPDATE t SET x = randomblob(2000)", "DELETE FROM t"}) {
+    settle();
+    publications_.reset();
+    sql({work, "INSERT INTO t VALUES(9000, 'new')", "DELETE FROM t WHERE id = 9000"});
+    serve();
+    ASSERT_EQ(open_instance("p"), all);
+    for (const char* content : {"SELECT id, hex(x) FROM t", "SELECT k, hex(x) FROM w"})
+      EXPECT_EQ(rows(all, content), shop(content)) << work;
+    EXPECT_TRUE(comes_to([&](const auto& status) { return status.resumed == 1; })) << work;
+  }
+}
+
 }  // namespace
 }  // namespace offprint::publication

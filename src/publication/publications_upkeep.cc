@@ -32,16 +32,19 @@ class Publications::InstanceLease final : public Lease {
 
 std::unique_ptr<Publications::Lease> Publications::lease(const DatabaseName& source,
                                                          const DatabaseName& instance) {
+  std::shared_ptr<Use> use;
   std::lock_guard lock(mutex_);
-  auto found = sources_.find(source.text());
-  if (found != sources_.end()) {
-    if (auto use = found->second.uses.find(instance.text()); use != found->second.uses.end())
-      return std::make_unique<InstanceLease>(use->second);
+  each_keeper(source, [&](Source& keeper) {
+    auto found = keeper.uses.find(instance.text());
+    if (found == keeper.uses.end()) return false;
+    use = found->second;
+    return true;
+  });
+  if (!use) {  // it was dropped, or let go just now: what streams from it ends
+    use = std::make_shared<Use>();
+    use->has_stopped = true;
   }
-  // It was dropped, or let go just now: what streams from it ends.
-  auto gone = std::make_shared<Use>();
-  gone->has_stopped = true;
-  return std::make_unique<InstanceLease>(std::move(gone));
+  return std::make_unique<InstanceLease>(std::move(use));
 }
 
 // Who asks again is told why; what streams from it ends.
@@ -65,7 +68,10 @@ void Publications::let_go_of_unused() {
       std::set<std::string> names;
       std::erase_if(source.uses, [&, &found = source](const auto& each) {
         std::lock_guard use_lock(each.second->mutex);
-        if (each.second->leases > 0 || each.second->last > until) return false;
+        const auto instance = DatabaseName::stored(each.first);
+        const bool is_gone = instance && !store_.info(*instance);
+        const bool is_used = each.second->leases > 0 || each.second->last > until;
+        if (is_used && !is_gone) return false;
         each.second->has_stopped = true;  // for whoever comes with it later
         names.insert(each.first);
         unused_.emplace(each.first, SteadyClock::now());
@@ -73,6 +79,7 @@ void Publications::let_go_of_unused() {
                       [&](const auto& open) { return open.second.text() == each.first; });
         return true;
       });
+      if (!names.empty() && source.uses.empty()) source.leases.clear();
       if (!names.empty()) idle.push_back({source.id, name, source.materialiser, std::move(names)});
     }
   }
@@ -157,8 +164,11 @@ Result<PublicationInfo> Publications::set_quota(const DatabaseName& source,
   info.stored.size_bytes_max = quota.size_bytes_max;
   info.stored.rows_per_minute_max = quota.rows_per_minute_max;
   OFFPRINT_TRY(store_.update_publication(source, info.stored));
-  OFFPRINT_TRY_ASSIGN(auto materialiser, materialiser_of(source));
-  OFFPRINT_TRY(materialiser->set_quota(info.stored));
+  auto materialiser = keeper_of(source, info);
+  if (materialiser) OFFPRINT_TRY((*materialiser)->set_quota(info.stored));
+  // Of several sources: nobody has asked for one yet.
+  if (!materialiser && materialiser.error().code() != Code::kNotFound)
+    return fail(materialiser.error());
   return info;
 }
 
@@ -174,6 +184,63 @@ std::optional<Bookmark> Publications::reached(const DatabaseName& instance) {
     }
   }
   return materialiser ? materialiser->reached(text) : std::nullopt;
+}
+
+std::vector<std::pair<std::string, std::vector<Materialiser::Kept>>> Publications::instances() {
+  std::vector<std::pair<std::string, std::shared_ptr<Materialiser>>> sources;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [name, source] : sources_) {
+      if (source.materialiser)
+        sources.emplace_back(source.home.empty() ? name : source.home, source.materialiser);
+    }
+  }
+  std::vector<std::pair<std::string, std::vector<Materialiser::Kept>>> kept;
+  for (const auto& [name, materialiser] : sources)
+    kept.emplace_back(name, materialiser->instances());
+  for (auto& [name, its] : kept)
+    std::erase_if(its, [](const Materialiser::Kept& each) { return each.is_part; });
+  return kept;
+}
+
+std::vector<std::shared_ptr<Materialiser>> Publications::keepers_of(const DatabaseName& source) {
+  std::vector<std::shared_ptr<Materialiser>> found;
+  std::lock_guard lock(mutex_);
+  each_keeper(source, [&](const Source& keeper) {
+    if (keeper.materialiser) found.push_back(keeper.materialiser);
+    return false;
+  });
+  return found;
+}
+
+std::vector<Materialiser::Kept> Publications::instances_of(const DatabaseName& source) {
+  std::vector<Materialiser::Kept> kept;
+  for (const auto& materialiser : keepers_of(source)) {
+    for (Materialiser::Kept& each : materialiser->instances()) {
+      if (!each.is_part) kept.push_back(std::move(each));
+    }
+  }
+  return kept;
+}
+
+std::optional<Materialiser::Status> Publications::status(const DatabaseName& source) {
+  std::optional<Materialiser::Status> sum;
+  for (const auto& materialiser : keepers_of(source)) {
+    Materialiser::Status status = materialiser->status();
+    if (!sum) {
+      sum = std::move(status);
+      continue;
+    }
+    sum->instances += status.instances;
+    sum->stale += status.stale;
+    sum->stopped += status.stopped;
+    sum->transactions += status.transactions;
+    sum->rows += status.rows;
+    sum->refreshes += status.refreshes;
+    sum->resumed += status.resumed;
+    if (sum->error.empty()) sum->error = std::move(status.error);
+  }
+  return sum;
 }
 
 Publications::Totals Publications::totals() {

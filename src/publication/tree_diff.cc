@@ -231,7 +231,7 @@ std::vector<PageNo> missing_in(const Map& others, const Map& subtrees) {
 }  // namespace
 
 Result<TouchedRows> TreeMap::advance(const PageSource& before, const PageSource& after,
-                                     const PageSet& changed) {
+                                     const PageSet& changed, Toward toward) {
   const PageSet touched = touched_by(changed);
   if (touched.empty()) return TouchedRows();
   PageSet on_the_way;  // the touched pages and all above them
@@ -253,7 +253,7 @@ Result<TouchedRows> TreeMap::advance(const PageSource& before, const PageSource&
       return on_the_way.contains(page) || changed.contains(page);
     }));
   }
-  OFFPRINT_TRY(settle(then, now));
+  OFFPRINT_TRY(settle(then, now, toward));
   Rows rows_then(before, usable_, &changed), rows_now(after, usable_, &changed);
   for (PageNo page : then.visited()) {
     if (has_bug(SeededBug::kFreedPages) && !now.parents().contains(page)) continue;
@@ -271,19 +271,19 @@ Result<TouchedRows> TreeMap::advance(const PageSource& before, const PageSource&
 }
 
 // Subtrees that left the tree are visited, too. Parts of them may have stayed: a root that took
-// the place of its only child has that one's children.
-Result<> TreeMap::settle(Walk& then, const Walk& now) {
+// the place of its only child has that one's children. Seen from later they come: what was freed
+// was not written.
+Result<> TreeMap::settle(Walk& then, Walk& now, Toward toward) {
   for (;;) {
-    bool opened = false;
     const auto left = missing_in(now.whole(), then.whole());
-    for (PageNo page : left) {
-      OFFPRINT_TRY_ASSIGN(bool has_children, then.open(page));
-      opened = opened || has_children;
-    }
-    if (opened) continue;
+    for (PageNo page : left) OFFPRINT_TRY(then.open(page));
     const auto joined = missing_in(then.whole(), now.whole());
-    if (!joined.empty()) return misfit("a page came from nowhere", joined.front());
-    return {};
+    if (left.empty() && joined.empty()) return {};
+    if (toward == Toward::kEarlier) {
+      for (PageNo page : joined) OFFPRINT_TRY(now.open(page));
+    } else if (left.empty()) {
+      return misfit("a page came from nowhere", joined.front());
+    }
   }
 }
 

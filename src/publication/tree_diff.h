@@ -32,11 +32,12 @@ class TreeMap {
   // Reads the whole table. `usable`: sqlite::usable_size(). kCorrupt: it is no sound b-tree.
   static Result<TreeMap> read(const PageSource& state, PageNo root, std::uint32_t usable);
 
-  // Rows that differ between the state that the map is of and a later one, whose map it is from
-  // then on. `changed`: all pages that were written between the two, of whatever table. After an
-  // error the map is useless. kCorrupt: it does not fit the pages.
+  enum class Toward { kLater, kEarlier };
+  // Rows that differ between the state that the map is of and a later one (or an earlier one),
+  // whose map it is from then on. `changed`: all pages that were written between the two, of
+  // whatever table. After an error the map is useless. kCorrupt: it does not fit the pages.
   Result<TouchedRows> advance(const PageSource& before, const PageSource& after,
-                              const PageSet& changed);
+                              const PageSet& changed, Toward toward = Toward::kLater);
 
   bool operator==(const TreeMap&) const = default;
 
@@ -45,7 +46,7 @@ class TreeMap {
   class Rows;
   TreeMap(PageNo root, std::uint32_t usable) : root_(root), usable_(usable) {}
   PageSet touched_by(const PageSet& changed) const;
-  static Result<> settle(Walk& then, const Walk& now);
+  static Result<> settle(Walk& then, Walk& now, Toward toward);
   static TouchedRows differing(Rows& then, Rows& now);
   void forget(const std::vector<PageNo>& pages);
 

@@ -93,6 +93,20 @@ class TreeDiffTest : public ::testing::TestWithParam<int> {
     return result;
   }
 
+  TreeMap read_map(const State& of, const char* table) {
+    return TreeMap::read(of.source(), root(table), of.usable()).value();
+  }
+  // The map of a state becomes that of an earlier one, too.
+  void expect_way_back(const State& now, const State& earlier, const PageSet& changed, int step) {
+    for (const char* table : {"t", "w"}) {
+      TreeMap map = read_map(now, table);
+      auto touched =
+          map.advance(now.source(), earlier.source(), changed, TreeMap::Toward::kEarlier);
+      ASSERT_TRUE(touched) << "back from step " << step << ": " << touched.error().message();
+      ASSERT_EQ(map, read_map(earlier, table)) << "back from step " << step;
+    }
+  }
+
   std::string folder_, path_;
   std::optional<sqlite::Connection> connection_;
 };
@@ -224,10 +238,7 @@ TEST_P(TreeDiffTest, RandomWorkIsFound) {
   run(fmt::format("PRAGMA page_size={}; PRAGMA auto_vacuum={}", page_size, random.pick(3)));
   run("CREATE TABLE t(id INTEGER PRIMARY KEY, a, b, c); CREATE INDEX ta ON t(a);"
       "CREATE TABLE w(k TEXT PRIMARY KEY, b, c) WITHOUT ROWID; CREATE TABLE other(a, b)");
-  State before = state();
-  auto read_map = [&](const State& of, const char* table) {
-    return TreeMap::read(of.source(), root(table), of.usable()).value();
-  };
+  State before = state(), long_ago = before;
   TreeMap map_t = read_map(before, "t"), map_w = read_map(before, "w");
   auto rows_t = rows(kRowidRows), rows_w = rows(kKeyedRows);
   std::size_t found = 0, moved = 0;
@@ -253,6 +264,11 @@ TEST_P(TreeDiffTest, RandomWorkIsFound) {
     moved += keys_t.size() - truth_t.size();
     ASSERT_EQ(map_t, read_map(after, "t")) << "step " << step;
     ASSERT_EQ(map_w, read_map(after, "w")) << "step " << step;
+    if (step % 10 == 9) {
+      expect_way_back(after, before, changed, step);
+      expect_way_back(after, long_ago, pages_that_differ(long_ago, after), step);
+      long_ago = after;
+    }
     before = std::move(after);
     rows_t = std::move(now_t);
     rows_w = std::move(now_w);

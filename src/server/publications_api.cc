@@ -11,6 +11,7 @@
 #include "server/errors.h"
 #include "server/json_reader.h"
 #include "server/json_writer.h"
+#include "server/route_rights.h"
 
 namespace offprint::server {
 namespace {
@@ -29,6 +30,21 @@ Response json(std::string body, int status = 200) {
   return response;
 }
 
+// Of several: by which names it means which databases.
+void append_sources(std::string& to, const DatabaseName& database, const PublicationInfo& info) {
+  if (!info.is_gathered()) return;
+  to += ",\"sources\":[";
+  for (const publication::SourceItem& source : info.definition.sources) {
+    if (to.back() == '}') to += ',';
+    to += "{\"name\":";
+    append_json_string(to, source.schema);
+    to += ",\"database\":";
+    append_json_string(to, source.database.empty() ? database.text() : source.database);
+    to += '}';
+  }
+  to += ']';
+}
+
 void append_publication(std::string& to, const DatabaseName& database,
                         const PublicationInfo& info) {
   to += "{\"name\":";
@@ -45,6 +61,7 @@ void append_publication(std::string& to, const DatabaseName& database,
   append_json_string(to, format_rfc3339(info.stored.created_at_ms));
   to += ",\"definition\":";
   append_json_string(to, info.stored.definition);
+  append_sources(to, database, info);
   to += fmt::format(",\"hash\":\"{}\",\"state\":\"{}\"", info.stored.hash,
                     kStates[static_cast<std::size_t>(info.stored.state)]);
   if (info.stored.sunset_ms != 0)
@@ -245,10 +262,27 @@ void respond_at_turn(Service& service, const DatabaseName& database, std::size_t
     later->respond(structured_error(posted.error()));
 }
 
+// Who publishes what other databases have may publish each of them.
+Result<> check_sources(const Access* access, const std::string& text) {
+  auto definition = publication::parse_definition(text);
+  if (access == nullptr || !definition) return {};  // what is wrong is told where it is read
+  for (const publication::SourceItem& source : definition->sources) {
+    if (source.database.empty()) continue;
+    RouteRight right;
+    right.need = Need::kVerb;
+    right.verb = database::Verb::kPublish;
+    OFFPRINT_TRY_ASSIGN(right.database, DatabaseName::parse(source.database));
+    OFFPRINT_TRY(check_access(*access, right));
+  }
+  return {};
+}
+
 void create(Service& service, const DatabaseName& database, bool only_check, bool is_draft,
             HttpRequest& request, Responder responder) {
   auto wanted = read_wanted(request.body);
   if (!wanted) return responder.respond(structured_error(wanted.error()));
+  if (auto allowed = check_sources(request.access.get(), wanted->text); !allowed)
+    return responder.respond(structured_error(allowed.error()));
   const std::size_t size_bytes = wanted->text.size();
   respond_at_turn(service, database, size_bytes, std::move(responder),
                   [&service, database, only_check, is_draft, wanted = *std::move(wanted)] {
