@@ -34,8 +34,9 @@ Archiver::Archiver(ObjectStore& objects, database::Store& store, std::string own
     : objects_(objects),
       store_(store),
       options_(std::move(options)),
-      lease_(objects, std::move(owner), options_.former_owners, options_.take_over,
-             std::chrono::milliseconds(options_.lease_look_ms)),
+      flush_ms_(options_.stop_flush_ms),
+      lease_(objects, std::move(owner), options_.former_owners, options_.owners_group,
+             options_.take_over, std::chrono::milliseconds(options_.lease_look_ms)),
       pool_(std::make_unique<database::ThreadPool>(options_.threads)),
       urgent_pool_(std::make_unique<database::ThreadPool>(options_.threads)) {
   if (!options_.tags_folder.empty())
@@ -107,7 +108,7 @@ void Archiver::stop() {
     for (auto& [name, entry] : entries_) {
       if (entry.waiting || entry.archive) schedule(name, entry, SteadyClock::now());
     }
-    Deadline until = SteadyClock::now() + std::chrono::milliseconds(options_.stop_flush_ms);
+    Deadline until = SteadyClock::now() + std::chrono::milliseconds(flush_ms_);
     changed_.wait_until(lock, until, [this] {
       return !thread_.joinable() || std::ranges::none_of(entries_, [](const auto& each) {
         const Entry& entry = each.second;

@@ -27,6 +27,7 @@ struct ArchiverOptions {
   int threads = 4;  // databases that are worked for at once; as many that somebody waits for
   int retry_max_ms = 60'000;                      // pauses after failures grow up to this
   std::vector<std::string> former_owners;         // Lease
+  std::string owners_group;                       // the same
   bool take_over = false;                         // the same
   int lease_look_ms = 30'000;                     // the same
   int start_wait_ms = 5'000;                      // start() waits so long for an archive's answer
@@ -65,6 +66,8 @@ class Archiver {
   // The server is to stop: after this long nobody waits in when_there() any more.
   void stop_waiting(std::chrono::milliseconds after);
   void stop();
+  // Another node writes the archive now: stop() brings nothing into it any more.
+  void leave() { flush_ms_ = 0; }
   Status status() const;
   // Waits until the archive has all that was visible when it was called. kTimeout.
   Result<> wait(const database::DatabaseName& name, Deadline deadline);
@@ -129,6 +132,7 @@ class Archiver {
   ObjectStore& objects_;
   database::Store& store_;
   const ArchiverOptions options_;
+  std::atomic<int> flush_ms_;  // of stop()
   Lease lease_;
   std::unique_ptr<TagFiles> tags_;  // used by the thread that works for the list of databases
   std::unique_ptr<database::Subscription> commits_;

@@ -158,13 +158,13 @@ TEST_F(ArchiverTest, TwoNodesDoNotWriteOneArchive) {
 // A node that was killed goes on at once; its files copied to another machine do not.
 TEST_F(ArchiverTest, ARestartedNodeGoesOnAndItsTwinDoesNot) {
   write("orders", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
-  Lease killed(*objects_, "n 1", {}, false, 0ms);
+  Lease killed(*objects_, "n 1", {}, "", false, 0ms);
   ASSERT_TRUE(killed.hold());
   archiver_options_.former_owners = {"n 0", "n 1"};
   start("n 2");
   expect_restores("orders");
   EXPECT_EQ(killed.hold().error().code(), Code::kConflict) << "it wakes up";
-  Lease twin(*objects_, "n 3", {"n 1"}, false, 0ms);
+  Lease twin(*objects_, "n 3", {"n 1"}, "", false, 0ms);
   EXPECT_EQ(twin.hold().error().code(), Code::kConflict);
 }
 

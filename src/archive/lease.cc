@@ -43,7 +43,8 @@ Result<> Lease::take() {
     }
     text.remove_prefix(kFirstLine.size());
     std::string_view owner = text.substr(0, text.find('\n'));
-    bool is_ours = owner == owner_ || std::ranges::find(former_, owner) != former_.end();
+    const bool is_ours = owner == owner_ || (!group_.empty() && owner.starts_with(group_)) ||
+                         std::ranges::find(former_, owner) != former_.end();
     if (!is_ours && !take_over_) {
       return fail(Code::kConflict,
                   fmt::format("{} is the archive of node '{}': two nodes cannot share one. Give "

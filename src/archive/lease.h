@@ -17,12 +17,14 @@ namespace offprint::archive {
 class Lease {
  public:
   // `owner` is this process alone; `former` are those whose place it takes: the same node before
-  // its restart. A copy of the node's files cannot write beside it.
-  Lease(ObjectStore& objects, std::string owner, std::vector<std::string> former, bool take_over,
-        std::chrono::milliseconds looked_at_max)
+  // its restart. A copy of the node's files cannot write beside it. So are all whose name begins
+  // with `group`, unless that is empty: nodes of a cluster, of which one is primary.
+  Lease(ObjectStore& objects, std::string owner, std::vector<std::string> former, std::string group,
+        bool take_over, std::chrono::milliseconds looked_at_max)
       : objects_(objects),
         owner_(std::move(owner)),
         looked_at_max_(looked_at_max),
+        group_(std::move(group)),
         former_(std::move(former)),
         take_over_(take_over) {}
 
@@ -35,6 +37,7 @@ class Lease {
   ObjectStore& objects_;
   const std::string owner_;
   const std::chrono::milliseconds looked_at_max_;
+  const std::string group_;
   std::mutex mutex_;
   // State below is protected by mutex_.
   std::vector<std::string> former_;  // none once it was ours

@@ -155,6 +155,7 @@ ClusterNode::Status ClusterNode::status() {
   const ReplicatedLog::Status found = store_side_->log().status(0);
   Status status;
   status.epoch = found.record.epoch;
+  status.lineage = found.record.lineage;
   for (const RecordMember& member : found.record.in_sync) status.in_sync.push_back(member.node);
   for (const RecordMember& member : found.record.replicas) {
     if (member.log_id == found.member.primary.value) status.primary = member.node;

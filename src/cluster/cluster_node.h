@@ -59,6 +59,7 @@ class ClusterNode {
     std::string primary;               // node; empty: not known
     std::vector<std::string> in_sync;  // nodes
     Epoch epoch;
+    Lineage lineage;  // of the cluster
   };
   Status status();
   // How long ago it was last known to have all that the primary had.

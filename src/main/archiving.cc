@@ -17,6 +17,7 @@ constexpr int kRetentionDaysMax = 36'500;
 constexpr double kRetentionDaysMin = 0.0001;  // 9 s
 constexpr int kTimesMaxMs = 2'000'000'000;    // 23 days
 constexpr std::chrono::seconds kStopWaitMax{3};
+constexpr int kLeaseLookMs = 2'000;  // of a node whose place another one may take
 
 // What the lease knows this process by, and by what it knew the node's processes before: the lines
 // of a file. A copy of the data folder knows nothing of those that began after it was made.
@@ -116,80 +117,141 @@ void add_archive_settings(Settings& settings, ArchiveOptions& options) {
                       "take the archive from another node, which is gone for good");
 }
 
+// What only the node does that writes the archive.
+struct Archiving::Writer {
+  std::unique_ptr<archive::ObjectStore> objects;  // its stop ends the requests of these
+  std::unique_ptr<archive::Archiver> archiver;
+  std::unique_ptr<archive::Prover> prover;
+
+  ~Writer() {
+    if (prover) prover->cancel();
+    if (archiver) archiver->stop();
+    if (prover) prover->stop();
+  }
+};
+
+std::shared_ptr<Archiving::Writer> Archiving::writer() {
+  std::lock_guard lock(mutex_);
+  return writer_;
+}
+
 Result<> Archiving::start(const ArchiveOptions& options, const std::string& data,
-                          database::Store& store, server::Service& service) {
+                          database::Store& store, server::Service& service, bool cluster) {
   OFFPRINT_TRY_ASSIGN(
       named_, archive::NamedObjects::open(options.objects, service.options.spool_directory));
   service.objects = named_.get();
   if (options.url.empty() && options.wait)
     return fail(Code::kInvalid, "--archive-wait waits for an archive: add --archive URL");
   if (options.url.empty()) return {};
-  if (service.has_copies())
+  if (!cluster && service.has_copies())
     return fail(Code::kInvalid, "copies of another node's databases are archived there");
+  options_ = options;
+  data_ = data;
+  node_ = service.options.node_name;
   OFFPRINT_TRY_ASSIGN(objects_, archive::open_object_store(options.url));
-  FileSystem& files = FileSystem::real();
-  const std::string path = data + "/archive.owner";
-  OFFPRINT_TRY_ASSIGN(Owner owner, make_owner(files, path, service.options.node_name));
-  archive::ArchiverOptions archiver;
-  archiver.former_owners = owner.former;
-  archiver.tags_folder = data + "/tags";
-  archiver.take_over = options.take_over;
-  archiver.schedule.sync = std::chrono::milliseconds(options.sync_ms);
-  archiver.urgent_kept = std::chrono::milliseconds(options.wait_ms);
-  OFFPRINT_TRY(set_schedule(options, archiver.schedule));
-  archiver_ = std::make_unique<archive::Archiver>(*objects_, store, owner.name, archiver);
-  OFFPRINT_TRY(archiver_->start());
-  OFFPRINT_TRY(write_file_atomically(files, path, as_bytes(owner.name + "\n")));
-  database::ArchiveWait wait;
-  wait.wait = [this](const std::string& name, const Bookmark& at, auto reached) {
-    archiver_->when_there(name, at, std::move(reached));
-  };
-  wait.by_default = options.wait;
-  wait.at_most = std::chrono::milliseconds(options.wait_ms);
   archive::ArchivedStates::Options states;
   states.folder = data + "/past";
   OFFPRINT_TRY_ASSIGN(states_, archive::ArchivedStates::open(*objects_, states));
   store_ = &store;
+  if (!cluster) OFFPRINT_TRY(lead({}));
+  database::ArchiveWait wait;
+  wait.wait = [this](const std::string& name, const Bookmark& at, auto reached) {
+    if (auto now = writer()) return now->archiver->when_there(name, at, std::move(reached));
+    reached(fail(Code::kUnavailable, "this node does not write the archive at the moment"));
+  };
+  wait.by_default = options.wait;
+  wait.at_most = std::chrono::milliseconds(options.wait_ms);
   store.set_archive_wait(std::move(wait));
   store.set_older_states(states_.get());
-  service.archive_status = [this] { return archiver_->status(); };
+  serve_history(service);
+  return {};
+}
+
+void Archiving::serve_history(server::Service& service) {
+  service.archive_status = [this] {
+    auto now = writer();
+    return now ? now->archiver->status() : archive::Archiver::Status();
+  };
+  if (options_.verify_days != 0) {
+    service.prover_status = [this] {
+      auto now = writer();
+      return now && now->prover ? now->prover->status() : archive::Prover::Status();
+    };
+  }
   service.archived_moments = [this](const auto& name, const auto& lineage, auto before,
                                     auto limit) {
     return archive::list_moments(*objects_, archive::archive_prefix(name), lineage, before, limit);
   };
-  service.archived_details = [this, &store](const auto& name, const auto& moments) {
+  service.archived_details = [this](const auto& name, const auto& moments) {
     return archive::describe_moments(
-        *objects_, moments, [&](const Bookmark& at) { return store.snapshot_at(name, at); });
+        *objects_, moments, [&](const Bookmark& at) { return store_->snapshot_at(name, at); });
   };
-  service.create_from_archive = [this, &store,
+  service.create_from_archive = [this,
                                  scratch = service.options.spool_directory](const auto& name) {
-    auto made = archive::create_from_archive(*objects_, store, name, scratch);
+    auto made = archive::create_from_archive(*objects_, *store_, name, scratch);
     return made ? Result<>() : fail(made.error());
   };
-  return start_prover(options, data, store, service);
 }
 
-Result<> Archiving::start_prover(const ArchiveOptions& options, const std::string& data,
-                                 database::Store& store, server::Service& service) {
-  if (options.verify_days == 0) return {};
-  archive::ProverOptions prover;
-  prover.every = std::chrono::days(options.verify_days);
-  prover.bytes_per_second =
-      std::uint64_t{1024} * static_cast<unsigned>(options.verify_kib_per_second);
-  prover.scratch = data + "/verify";
-  prover.file = data + "/archive.proofs";
-  auto repair = [this](const std::string& name, const std::vector<std::string>& damaged_keys) {
-    return archiver_->repair(name, damaged_keys);
-  };
-  prover_ = std::make_unique<archive::Prover>(*objects_, store, std::move(repair), prover);
-  OFFPRINT_TRY(prover_->start());
-  service.prover_status = [this] { return prover_->status(); };
+Result<> Archiving::lead(const std::string& cluster) {
+  if (options_.url.empty() || writer()) return {};
+  OFFPRINT_TRY_ASSIGN(auto made, make_writer(cluster));
+  std::lock_guard lock(mutex_);
+  writer_ = std::move(made);
   return {};
+}
+
+Result<std::shared_ptr<Archiving::Writer>> Archiving::make_writer(const std::string& cluster) {
+  auto made = std::make_shared<Writer>();
+  OFFPRINT_TRY_ASSIGN(made->objects, archive::open_object_store(options_.url));
+  FileSystem& files = FileSystem::real();
+  const std::string path = data_ + "/archive.owner";
+  OFFPRINT_TRY_ASSIGN(Owner owner, make_owner(files, path, cluster + node_));
+  archive::ArchiverOptions archiver;
+  archiver.former_owners = owner.former;
+  archiver.owners_group = cluster;
+  archiver.take_over = options_.take_over;
+  archiver.schedule.sync = std::chrono::milliseconds(options_.sync_ms);
+  archiver.urgent_kept = std::chrono::milliseconds(options_.wait_ms);
+  if (cluster.empty()) {
+    archiver.tags_folder = data_ + "/tags";
+  } else {
+    archiver.lease_look_ms = kLeaseLookMs;
+  }
+  OFFPRINT_TRY(set_schedule(options_, archiver.schedule));
+  made->archiver =
+      std::make_unique<archive::Archiver>(*made->objects, *store_, owner.name, archiver);
+  OFFPRINT_TRY(made->archiver->start());
+  OFFPRINT_TRY(write_file_atomically(files, path, as_bytes(owner.name + "\n")));
+  if (options_.verify_days == 0) return made;
+  archive::ProverOptions prover;
+  prover.every = std::chrono::days(options_.verify_days);
+  prover.bytes_per_second =
+      std::uint64_t{1024} * static_cast<unsigned>(options_.verify_kib_per_second);
+  prover.scratch = data_ + "/verify";
+  prover.file = data_ + "/archive.proofs";
+  auto repair = [archiver = made->archiver.get()](const std::string& name,
+                                                  const std::vector<std::string>& damaged_keys) {
+    return archiver->repair(name, damaged_keys);
+  };
+  made->prover =
+      std::make_unique<archive::Prover>(*made->objects, *store_, std::move(repair), prover);
+  OFFPRINT_TRY(made->prover->start());
+  return made;
+}
+
+void Archiving::follow(bool flush) {
+  std::shared_ptr<Writer> ended;
+  {
+    std::lock_guard lock(mutex_);
+    ended = std::exchange(writer_, nullptr);
+  }
+  if (ended && !flush) ended->archiver->leave();
 }
 
 void Archiving::stop_waiting() {
   if (named_) named_->cancel();
-  if (archiver_) archiver_->stop_waiting(kStopWaitMax);
+  if (auto now = writer()) now->archiver->stop_waiting(kStopWaitMax);
 }
 
 void Archiving::stop() {
@@ -197,9 +259,7 @@ void Archiving::stop() {
     store_->set_archive_wait({});
     store_->set_older_states(nullptr);
   }
-  if (prover_) prover_->cancel();
-  if (archiver_) archiver_->stop();
-  if (prover_) prover_->stop();
+  follow(true);
 }
 
 }  // namespace offprint

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -32,23 +33,33 @@ void add_archive_settings(Settings& settings, ArchiveOptions& options);
 // The archive that a node writes; nothing without a URL. Must not outlive the store.
 class Archiving {
  public:
-  // kConflict: another node writes it. kInvalid: no such URL.
+  // kConflict: another node writes it. kInvalid: no such URL. `cluster`: the node is one of
+  // several, and writes it only between lead() and follow().
   Result<> start(const ArchiveOptions& options, const std::string& data, database::Store& store,
-                 server::Service& service);
+                 server::Service& service, bool cluster);
+  // This node is primary: it takes the archive from any owner whose name begins with `cluster`.
+  // kConflict: it is another's.
+  Result<> lead(const std::string& cluster);
+  // Another node writes it now. `flush`: what waits goes there first.
+  void follow(bool flush);
   // The server is to stop: those who wait for the archive have a moment left.
   void stop_waiting();
   void stop();
 
  private:
-  Result<> start_prover(const ArchiveOptions& options, const std::string& data,
-                        database::Store& store, server::Service& service);
+  struct Writer;
+  Result<std::shared_ptr<Writer>> make_writer(const std::string& cluster);
+  void serve_history(server::Service& service);
+  std::shared_ptr<Writer> writer();
 
+  ArchiveOptions options_;
+  std::string data_, node_;
   database::Store* store_ = nullptr;
   std::unique_ptr<archive::ObjectStore> objects_;
   std::unique_ptr<archive::ArchivedStates> states_;
-  std::unique_ptr<archive::Archiver> archiver_;
-  std::unique_ptr<archive::Prover> prover_;
   std::unique_ptr<archive::NamedObjects> named_;
+  std::mutex mutex_;
+  std::shared_ptr<Writer> writer_;  // guarded by mutex_
 };
 
 }  // namespace offprint

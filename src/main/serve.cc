@@ -212,10 +212,9 @@ struct Following {
 // What a cluster does not have yet.
 Result<> check_goes_with_cluster(const ServeOptions& options) {
   if (options.cluster.cluster.empty()) return {};
-  const char* other = !options.follow.url.empty()    ? "--follow"
-                      : !options.archive.url.empty() ? "--archive"
-                      : !options.tail.files.empty()  ? "--tail"
-                                                     : nullptr;
+  const char* other = !options.follow.url.empty()   ? "--follow"
+                      : !options.tail.files.empty() ? "--tail"
+                                                    : nullptr;
   if (other == nullptr) return {};
   return fail(Code::kInvalid, std::string("--cluster and ") + other + " do not go together");
 }
@@ -255,7 +254,10 @@ Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signa
   Following following;
   OFFPRINT_TRY(following.start(options, *store, service));
   Archiving archiving;
-  OFFPRINT_TRY(archiving.start(options.archive, options.data, *store, service));
+  OFFPRINT_TRY(
+      archiving.start(options.archive, options.data, *store, service, clustering.is_used()));
+  clustering.watch_role([&](const std::string& group) { return archiving.lead(group); },
+                        [&] { archiving.follow(false); });
   Tailing tailing;
   OFFPRINT_TRY(tailing.start(options.tail, options.data, *store, &service, service.has_copies()));
   std::unique_ptr<publication::Publications> publications;
@@ -276,6 +278,8 @@ Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signa
   next = wait_for_signal(signals, *security, clustering) ? Next::kStop : Next::kFill;
   if (next == Next::kStop) leave_what_does_not_end();
   service.stopping = true;
+  clustering.stop_watching();
+  if (clustering.is_used()) archiving.follow(true);  // before another one writes it
   clustering.hand_over();
   archiving.stop_waiting();
   service.jobs.stop();

@@ -42,7 +42,7 @@ Result<> tail_until_signal(const TailCommand& options, const sigset_t& signals) 
   server::ClientStreams streams(key, {});
   server::Service service{*store, streams, {}};  // nobody is served
   Archiving archiving;
-  OFFPRINT_TRY(archiving.start(options.archive, options.data, *store, service));
+  OFFPRINT_TRY(archiving.start(options.archive, options.data, *store, service, false));
   TailOptions tail;
   tail.files = {options.name + "=" + options.file};
   tail.set_wal = options.set_wal;
