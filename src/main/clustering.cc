@@ -21,8 +21,6 @@ namespace {
 constexpr int kSecretMin = 16;    // bytes
 constexpr int kReportEvery = 50;  // looks at whether it has begun
 constexpr std::chrono::milliseconds kLookEvery{20};
-constexpr std::chrono::milliseconds kLookAtRole{100};
-constexpr std::chrono::seconds kLeadAgain{5};
 constexpr std::chrono::seconds kHandOverMax{4};  // interactive transactions have 2 s of them
 
 Result<std::string> read_secret(const std::string& path) {
@@ -94,7 +92,6 @@ Result<Clustering::Next> Clustering::prepare(const ClusterOptions& options, cons
     return Next::kGoOn;
   }
   OFFPRINT_TRY(check(options, listen));
-  cluster_ = options.cluster;
   cluster::ClusterNode::Options node;
   node.cluster = options.cluster;
   node.peer_listen = options.peer_listen;
@@ -165,45 +162,6 @@ void Clustering::apply(server::Service& service) {
   service.cluster_status = [node = node_.get()] { return node->status(); };
 }
 
-void Clustering::watch_role(Lead lead, std::function<void()> follow) {
-  if (!node_) return;
-  watcher_ = std::thread(
-      [this, lead = std::move(lead), follow = std::move(follow)] { watch(lead, follow); });
-}
-
-// Whether it is to go on.
-bool Clustering::rest(std::chrono::milliseconds time) {
-  std::unique_lock lock(mutex_);
-  return !wake_.wait_for(lock, time, [&] { return stops_watching_; });
-}
-
-void Clustering::watch(const Lead& lead, const std::function<void()>& follow) {
-  bool led = false;
-  std::string last_error;
-  do {
-    const bool leads = node_->is_primary();
-    if (!leads && std::exchange(led, false)) follow();
-    if (!leads || led) continue;
-    const std::string group =
-        fmt::format("cluster {} {} ", cluster_, to_hex(node_->status().lineage.bytes));
-    auto done = lead(group);
-    led = done.has_value();
-    if (done) continue;
-    if (std::exchange(last_error, done.error().message()) != done.error().message())
-      log::error("{}; trying on", last_error);
-    if (!rest(kLeadAgain)) return;
-  } while (rest(kLookAtRole));
-}
-
-void Clustering::stop_watching() {
-  {
-    std::lock_guard lock(mutex_);
-    stops_watching_ = true;
-  }
-  wake_.notify_all();
-  if (watcher_.joinable()) watcher_.join();
-}
-
 void Clustering::hand_over() {
   if (!node_ || !node_->is_primary()) return;
   if (auto done = node_->hand_over(kHandOverMax); !done)
@@ -211,7 +169,6 @@ void Clustering::hand_over() {
 }
 
 void Clustering::stop() {
-  stop_watching();
   forwarder_.reset();
   if (!node_) return;
   node_->leave();

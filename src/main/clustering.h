@@ -1,13 +1,8 @@
 #pragma once
 
-#include <chrono>
-#include <condition_variable>
 #include <csignal>
-#include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "cluster/cluster_node.h"
@@ -48,13 +43,8 @@ class Clustering {
   bool needs_fill() { return node_ && node_->needs_fill(); }
   // What signs batons, of which each node has `own`: all nodes of a cluster know each other's.
   server::StreamKey stream_key(const server::StreamKey& own) const;
-  // What only one node of a cluster does, on a thread of its own: `lead` when this one is primary,
-  // again and again while it fails, then `follow` when it is so no more. `group`: what the names of
-  // all of its nodes begin with.
-  using Lead = std::function<Result<>(const std::string& group)>;
-  void watch_role(Lead lead, std::function<void()> follow);
-  // Neither is called any more.
-  void stop_watching();
+  // None in no cluster.
+  cluster::ClusterNode* node() { return node_.get(); }
   // The service answers as one of several.
   void apply(server::Service& service);
   // This node is to stop: another one shall write, if one can.
@@ -62,18 +52,10 @@ class Clustering {
   void stop();
 
  private:
-  void watch(const Lead& lead, const std::function<void()>& follow);
-  bool rest(std::chrono::milliseconds time);
-
-  std::string cluster_;
   std::string ca_file_;
   std::unique_ptr<cluster::ClusterNode> node_;
   server::StreamKey stream_key_{};
   std::unique_ptr<cluster::PrimaryForwarder> forwarder_;
-  std::thread watcher_;
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  bool stops_watching_ = false;  // guarded by mutex_
 };
 
 }  // namespace offprint

@@ -17,6 +17,7 @@
 #include "main/archiving.h"
 #include "main/clustering.h"
 #include "main/commands.h"
+#include "main/role_watch.h"
 #include "main/security.h"
 #include "main/settings.h"
 #include "main/tailing.h"
@@ -219,19 +220,24 @@ Result<> check_goes_with_cluster(const ServeOptions& options) {
   return fail(Code::kInvalid, std::string("--cluster and ") + other + " do not go together");
 }
 
-// Until a signal comes, or the folder has to be filled. `anew`: it has to be now.
-Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signals, bool anew) {
-  using Next = Clustering::Next;
+// What settings say of each other.
+Result<> settle(ServeOptions& options) {
   options.store.directory = options.data;
   options.store.node_name = options.service.node_name;
   options.service.spool_directory = options.data + "/uploads";
   options.service.version = OFFPRINT_VERSION;
   options.store.copies = !options.follow.url.empty();
-  OFFPRINT_TRY(check_what_is_followed(FileSystem::real(), options.data, options.follow.url));
   options.service.socket_idle_ms = options.http.limits.idle_timeout_ms;
-  OFFPRINT_TRY(check_goes_with_cluster(options));
   options.cluster.https = options.security.has_tls();
   if (!options.cluster.node.empty()) options.service.node_name = options.cluster.node;
+  OFFPRINT_TRY(check_what_is_followed(FileSystem::real(), options.data, options.follow.url));
+  return check_goes_with_cluster(options);
+}
+
+// Until a signal comes, or the folder has to be filled. `anew`: it has to be now.
+Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signals, bool anew) {
+  using Next = Clustering::Next;
+  OFFPRINT_TRY(settle(options));
   Clustering clustering;
   OFFPRINT_TRY_ASSIGN(Next next,
                       clustering.prepare(options.cluster, options.data, options.http.address, anew,
@@ -256,8 +262,10 @@ Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signa
   Archiving archiving;
   OFFPRINT_TRY(
       archiving.start(options.archive, options.data, *store, service, clustering.is_used()));
-  clustering.watch_role([&](const std::string& group) { return archiving.lead(group); },
-                        [&] { archiving.follow(false); });
+  RoleWatch role(
+      clustering.node(), options.cluster.cluster,
+      [&](const std::string& group) { return archiving.lead(group); },
+      [&] { archiving.follow(false); });
   Tailing tailing;
   OFFPRINT_TRY(tailing.start(options.tail, options.data, *store, &service, service.has_copies()));
   std::unique_ptr<publication::Publications> publications;
@@ -278,7 +286,7 @@ Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signa
   next = wait_for_signal(signals, *security, clustering) ? Next::kStop : Next::kFill;
   if (next == Next::kStop) leave_what_does_not_end();
   service.stopping = true;
-  clustering.stop_watching();
+  role.stop();
   if (clustering.is_used()) archiving.follow(true);  // before another one writes it
   clustering.hand_over();
   archiving.stop_waiting();
