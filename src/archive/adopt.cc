@@ -66,7 +66,7 @@ Result<Bookmark> adopt_restored(database::Store& store, const database::Database
   OFFPRINT_TRY_ASSIGN(const Bookmark archived, history.bookmark_of(restored.txid));
   database::AdoptedFile adopted;
   adopted.path = file;
-  adopted.position = {archived.lineage, epoch_after_loss(history.parts.back().from.epoch),
+  adopted.position = {archived.lineage, database::epoch_after_loss(history.parts.back().from.epoch),
                       restored.txid, restored.checksum};
   adopted.page_size = restored.page_size;
   adopted.page_count = restored.page_count;

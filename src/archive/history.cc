@@ -1,9 +1,7 @@
 #include "archive/history.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
-#include <limits>
 
 #include <fmt/format.h>
 
@@ -128,15 +126,6 @@ Result<History> History::parse(std::string_view text) {
   }
   if (!has_head || history.database.empty()) return damaged("a line is missing");
   return history;
-}
-
-Epoch epoch_after_loss(Epoch archived) {
-  constexpr std::uint32_t kOrdinarySteps = 1'024;
-  std::array<std::uint8_t, 2> random;
-  fill_random(random);
-  const std::uint32_t step = kOrdinarySteps + load_be<std::uint16_t>(random.data());
-  const bool fits = archived.value <= std::numeric_limits<std::uint32_t>::max() - step;
-  return Epoch{archived.value + (fits ? step : 1)};
 }
 
 }  // namespace offprint::archive

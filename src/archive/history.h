@@ -38,11 +38,6 @@ struct History {
   static Result<History> parse(std::string_view text);
 };
 
-// The epoch in which a database goes on that is restored because its server was lost. That server
-// may have come to later epochs than its archive, and another restore begun one from the same
-// archive: a random step over them keeps their bookmarks from being taken for this one's.
-Epoch epoch_after_loss(Epoch archived);
-
 inline constexpr const char* kHistoryKey = "offprint/history";
 inline constexpr std::uint64_t kHistoryBytesMax = 16 << 20;
 

@@ -163,7 +163,7 @@ Result<std::optional<AdoptedFile>> NodeRestore::catalog() {
   adopted.timestamp_ms = restored->timestamp_ms;
   const Bookmark last = history && !history->parts.empty() ? history->parts.back().from
                                                            : Bookmark{{}, {}, Lineage::random()};
-  adopted.position = {last.lineage, epoch_after_loss(last.epoch), restored->txid,
+  adopted.position = {last.lineage, database::epoch_after_loss(last.epoch), restored->txid,
                       restored->checksum};
   return adopted;
 }
@@ -313,7 +313,7 @@ Result<> NodeRestore::restore(Wanted& wanted, std::size_t number) {
     return {};
   }
   AdoptedFile nothing;
-  nothing.position = {wanted.lineage, epoch_after_loss(wanted.epoch), TxId{},
+  nothing.position = {wanted.lineage, database::epoch_after_loss(wanted.epoch), TxId{},
                       store_->position(name)->checksum};
   OFFPRINT_TRY(store_->adopt_file(name, nothing));
   wanted.about.state = State::kEmpty;

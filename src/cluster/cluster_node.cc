@@ -12,6 +12,7 @@ namespace {
 constexpr std::chrono::milliseconds kLookEvery{1};
 constexpr std::chrono::milliseconds kHoldWritesMax{50};  // then those that wait go on for a moment
 constexpr std::chrono::milliseconds kInteractiveMax{2'000};
+constexpr std::chrono::milliseconds kHandOverMax{4'000};
 constexpr std::chrono::milliseconds kLeaveMax{500};
 
 }  // namespace
@@ -41,7 +42,7 @@ ClusterNode::~ClusterNode() { stop(); }
 Result<> ClusterNode::start(database::Store& store) {
   store_ = &store;
   ReplicatedLog& log = store_side_->log();
-  const auto status = log.status(0).member;
+  const ReplicatedLog::Status found = log.status(0);
   Roster::Options roster;
   roster.cluster = options_.cluster;
   roster.self = {options_.self,
@@ -49,8 +50,9 @@ Result<> ClusterNode::start(database::Store& store) {
                      std::to_string(peers_->port()),
                  options_.url};
   roster.replicas = options_.replicas;
-  roster.begins_with_own = store_side_->begins_with_own();
-  roster.may_begin = roster.begins_with_own || (status.epoch.value == 0 && status.last.value == 0);
+  roster.may_begin = options_.begins == found.member.epoch && found.last_epoch.value == 0;
+  roster.begins_with_own = roster.may_begin && found.member.last.value != 0;
+  roster.first_epoch = Epoch{found.member.epoch.value + 1};
   roster.refused = options_.on_fatal;
   roster.heard = [this](const NodeRecord& node) {
     if (node.member != options_.self) peers_->set_peer(node.member, node.peer_address);
@@ -105,10 +107,10 @@ bool ClusterNode::try_hand_over(const std::vector<RecordMember>& candidates) {
   return done;
 }
 
-Result<> ClusterNode::hand_over(std::chrono::milliseconds time, const std::string& to) {
+Result<> ClusterNode::switch_over(const std::string& to) {
   std::lock_guard lock(handing_over_);
-  const Deadline until = SteadyClock::now() + time;
-  const Deadline interactive_until = SteadyClock::now() + std::min(time, kInteractiveMax);
+  const Deadline until = SteadyClock::now() + kHandOverMax;
+  const Deadline interactive_until = SteadyClock::now() + kInteractiveMax;
   leaving_ = true;
   while (is_primary() && store_->set_leaving(true) > 0 && SteadyClock::now() < interactive_until)
     std::this_thread::sleep_for(kLookEvery);
@@ -143,24 +145,50 @@ void ClusterNode::leave() {
   store_side_->log().leave();
   const Deadline until = SteadyClock::now() + kLeaveMax;
   while (SteadyClock::now() < until) {
-    const auto in_sync = status().in_sync;
-    if (std::ranges::find(in_sync, options_.self.node) == in_sync.end()) return;
+    const auto in_sync = store_side_->log().status(0).record.in_sync;
+    if (std::ranges::find(in_sync, options_.self) == in_sync.end()) return;
     std::this_thread::sleep_for(kLookEvery);
   }
 }
 
 bool ClusterNode::is_primary() { return store_side_->leads().has_value(); }
 
-ClusterNode::Status ClusterNode::status() {
+ClusterStatus ClusterNode::status() {
   const ReplicatedLog::Status found = store_side_->log().status(0);
-  Status status;
-  status.epoch = found.record.epoch;
-  status.lineage = found.record.lineage;
-  for (const RecordMember& member : found.record.in_sync) status.in_sync.push_back(member.node);
-  for (const RecordMember& member : found.record.replicas) {
+  const GroupRecord& record = found.record;
+  ClusterStatus status;
+  status.epoch = record.epoch;
+  status.lineage = record.lineage;
+  status.min_in_sync = record.min_in_sync;
+  status.forced = record.state == GroupRecord::State::kForced;
+  for (const RecordMember& member : record.replicas) {
+    const bool in_sync = std::ranges::find(record.in_sync, member) != record.in_sync.end();
+    auto url = roster_ ? roster_->url_of(member.node) : std::nullopt;
+    status.nodes.push_back({member.node, std::move(url).value_or(""), in_sync});
     if (member.log_id == found.member.primary.value) status.primary = member.node;
   }
   return status;
+}
+
+Result<> ClusterNode::remove(const std::string& node) {
+  OFFPRINT_TRY_ASSIGN(bool lives, roster_->lives(node));
+  if (lives) {
+    return fail(Code::kConflict, fmt::format("node '{}' runs, or did a few seconds ago: stop it "
+                                             "first, or it comes back",
+                                             node));
+  }
+  return roster_->change_record([&](GroupRecord record) -> Result<GroupRecord> {
+    auto named = [&](const RecordMember& member) { return member.node == node; };
+    if (std::ranges::any_of(record.in_sync, named)) {
+      return fail(Code::kConflict, fmt::format("node '{}' is in sync still, and too few others "
+                                               "are",
+                                               node));
+    }
+    if (std::erase_if(record.replicas, named) == 0)
+      return fail(Code::kNotFound, fmt::format("no node '{}' has a copy", node));
+    record.min_in_sync = std::min(record.min_in_sync, least_in_sync(record.replicas.size()));
+    return record;
+  });
 }
 
 std::int64_t ClusterNode::age_ms() {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cluster/cluster_control.h"
 #include "cluster/clustered_store.h"
 #include "cluster/etcd_coordinator.h"
 #include "cluster/fill_source.h"
@@ -20,21 +21,22 @@ namespace offprint::cluster {
 //
 // Life: join_cluster(), create(), give common_log() to the store and open that, start(), and stop()
 // before the store ends; this lives longer than the store. Thread: any, after start().
-class ClusterNode {
+class ClusterNode final : public ClusterControl {
  public:
   struct Options {
     std::string cluster;
-    RecordMember self;        // as the folder says
-    std::string peer_listen;  // HOST:PORT
-    std::string url;          // for clients and other nodes
-    std::string secret;       // of all nodes of the cluster
+    RecordMember self;            // as the folder says …
+    std::optional<Epoch> begins;  // … FolderOwner::begins, too
+    std::string peer_listen;      // HOST:PORT
+    std::string url;              // for clients and other nodes
+    std::string secret;           // of all nodes of the cluster
     EtcdOptions etcd;
     std::size_t replicas = 3;
     std::function<void(const Error&)> on_fatal;
   };
   // kInvalid: the options. kIo.
   static Result<std::unique_ptr<ClusterNode>> create(Options options);
-  ~ClusterNode();
+  ~ClusterNode() override;
 
   database::CommonLog& common_log() { return *store_side_; }
   Result<> start(database::Store& store);
@@ -44,24 +46,18 @@ class ClusterNode {
   // It cannot go on with the folder that it has: join_anew().
   bool needs_fill();
   void stop();
-  // Gives being primary to another node that has everything, if there is one soon enough: to that
-  // one, if it has a name. Writes wait meanwhile; interactive transactions have up to 2 s to end.
-  // kUnavailable: there was none in time; kNotFound: no such node is in sync. Blocks.
-  Result<> hand_over(std::chrono::milliseconds time, const std::string& to = {});
-
   // This node is to stop, and is not primary: waits until the others do not wait for it any more,
   // for a moment at most.
   void leave();
 
   // This node writes.
   bool is_primary();
-  struct Status {
-    std::string primary;               // node; empty: not known
-    std::vector<std::string> in_sync;  // nodes
-    Epoch epoch;
-    Lineage lineage;  // of the cluster
-  };
-  Status status();
+
+  // --- ClusterControl; interactive transactions have up to 2 s to end, writes wait
+  ClusterStatus status() override;
+  Result<> switch_over(const std::string& to) override;
+  Result<> remove(const std::string& node) override;
+
   // How long ago it was last known to have all that the primary had.
   std::int64_t age_ms();
   // Where the primary answers. Nothing: not known at the moment, or it is this one and it does not.

@@ -172,11 +172,6 @@ Lsn ClusteredStore::taken() {
   return appended_.empty() ? std::max(taken_, newest_) : Lsn{appended_.begin()->value - 1};
 }
 
-bool ClusteredStore::begins_with_own() {
-  const GroupMember::Status status = log_->status(kGroup).member;
-  return status.epoch.value == 0 && status.last == kOwn;
-}
-
 Result<ReplicatedLog::Held> ClusteredStore::hold() {
   // Of what it leads with, all that came before was taken.
   if (!leads()) return fail(Code::kNotPrimary, "another node is primary");
@@ -277,7 +272,10 @@ bool ClusteredStore::take(Lsn up_to) {
 
 void ClusteredStore::lead() {
   const Epoch epoch = leads().value_or(Epoch{});
-  auto done = store_->lead(epoch);
+  const GroupRecord record = log_->status(kGroup).record;
+  std::optional<Lineage> cut;
+  if (record.state == GroupRecord::State::kForced) cut = record.lineage;
+  auto done = store_->lead(epoch, cut);
   store_leads_ = done.has_value();
   if (done) {
     log::info("this node is primary, epoch {}", epoch.value);

@@ -53,8 +53,6 @@ class ClusteredStore final : public database::CommonLog,
   // Writes wait (true) before they take a place in the log, so that it comes to rest, until they go
   // on (false) or this node stops being primary.
   void set_held(bool held);
-  // The log begins with what the store had as a single node's, and nobody has written it since.
-  bool begins_with_own();
   // See ReplicatedLog::hold(). Each database of the store, at its turn, has all of what is not
   // held.
   Result<ReplicatedLog::Held> hold();

@@ -31,8 +31,10 @@ void GroupIndex::visit(const journal::Record& record) {
   found.group.commit = std::max(found.group.commit, record.commit_lsn);
   if (record.kind == journal::Kind::kPromise) return;  // the journal itself knows
   const bool truncates = record.kind == journal::Kind::kTruncate;
-  if (!found.begun) {
+  // A truncation beyond the end begins it anew.
+  if (!found.begun || (truncates && record.group_lsn > found.group.log.last())) {
     found.begun = true;
+    found.group.places.clear();
     found.group.log = truncates ? GroupLog(record.group_lsn, record.fencing_epoch)
                                 : GroupLog(Lsn{record.group_lsn.value - 1}, record.previous_epoch);
   }

@@ -14,6 +14,8 @@
 namespace offprint::cluster {
 namespace {
 
+constexpr std::string_view kStates[] = {"NORMAL", "FORCED", "LEFT"};  // by GroupRecord::State
+
 constexpr std::size_t kNameMax = 63;
 constexpr std::size_t kLogIdDigits = 16;
 
@@ -61,7 +63,7 @@ Result<GroupRecord> parse_fields(simdjson::dom::object object) {
                             "upgrade this node",
                             version, kGroupRecordVersion));
   }
-  if (version != kGroupRecordVersion) return fail(Code::kCorrupt, "'v' must be 1");
+  if (version < 1) return fail(Code::kCorrupt, "'v' must be 1 or 2");
   GroupRecord record;
   OFFPRINT_TRY_ASSIGN(std::int64_t epoch, json_integer(object, "epoch"));
   if (epoch < 1 || epoch > std::numeric_limits<std::uint32_t>::max())
@@ -73,9 +75,10 @@ Result<GroupRecord> parse_fields(simdjson::dom::object object) {
   OFFPRINT_TRY_ASSIGN(record.replicas, parse_members(object, "replicas"));
   OFFPRINT_TRY_ASSIGN(record.min_in_sync, json_integer(object, "min_isr"));
   OFFPRINT_TRY_ASSIGN(std::string state, json_string(object, "state"));
-  if (state != "NORMAL" && state != "FORCED")
-    return fail(Code::kCorrupt, "'state' must be NORMAL or FORCED");
-  record.state = state == "FORCED" ? GroupRecord::State::kForced : GroupRecord::State::kNormal;
+  const auto known = std::ranges::find(kStates, state);
+  if (known == std::end(kStates))
+    return fail(Code::kCorrupt, "'state' must be NORMAL, FORCED or LEFT");
+  record.state = static_cast<GroupRecord::State>(known - std::begin(kStates));
   OFFPRINT_TRY_ASSIGN(std::string lineage, json_string(object, "lineage"));
   auto parsed = Lineage::parse(lineage);
   if (!parsed) return fail(Code::kCorrupt, "'lineage' must be 32 lower-case hex digits");
@@ -136,15 +139,15 @@ Result<> GroupRecord::check() const {
 
 std::string GroupRecord::to_json() const {
   OFFPRINT_ASSERT(check().has_value());
-  std::string text =
-      fmt::format("{{\"v\":{},\"epoch\":{},\"primary\":", kGroupRecordVersion, epoch.value);
+  std::string text = fmt::format(
+      "{{\"v\":{},\"epoch\":{},\"primary\":", state == State::kLeft ? 2 : 1, epoch.value);
   append_json_string(text, primary.text());
   text += ",\"isr\":";
   append_members(text, in_sync);
   text += ",\"replicas\":";
   append_members(text, replicas);
   text += fmt::format(",\"min_isr\":{},\"state\":\"{}\",\"lineage\":\"{}\"}}", min_in_sync,
-                      state == State::kForced ? "FORCED" : "NORMAL", lineage.text());
+                      kStates[static_cast<int>(state)], lineage.text());
   return text;
 }
 

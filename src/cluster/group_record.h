@@ -29,6 +29,7 @@ struct GroupRecord {
   enum class State {
     kNormal,
     kForced,  // an operator forced the last change of primary: commits may have been cut
+    kLeft,    // the last node went on alone: the cluster is none, until one begins it again
   };
   Epoch epoch;
   RecordMember primary;
@@ -49,7 +50,7 @@ struct GroupRecord {
   static Result<GroupRecord> parse(std::string_view json);
 };
 
-inline constexpr int kGroupRecordVersion = 1;
+inline constexpr int kGroupRecordVersion = 2;  // the newest
 inline constexpr std::size_t kRecordMembersMax = 16;
 
 // Names of clusters and nodes: 1 to 63 of [a-z0-9._-], first a letter or digit.

@@ -53,7 +53,7 @@ TEST(GroupRecord, UnknownFieldsAreIgnored) {
 }
 
 TEST(GroupRecord, ANewerVersionIsNamedAsSuch) {
-  auto read = GroupRecord::parse(R"({"v":2,"members":"another shape"})");
+  auto read = GroupRecord::parse(R"({"v":3,"members":"another shape"})");
   ASSERT_FALSE(read);
   EXPECT_EQ(read.error().code(), Code::kInvalid);
   EXPECT_NE(read.error().message().find("newer"), std::string::npos);

@@ -7,12 +7,11 @@
 
 #include "base/file_system.h"
 #include "cluster/etcd_coordinator.h"
-#include "cluster/group_record.h"
+#include "cluster/folder_owner.h"
 
 namespace offprint::cluster {
 
-// How a data folder becomes that of a member of a cluster, and which member's it is: DATA/node,
-// docs/format/cluster-records.md.
+// How a data folder becomes that of a member of a cluster.
 struct JoinOptions {
   std::string cluster, node;
   std::string data;    // the folder; made when absent
@@ -26,9 +25,9 @@ struct JoinOptions {
 // node begins a cluster that is not there yet. Waits for the coordinator and the primary as long as
 // it takes. Nothing: cancelled. kInvalid: the folder is another node's, or has databases of its own
 // while the cluster has others.
-Result<std::optional<RecordMember>> join_cluster(FileSystem& files, const JoinOptions& options);
+Result<std::optional<FolderOwner>> join_cluster(FileSystem& files, const JoinOptions& options);
 // What is in the folder goes; it is filled again, as a new member.
-Result<std::optional<RecordMember>> join_anew(FileSystem& files, const JoinOptions& options);
+Result<std::optional<FolderOwner>> join_anew(FileSystem& files, const JoinOptions& options);
 
 // It has the databases of a single node.
 Result<bool> is_single_nodes(FileSystem& files, const std::string& data);

@@ -349,7 +349,8 @@ void ReplicatedLog::connected(MemberId member) {
 ReplicatedLog::Status ReplicatedLog::status(std::uint32_t number) {
   Group& group = *groups_[number];
   std::lock_guard lock(group.mutex);
-  return {group.member.status(boot_time()), group.record, group.found};
+  return {group.member.status(boot_time()), group.record, group.index.log.last_epoch(),
+          group.found};
 }
 
 Result<ReplicatedLog::Held> ReplicatedLog::hold(std::uint32_t number) {
@@ -489,6 +490,8 @@ void ReplicatedLog::take_view(std::uint32_t number, Result<std::optional<Registe
                     fmt::format("{} replicas; {} are the most that this program can keep",
                                 record->replicas.size(), kMembersMax));
     }
+    if (record && record->state == GroupRecord::State::kLeft)
+      record = fail(Code::kUnavailable, "the cluster was left by its last node");
     if (!record) log::error("record of group {}: {}", number, record.error().message());
   }
   std::lock_guard lock(group.mutex);

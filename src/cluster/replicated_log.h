@@ -101,6 +101,7 @@ class ReplicatedLog {
   struct Status {
     GroupMember::Status member;
     GroupRecord record;  // as last read or written
+    Epoch last_epoch;    // of the newest record; 0: none was written in the cluster
     Lsn found;           // of what the journal had when it was opened, what is still there
   };
   Status status(std::uint32_t group);

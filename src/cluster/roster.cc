@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <future>
 #include <utility>
 
 #include <fmt/format.h>
@@ -10,6 +9,7 @@
 #include "base/log.h"
 #include "base/text_encoding.h"
 #include "cluster/coordinator_json.h"
+#include "cluster/coordinator_now.h"
 
 namespace offprint::cluster {
 namespace {
@@ -17,6 +17,7 @@ namespace {
 constexpr int kNodeRecordVersion = 1;
 constexpr std::uint32_t kGroup = 0;
 constexpr std::chrono::seconds kLookEvery{1};
+constexpr int kTries = 5;
 
 }  // namespace
 
@@ -101,29 +102,59 @@ void Roster::work() {
   }
 }
 
-bool Roster::join() {
-  const Deadline deadline = SteadyClock::now() + std::chrono::milliseconds(options_.answer_ms);
-  std::promise<Result<std::optional<RegisterEntry>>> read;
-  coordinator_->read(keys_.group(kGroup), deadline,
-                     [&](auto found) { read.set_value(std::move(found)); });
-  auto found = read.get_future().get();
-  std::optional<GroupRecord> record;
-  std::string error;
-  if (!found) {
-    error = found.error().message();
-  } else if (*found) {
-    auto parsed = GroupRecord::parse((*found)->value);
-    if (parsed) record = *parsed;
-    if (!parsed) error = parsed.error().message();
+// With its entry; nothing: there is none, or its last node left it.
+Result<Roster::Found> Roster::find() {
+  Found found;
+  OFFPRINT_TRY_ASSIGN(auto entry, read_now(*coordinator_, keys_.group(kGroup),
+                                           std::chrono::milliseconds(options_.answer_ms)));
+  if (!entry) return found;
+  found.version = entry->version;
+  OFFPRINT_TRY_ASSIGN(GroupRecord record, GroupRecord::parse(entry->value));
+  if (record.state == GroupRecord::State::kLeft) {
+    found.left_in = record.epoch;
+  } else {
+    found.record = std::move(record);
   }
+  return found;
+}
+
+SwapResult Roster::swap(const Found& found, const GroupRecord& next) {
+  return swap_now(*coordinator_, {keys_.group(kGroup), found.version, next.to_json()},
+                  std::chrono::milliseconds(options_.answer_ms));
+}
+
+Result<> Roster::change_record(const Change& change) {
+  std::string why = "the record changes all the time";
+  for (int tries = 0; tries < kTries; ++tries) {
+    OFFPRINT_TRY_ASSIGN(Found found, find());
+    if (!found.record) return fail(Code::kUnavailable, "the coordinator does not know the cluster");
+    OFFPRINT_TRY_ASSIGN(GroupRecord next, change(*found.record));
+    if (next == *found.record) return {};
+    const SwapResult swapped = swap(found, next);
+    if (swapped.outcome == SwapResult::Outcome::kApplied) return {};
+    if (swapped.error) why = swapped.error->message();
+    if (swapped.outcome == SwapResult::Outcome::kUnknown) break;
+  }
+  return fail(Code::kUnavailable, why);
+}
+
+Result<bool> Roster::lives(const std::string& node) {
+  OFFPRINT_TRY_ASSIGN(auto entry, read_now(*coordinator_, keys_.node(node),
+                                           std::chrono::milliseconds(options_.answer_ms)));
+  return entry.has_value();
+}
+
+bool Roster::join() {
+  auto found = find();
+  const std::string error = found ? "" : found.error().message();
   if (std::exchange(last_error_, error) != error && !error.empty())
     log::warn("the cluster's record: {}", error);
-  if (!error.empty()) return false;
+  if (!found) return false;
+  const std::optional<GroupRecord>& record = found->record;
   if (!record && !options_.may_begin && !std::exchange(is_missed_, true)) {
-    log::error(
-        "cluster {}: the coordinator does not know it, and this node has its history: "
-        "restore the coordinator's data",
-        options_.cluster);
+    log::error("cluster {}: {}, and this node has its history{}", options_.cluster,
+               found->left_in ? "its last node left it" : "the coordinator does not know it",
+               found->left_in ? "" : ": restore the coordinator's data");
   }
   if (record && options_.begins_with_own &&
       std::ranges::find(record->replicas, options_.self.member) == record->replicas.end()) {
@@ -134,13 +165,9 @@ bool Roster::join() {
     options_.refused(mixed);
     return true;
   }
-  auto next = changed(record);
+  auto next = changed(*found);
   if (!next) return true;
-  std::promise<SwapResult> swapped;
-  coordinator_->compare_and_swap(
-      {keys_.group(kGroup), *found ? (*found)->version : 0, next->to_json()}, deadline,
-      [&](SwapResult result) { swapped.set_value(std::move(result)); });
-  const bool applied = swapped.get_future().get().outcome == SwapResult::Outcome::kApplied;
+  const bool applied = swap(*found, *next).outcome == SwapResult::Outcome::kApplied;
   if (applied) {
     log::info("cluster {}: {} replicas, {} of them in sync at least for a commit", options_.cluster,
               next->replicas.size(), next->min_in_sync);
@@ -149,18 +176,19 @@ bool Roster::join() {
 }
 
 // What the record should be; nothing: as it is.
-std::optional<GroupRecord> Roster::changed(const std::optional<GroupRecord>& found) const {
+std::optional<GroupRecord> Roster::changed(const Found& found) const {
   const RecordMember& self = options_.self.member;
-  if (!found) {  // the first node
+  if (!found.record) {  // the first node
     if (!options_.may_begin) return std::nullopt;
     GroupRecord record;
-    record.epoch = Epoch{1};
+    record.epoch = options_.first_epoch;
+    if (found.left_in) record.epoch = std::max(record.epoch, Epoch{found.left_in->value + 1});
     record.primary = self;
     record.replicas = record.in_sync = {self};
     record.lineage = Lineage::random();
     return record;
   }
-  GroupRecord record = *found;
+  GroupRecord record = *found.record;
   auto same = std::ranges::find(record.replicas, self.node, &RecordMember::node);
   if (same == record.replicas.end()) {
     if (record.replicas.size() >= options_.replicas) return std::nullopt;
@@ -170,12 +198,11 @@ std::optional<GroupRecord> Roster::changed(const std::optional<GroupRecord>& fou
     if (std::ranges::find(record.in_sync, *same) != record.in_sync.end()) return std::nullopt;
     *same = self;
   }
-  // With three copies a commit is on two of them, from when there are two.
-  const std::int64_t least = record.replicas.size() >= 3 ? 2 : 1;
+  const std::int64_t least = least_in_sync(record.replicas.size());
   const bool has_so_many = record.in_sync.size() >= static_cast<std::size_t>(least);
   if (record.primary == self && record.min_in_sync < least && has_so_many)
     record.min_in_sync = least;
-  return record == *found ? std::nullopt : std::optional(record);
+  return record == *found.record ? std::nullopt : std::optional(record);
 }
 
 }  // namespace offprint::cluster

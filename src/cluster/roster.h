@@ -26,6 +26,9 @@ struct NodeRecord {
   bool operator==(const NodeRecord&) const = default;
 };
 
+// With three copies a commit is on two of them, from when there are two.
+constexpr std::int64_t least_in_sync(std::size_t replicas) { return replicas >= 3 ? 2 : 1; }
+
 // Who is in the cluster: says that this node is, hears of the others, and makes this node a replica
 // of the group. Thread: any; `heard` is called on the coordinator's.
 class Roster {
@@ -34,8 +37,10 @@ class Roster {
     std::string cluster;
     NodeRecord self;
     std::size_t replicas = 3;  // as many nodes have a copy, if there are so many
-    // This node has no history that another record could tell of: it may begin the cluster.
+    // This node has no history that another record could tell of: it may begin the cluster, in
+    // this epoch or a later one.
     bool may_begin = false;
+    Epoch first_epoch{1};
     // This node may do nothing but begin it: it has databases that no other record tells of.
     bool begins_with_own = false;
     std::function<void(const Error&)> refused;  // the cluster was begun by another one
@@ -47,13 +52,26 @@ class Roster {
 
   // The URL that a node has said last. Nothing: not heard of.
   std::optional<std::string> url_of(const std::string& node);
+  // Makes of the group's record what `change` answers for it. Its errors; kUnavailable: the
+  // coordinator is away, or others change it all the time. Blocks.
+  using Change = std::function<Result<GroupRecord>(GroupRecord)>;
+  Result<> change_record(const Change& change);
+  // Whether the coordinator knows that the node lives, or lived a moment ago. Blocks.
+  Result<bool> lives(const std::string& node);
 
  private:
   void take_hint(const RegisterHint& hint);
   void work();
   // Whether there is nothing to be done now.
   bool join();
-  std::optional<GroupRecord> changed(const std::optional<GroupRecord>& found) const;
+  struct Found {
+    std::int64_t version = 0;
+    std::optional<GroupRecord> record;
+    std::optional<Epoch> left_in;  // its last node left it
+  };
+  Result<Found> find();
+  SwapResult swap(const Found& found, const GroupRecord& next);
+  std::optional<GroupRecord> changed(const Found& found) const;
 
   const Options options_;
   const RecordKeys keys_;

@@ -4,9 +4,12 @@
 #include "database/adoption.h"
 
 #include <algorithm>
+#include <array>
+#include <limits>
 
 #include <fmt/format.h>
 
+#include "base/random.h"
 #include "database/checkpoint_record.h"
 #include "database/store_folder.h"
 
@@ -33,6 +36,15 @@ Result<std::array<std::uint8_t, 100>> prepare(FileSystem& files, const AdoptedFi
 
 }  // namespace
 
+Epoch epoch_after_loss(Epoch known) {
+  constexpr std::uint32_t kOrdinarySteps = 1'024;
+  std::array<std::uint8_t, 2> random;
+  fill_random(random);
+  const std::uint32_t step = kOrdinarySteps + load_be<std::uint16_t>(random.data());
+  const bool fits = known.value <= std::numeric_limits<std::uint32_t>::max() - step;
+  return Epoch{known.value + (fits ? step : 1)};
+}
+
 Result<> adopt_into(Catalog& catalog, HostedDatabase& database, const AdoptedFile& file) {
   if (database.position().txid.value != 0) {
     return fail(Code::kConflict,
@@ -57,6 +69,11 @@ Result<> restore_catalog(const StoreOptions& options, HostedDatabase& catalog) {
 void HostedDatabase::add_end(const EpochEnd& end) {
   std::lock_guard lock(mutex_);
   ends_.push_back(end);
+}
+
+void HostedDatabase::set_ends(std::vector<EpochEnd> ends) {
+  std::lock_guard lock(mutex_);
+  ends_ = std::move(ends);
 }
 
 bool HostedDatabase::is_of_this_history(const Bookmark& bookmark) const {

@@ -125,6 +125,12 @@ Catalog::Row read_row(const sqlite::Statement& row) {
   return result;
 }
 
+constexpr std::int64_t kNoDatabase = 0;  // an epoch of it is the mark of a cluster's lineage
+
+std::int64_t mark_of(const Lineage& lineage) {
+  return static_cast<std::int64_t>(load_be<std::uint64_t>(lineage.bytes.data()));
+}
+
 // To the row of its database; rows are by id.
 void add_end(std::vector<Catalog::Row>& rows, const sqlite::Statement& row) {
   auto id = static_cast<std::uint64_t>(row.column_int(0));
@@ -267,6 +273,30 @@ Result<> Catalog::set_restored(std::uint64_t id, const Bookmark& at) {
         {database, std::int64_t{at.epoch.value}, static_cast<std::int64_t>(at.txid.value)}));
     return {};
   });
+}
+
+Result<> Catalog::set_cut(const Lineage& lineage,
+                          const std::vector<std::pair<std::uint64_t, EpochEnd>>& ends) {
+  return run([&](Session& session) -> Result<> {
+    auto insert = [&](std::int64_t id, std::int64_t epoch, TxId txid) {
+      return execute(session, "INSERT OR REPLACE INTO epoch_ends VALUES(?, ?, ?)",
+                     {id, epoch, static_cast<std::int64_t>(txid.value)});
+    };
+    for (const auto& [id, end] : ends)
+      OFFPRINT_TRY(insert(static_cast<std::int64_t>(id), end.epoch.value, end.txid));
+    OFFPRINT_TRY(insert(kNoDatabase, mark_of(lineage), TxId{}));
+    return {};
+  });
+}
+
+Result<bool> Catalog::knows_cut(const Lineage& lineage) {
+  bool known = false;
+  OFFPRINT_TRY(read([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(execute(session, "SELECT 1 FROM epoch_ends WHERE database_id = ? AND epoch = ?",
+                         {kNoDatabase, mark_of(lineage)}, [&](const auto&) { known = true; }));
+    return {};
+  }));
+  return known;
 }
 
 Result<> Catalog::set_tails(std::uint64_t id, const std::string& path) {

@@ -54,6 +54,11 @@ class Catalog {
   Result<> set_limits(std::uint64_t id, const DatabaseLimits& limits);
   // It stands there, whatever it was: what came later in earlier epochs is lost.
   Result<> set_restored(std::uint64_t id, const Bookmark& at);
+  // History was cut for good: the log of a cluster has this lineage since, and databases (by
+  // number) these ends.
+  Result<> set_cut(const Lineage& lineage,
+                   const std::vector<std::pair<std::uint64_t, EpochEnd>>& ends);
+  Result<bool> knows_cut(const Lineage& lineage);
   // Removes it, remembering `epoch` so that a database of the same name starts above it.
   Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch);
   Result<std::vector<DroppedName>> dropped();

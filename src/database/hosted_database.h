@@ -106,8 +106,9 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
 
   // Never written, it takes over a file; see Store::adopt_file.
   Result<> adopt(const AdoptedFile& file);
-  // Bookmarks beyond it are of another history.
+  // Bookmarks beyond it are of another history, and the next transaction's epoch is later.
   void add_end(const EpochEnd& end);
+  void set_ends(std::vector<EpochEnd> ends);
   // Never written, it stands elsewhere now.
   void move_unwritten(const Position& position);
   // Why nothing that needs the writer can begin now: a request that runs alone.

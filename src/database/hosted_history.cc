@@ -278,7 +278,7 @@ Result<HostedDatabase::Taken> HostedDatabase::draft_rewrite(Snapshot& to,
                                                             const DatabaseState& state) {
   DatabaseState next = state;
   next.position.txid = state.position.txid.next();
-  ++next.position.epoch.value;
+  next.position.epoch = std::max(Epoch{state.position.epoch.value + 1}, decider().least_epoch);
   next.page_size = to.page_size();
   next.page_count = to.page_count();
   next.timestamp_ms = std::max(environment_.options.wall_clock_ms(), state.timestamp_ms);

@@ -245,6 +245,7 @@ Result<Decision> HostedDatabase::take_into_journal(IncomingTransaction& transact
 Decider HostedDatabase::decider() {
   std::lock_guard lock(mutex_);
   return {environment_.journal.get(), environment_.log, term_,
+          ends_.empty() ? Epoch{} : ends_.back().epoch,
           environment_.options.journal.segment_size / 4};
 }
 

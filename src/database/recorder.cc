@@ -177,6 +177,7 @@ Result<DatabaseState> TransactionRecorder::encode(sqlite::CapturedTransaction& t
                                                   ltx::ByteSink& sink, bool is_foreign) {
   DatabaseState next = state_;
   next.position.txid = state_.position.txid.next();
+  next.position.epoch = std::max(next.position.epoch, options_.decider.least_epoch);
   next.page_size = transaction.page_size();
   next.page_count = transaction.page_count();
   next.timestamp_ms = std::max(options_.wall_clock_ms(), state_.timestamp_ms);

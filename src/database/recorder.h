@@ -44,6 +44,7 @@ struct Decider {
   journal::Journal* journal = nullptr;
   CommitLog* log = nullptr;
   Epoch term;
+  Epoch least_epoch;                        // of the database's next transaction
   std::size_t payload_bytes_max = 1 << 20;  // larger ones go to files of their own
 };
 

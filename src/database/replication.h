@@ -41,6 +41,11 @@ class CopyWriter {
   virtual Result<> finish() = 0;
 };
 
+// The epoch in which a database goes on whose last transactions are lost; `known` is the last one
+// known of. There may have been later ones, and others that began in the same place: a random step
+// over them keeps their bookmarks from being taken for this one's.
+Epoch epoch_after_loss(Epoch known);
+
 // The end of what counts of the epochs before `epoch`: later transactions of them are lost.
 struct EpochEnd {
   Epoch epoch;

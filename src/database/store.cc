@@ -92,7 +92,7 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
   auto database =
       std::make_shared<HostedDatabase>(*environment_, std::move(identity), std::move(replayed));
   database->set_limits(row.limits);
-  for (const EpochEnd& end : row.ends) database->add_end(end);
+  database->set_ends(row.ends);
   if (!is_clustered()) return database;
   std::shared_lock lock(mutex_);
   if (leads_) {

@@ -417,8 +417,9 @@ class Store {
   // Records that were decided since, in the order of the log; some may have been written here.
   // They are visible when it returns. Blocks. kCorrupt: they do not follow on what is here.
   virtual Result<> take_decided(std::span<const journal::Location> records) = 0;
-  // All that was decided was taken, and this node writes now. Blocks.
-  virtual Result<> lead(Epoch term) = 0;
+  // All that was decided was taken, and this node writes now. `cut`: the lineage that the log got
+  // when an operator cut it; what bookmarks tell of that is not here was lost. Blocks.
+  virtual Result<> lead(Epoch term, const std::optional<Lineage>& cut) = 0;
   // Another node writes: what only the primary can do is refused with kNotPrimary.
   virtual void follow() = 0;
 

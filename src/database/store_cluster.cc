@@ -17,12 +17,13 @@ Result<> StoreImpl::begin(journal::Lsn number) {
   return {};
 }
 
-Result<> StoreImpl::lead(Epoch term) {
+Result<> StoreImpl::lead(Epoch term, const std::optional<Lineage>& cut) {
   // Until its turn has come it refuses.
   auto turn = std::make_shared<std::promise<void>>();
   catalog_database_->lead(term, [turn] { turn->set_value(); });
   turn->get_future().wait();
   OFFPRINT_TRY(catalog_->set_up());
+  if (cut) OFFPRINT_TRY(end_epochs(*cut));
   std::lock_guard listing(listing_mutex_);
   {
     std::unique_lock lock(mutex_);
@@ -30,6 +31,22 @@ Result<> StoreImpl::lead(Epoch term) {
   }
   for (const auto& database : all()) database->lead(term);
   if (!std::exchange(usage_is_kept_, true)) usage_keeper_.start(*catalog_);
+  return {};
+}
+
+// Once for each cut.
+Result<> StoreImpl::end_epochs(const Lineage& cut) {
+  OFFPRINT_TRY_ASSIGN(bool is_known, catalog_->knows_cut(cut));
+  if (is_known) return {};
+  std::vector<std::pair<std::uint64_t, EpochEnd>> ends;
+  for (const auto& database : index_.all()) {
+    const Position at = database->position();
+    ends.emplace_back(database->identity().id, EpochEnd{epoch_after_loss(at.epoch), at.txid});
+  }
+  OFFPRINT_TRY(catalog_->set_cut(cut, ends));
+  for (const auto& [id, end] : ends) {
+    if (auto database = index_.find(id)) database->add_end(end);
+  }
   return {};
 }
 
@@ -91,7 +108,11 @@ Result<> StoreImpl::follow_catalog() {
   for (const auto& database : index_.all()) {
     if (!listed.contains(database->identity().id)) drop_here(database);
   }
-  for (const Catalog::Row& row : rows) host_listed(row)->set_limits(row.limits);
+  for (const Catalog::Row& row : rows) {
+    auto database = host_listed(row);
+    database->set_limits(row.limits);
+    database->set_ends(row.ends);
+  }
   return {};
 }
 

@@ -139,7 +139,7 @@ class StoreImpl final : public Store {
 
   Result<> begin(journal::Lsn number) override;
   Result<> take_decided(std::span<const journal::Location> records) override;
-  Result<> lead(Epoch term) override;
+  Result<> lead(Epoch term, const std::optional<Lineage>& cut) override;
   void follow() override;
 
  private:
@@ -150,6 +150,7 @@ class StoreImpl final : public Store {
   Result<> load_catalog();
   Result<> load_databases();
   using Decided = std::map<std::uint64_t, std::vector<TransactionRecorder::Decision>>;
+  Result<> end_epochs(const Lineage& cut);
   Result<> bring_in(Decided& decided);
   Result<> follow_catalog();
   Result<> fill_listed(const std::shared_ptr<HostedDatabase>& database,

@@ -153,7 +153,7 @@ Result<> Archiving::start(const ArchiveOptions& options, const std::string& data
   states.folder = data + "/past";
   OFFPRINT_TRY_ASSIGN(states_, archive::ArchivedStates::open(*objects_, states));
   store_ = &store;
-  if (!cluster) OFFPRINT_TRY(lead({}));
+  if (!cluster) OFFPRINT_TRY(lead({}, options.take_over));
   database::ArchiveWait wait;
   wait.wait = [this](const std::string& name, const Bookmark& at, auto reached) {
     if (auto now = writer()) return now->archiver->when_there(name, at, std::move(reached));
@@ -193,15 +193,16 @@ void Archiving::serve_history(server::Service& service) {
   };
 }
 
-Result<> Archiving::lead(const std::string& cluster) {
+Result<> Archiving::lead(const std::string& cluster, bool take_over) {
   if (options_.url.empty() || writer()) return {};
-  OFFPRINT_TRY_ASSIGN(auto made, make_writer(cluster));
+  OFFPRINT_TRY_ASSIGN(auto made, make_writer(cluster, take_over || options_.take_over));
   std::lock_guard lock(mutex_);
   writer_ = std::move(made);
   return {};
 }
 
-Result<std::shared_ptr<Archiving::Writer>> Archiving::make_writer(const std::string& cluster) {
+Result<std::shared_ptr<Archiving::Writer>> Archiving::make_writer(const std::string& cluster,
+                                                                  bool take_over) {
   auto made = std::make_shared<Writer>();
   OFFPRINT_TRY_ASSIGN(made->objects, archive::open_object_store(options_.url));
   FileSystem& files = FileSystem::real();
@@ -210,7 +211,7 @@ Result<std::shared_ptr<Archiving::Writer>> Archiving::make_writer(const std::str
   archive::ArchiverOptions archiver;
   archiver.former_owners = owner.former;
   archiver.owners_group = cluster;
-  archiver.take_over = options_.take_over;
+  archiver.take_over = take_over;
   archiver.schedule.sync = std::chrono::milliseconds(options_.sync_ms);
   archiver.urgent_kept = std::chrono::milliseconds(options_.wait_ms);
   if (cluster.empty()) {

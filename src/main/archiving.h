@@ -37,9 +37,9 @@ class Archiving {
   // several, and writes it only between lead() and follow().
   Result<> start(const ArchiveOptions& options, const std::string& data, database::Store& store,
                  server::Service& service, bool cluster);
-  // This node is primary: it takes the archive from any owner whose name begins with `cluster`.
-  // kConflict: it is another's.
-  Result<> lead(const std::string& cluster);
+  // This node is primary: it takes the archive from any owner whose name begins with `cluster`, or
+  // from any one at all. kConflict: it is another's.
+  Result<> lead(const std::string& cluster, bool take_over);
   // Another node writes it now. `flush`: what waits goes there first.
   void follow(bool flush);
   // The server is to stop: those who wait for the archive have a moment left.
@@ -48,7 +48,7 @@ class Archiving {
 
  private:
   struct Writer;
-  Result<std::shared_ptr<Writer>> make_writer(const std::string& cluster);
+  Result<std::shared_ptr<Writer>> make_writer(const std::string& cluster, bool take_over);
   void serve_history(server::Service& service);
   std::shared_ptr<Writer> writer();
 

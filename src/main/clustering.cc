@@ -21,7 +21,6 @@ namespace {
 constexpr int kSecretMin = 16;    // bytes
 constexpr int kReportEvery = 50;  // looks at whether it has begun
 constexpr std::chrono::milliseconds kLookEvery{20};
-constexpr std::chrono::seconds kHandOverMax{4};  // interactive transactions have 2 s of them
 
 Result<std::string> read_secret(const std::string& path) {
   OFFPRINT_TRY_ASSIGN(Bytes bytes, read_file(FileSystem::real(), path, 4096));
@@ -120,10 +119,11 @@ Result<Clustering::Next> Clustering::prepare(const ClusterOptions& options, cons
       node.secret,
       options.etcd,
       [&signals](std::chrono::milliseconds time) { return is_to_stop(signals, time); }};
-  OFFPRINT_TRY_ASSIGN(auto member,
+  OFFPRINT_TRY_ASSIGN(auto owner,
                       anew ? cluster::join_anew(files, join) : cluster::join_cluster(files, join));
-  if (!member) return Next::kStop;
-  node.self = *member;
+  if (!owner) return Next::kStop;
+  node.self = owner->member;
+  node.begins = owner->begins;
   OFFPRINT_TRY_ASSIGN(node_, cluster::ClusterNode::create(std::move(node)));
   store.common_log = &node_->common_log();
   return Next::kGoOn;
@@ -156,15 +156,12 @@ void Clustering::apply(server::Service& service) {
   service.forwarder = forwarder_.get();
   service.is_follower = [node = node_.get()] { return !node->is_primary(); };
   service.copy_age_ms = [node = node_.get()](const auto&) { return node->age_ms(); };
-  service.cluster_hand_over = [node = node_.get()](const std::string& to) {
-    return node->hand_over(kHandOverMax, to);
-  };
-  service.cluster_status = [node = node_.get()] { return node->status(); };
+  service.cluster = node_.get();
 }
 
 void Clustering::hand_over() {
   if (!node_ || !node_->is_primary()) return;
-  if (auto done = node_->hand_over(kHandOverMax); !done)
+  if (auto done = node_->switch_over(""); !done)
     log::warn("this node stops as primary: {}", done.error().message());
 }
 

@@ -22,6 +22,7 @@ class App;
   COMMAND(react)                   \
   COMMAND(contract)                \
   COMMAND(bench)                   \
+  COMMAND(cluster)                 \
   COMMAND(token)
 
 namespace offprint {

@@ -37,8 +37,9 @@ void RoleWatch::watch() {
     const bool leads = node_->is_primary();
     if (!leads && std::exchange(led, false)) follow_();
     if (!leads || led) continue;
+    const cluster::ClusterStatus status = node_->status();
     auto done =
-        lead_(fmt::format("cluster {} {} ", cluster_, to_hex(node_->status().lineage.bytes)));
+        lead_(fmt::format("cluster {} {} ", cluster_, to_hex(status.lineage.bytes)), status.forced);
     led = done.has_value();
     if (done) continue;
     if (std::exchange(last_error, done.error().message()) != done.error().message())

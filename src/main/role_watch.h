@@ -16,8 +16,9 @@ namespace offprint {
 class RoleWatch {
  public:
   // This node is primary. Called again after a while when it fails. `group`: what all nodes of the
-  // cluster may call themselves by, each with more behind it.
-  using Lead = std::function<Result<>(const std::string& group)>;
+  // cluster may call themselves by, each with more behind it. `forced`: it may not have all that
+  // others have written for it.
+  using Lead = std::function<Result<>(const std::string& group, bool forced)>;
 
   // `follow`: it is so no more. Without a node neither is called.
   RoleWatch(cluster::ClusterNode* node, std::string cluster, Lead lead,

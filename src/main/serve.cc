@@ -264,7 +264,7 @@ Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signa
       archiving.start(options.archive, options.data, *store, service, clustering.is_used()));
   RoleWatch role(
       clustering.node(), options.cluster.cluster,
-      [&](const std::string& group) { return archiving.lead(group); },
+      [&](const std::string& group, bool forced) { return archiving.lead(group, forced); },
       [&] { archiving.follow(false); });
   Tailing tailing;
   OFFPRINT_TRY(tailing.start(options.tail, options.data, *store, &service, service.has_copies()));

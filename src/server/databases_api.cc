@@ -54,8 +54,8 @@ void append_info(std::string& to, const Service& service, const database::Databa
   append_unsigned(to, std::uint64_t{info.page_size} * info.page_count);
   text(",\"created_at\":", format_rfc3339(info.created_at_ms));
   const ServiceOptions& options = service.options;
-  if (service.cluster_status) {
-    append_cluster(to, service.cluster_status());
+  if (service.cluster != nullptr) {
+    append_cluster(to, service.cluster->status());
   } else {
     text(",\"primary\":", options.primary.empty() ? options.node_name : options.primary);
   }

@@ -68,7 +68,7 @@ constexpr std::array kRootRules = {
     Rule{"v1/jobs", kAny, Need::kSomewhere, Verb::kAdmin},
     Rule{"v1/jobs/", kAny, Need::kSomewhere, Verb::kAdmin},
     Rule{"v1/cluster", kAny, Need::kSomewhere, Verb::kAdmin},
-    Rule{"v1/cluster/switchover", kAny, Need::kEverywhere, Verb::kAdmin},
+    Rule{"v1/cluster/", kAny, Need::kEverywhere, Verb::kAdmin},
     Rule{"v1/tokens/revoke", kAny, Need::kEverywhere, Verb::kAdmin},
     Rule{"v1/tokens/revoked", kAny, Need::kEverywhere, Verb::kAdmin},
     Rule{"client/v4/d1/export/", kAny, Need::kNothing},  // these addresses are signed

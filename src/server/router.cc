@@ -319,10 +319,10 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
         service_, instances_, request, address,
         while_allowed(std::move(responder), request.access, std::nullopt, Verb::kSubscribe));
   }
-  if (path == "v1/cluster/switchover") {
-    if (request.method != Method::kPost) return responder.respond(wrong_method("POST"));
-    return handle_switchover(service_, request, std::move(responder));
-  }
+  if (path.starts_with("v1/cluster/"))
+    return handle_cluster_change(service_, request,
+                                 path.substr(std::string_view("v1/cluster/").size()),
+                                 std::move(responder));
   if (path == "v1/tokens/revoke") {
     if (request.method != Method::kPost) return responder.respond(wrong_method("POST"));
     return handle_revoke(service_, request, std::move(responder));

@@ -12,7 +12,7 @@
 #include "archive/named_objects.h"
 #include "archive/prover.h"
 #include "base/result.h"
-#include "cluster/cluster_node.h"
+#include "cluster/cluster_control.h"
 #include "cluster/forwarder.h"
 #include "database/store.h"
 #include "feed/feeds.h"
@@ -84,9 +84,7 @@ struct Service {
   cluster::Forwarder* forwarder = nullptr;
   // Of a node of a cluster, at this moment; empty: it is in none.
   std::function<bool()> is_follower = {};
-  std::function<cluster::ClusterNode::Status()> cluster_status = {};
-  // Makes that node primary, or any other one when it has no name; blocks.
-  std::function<Result<>(const std::string& to)> cluster_hand_over = {};
+  cluster::ClusterControl* cluster = nullptr;  // null: it is in none
   bool has_copies() const { return is_follower ? is_follower() : copy_age_ms != nullptr; }
   std::atomic<std::uint64_t> spooled_bytes{0};  // in files, by server/spool.h
   std::atomic<std::size_t> spooled_files{0};    // the same

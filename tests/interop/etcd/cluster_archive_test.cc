@@ -10,7 +10,6 @@ class ClusterArchive : public ClusterServers {
     ClusterServers::SetUp();
     for (int n = 0; n < 3; ++n)
       make_node(n, {"--archive", url_, "--archive-sync-ms", "20", "--log-level", "info"});
-    start_all();
   }
   // What the archive has of the database, restored by command.
   std::string archived_rows() {
@@ -39,6 +38,7 @@ class ClusterArchive : public ClusterServers {
 };
 
 TEST_F(ClusterArchive, WhoeverIsPrimaryGoesOnWithIt) {
+  start_all();
   begin_load(4);
   for (int round = 0; round < 4; ++round) {
     std::this_thread::sleep_for(1s);
@@ -66,6 +66,23 @@ TEST_F(ClusterArchive, WhoeverIsPrimaryGoesOnWithIt) {
                                 "127.0.0.1:0", "--archive", url_});
   EXPECT_EQ(other.exit_code, 1);
   EXPECT_NE(other.err.find("cluster test"), std::string::npos) << other.err;
+}
+
+// The archive has more than the node that is left.
+TEST_F(ClusterArchive, AForcedPrimaryGoesOnWithIt) {
+  start_all();
+  EXPECT_EQ(nodes_[2]->terminate(), 0);
+  for (int i = 0; i < 5; ++i) nodes_[0]->query("shop", "INSERT INTO t VALUES('lost', 1)");
+  expect_archived();
+  nodes_[0]->kill();
+  nodes_[1]->kill();
+  Finished forced = nodes_[2]->run({"cluster", "failover", "--force", "--data", nodes_[2]->data(),
+                                    "--etcd", etcd_.client_url(0)});
+  ASSERT_EQ(forced.exit_code, 0) << forced.err;
+  ASSERT_TRUE(nodes_[2]->start());
+  EXPECT_EQ(nodes_[2]->query("shop", "SELECT count(*) FROM t"), "[[0]]");
+  nodes_[2]->query("shop", "INSERT INTO t VALUES('after', 7)");
+  expect_archived();
 }
 
 }  // namespace
