@@ -161,10 +161,10 @@ std::string Http::ask(replica::HttpClient::Request request) {
 }
 
 Server::Server(const std::string& folder, const std::string& name,
-               const std::vector<std::string>& options) {
+               const std::vector<std::string>& options, const std::string& listen) {
   const std::string log = folder + "/" + name + ".log";
   std::vector<std::string> arguments = {program(),           "serve",    "--data",
-                                        folder + "/" + name, "--listen", "127.0.0.1:0"};
+                                        folder + "/" + name, "--listen", listen};
   arguments.insert(arguments.end(), options.begin(), options.end());
   child_ = std::make_unique<Child>(std::move(arguments), log);
   for (auto start = Clock::now(); seconds_since(start) < 60;) {

@@ -1,4 +1,6 @@
 // The examples run as they stand.
+#include <sstream>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -48,6 +50,24 @@ TEST(SkipTheApiTest, PlaysWithItsOwnServer) {
   EXPECT_THAT(done.out, HasSubstr("another one's part is refused\n"));
   EXPECT_THAT(done.out, HasSubstr("renaming alone is refused: True\n"));
   EXPECT_THAT(done.out, HasSubstr("v1 and v2 tell the same"));
+}
+
+// The image has all libraries that the program asks for.
+TEST(ContainerTest, HasWhatTheProgramNeeds) {
+  const std::string file = file_text(test_script("../examples/Containerfile"));
+  Finished needed = run_program({"bash", "-c",
+                                 "ldd \"$0\" > /dev/null; for l in $(readelf -d \"$0\" | sed -n "
+                                 "'s/.*NEEDED.*\\[\\(.*\\)\\]/\\1/p'); do "
+                                 "dpkg -S \"*linux-gnu/$l\" | head -n 1 | cut -d: -f1; done",
+                                 program()});
+  ASSERT_EQ(needed.exit_code, 0) << needed.err;
+  std::istringstream packages(needed.out);
+  int count = 0;
+  for (std::string package; packages >> package; ++count) {
+    if (package == "libc6") continue;  // every image has it
+    EXPECT_THAT(file, HasSubstr(package + " "));
+  }
+  EXPECT_GE(count, 8) << needed.out;
 }
 
 }  // namespace

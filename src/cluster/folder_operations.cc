@@ -56,8 +56,11 @@ struct StoppedNode {
     const std::string key = RecordKeys{owner.cluster}.group(0);
     OFFPRINT_TRY_ASSIGN(auto entry, read_now(*coordinator, key));
     if (!entry) {
+      const journal::GroupState log = journal->group(journal_group(0));
       return fail(Code::kNotFound,
-                  fmt::format("the coordinator does not know cluster {}", owner.cluster));
+                  fmt::format("the coordinator does not know cluster {}; the log here ends with "
+                              "record {}, of epoch {}",
+                              owner.cluster, log.last.value, log.epoch.value));
     }
     OFFPRINT_TRY_ASSIGN(GroupRecord record, GroupRecord::parse(entry->value));
     OFFPRINT_TRY_ASSIGN(GroupRecord next, change(record));
@@ -88,14 +91,17 @@ Result<> end_log(journal::Journal& journal) {
 
 }  // namespace
 
-Result<> leave_cluster(FileSystem& files, const std::string& data, const EtcdOptions& etcd) {
+Result<> leave_cluster(FileSystem& files, const std::string& data, const EtcdOptions& etcd,
+                       bool force) {
   OFFPRINT_TRY_ASSIGN(StoppedNode node, StoppedNode::open(files, data, etcd));
   // From here on no member of it does anything.
-  OFFPRINT_TRY(node.change_record([&](GroupRecord record) -> Result<GroupRecord> {
+  auto ended = node.change_record([&](GroupRecord record) -> Result<GroupRecord> {
     OFFPRINT_TRY(check_is_last(record, node.owner));
     record.state = GroupRecord::State::kLeft;
     return record;
-  }));
+  });
+  const bool is_unknown = !ended && ended.error().code() == Code::kNotFound;
+  if (!ended && !(is_unknown && force)) return ended;
   OFFPRINT_TRY(end_log(*node.journal));
   OFFPRINT_TRY(files.remove(data + "/" + database::FolderFill::kMark));
   return files.sync_directory(data);

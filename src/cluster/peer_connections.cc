@@ -51,9 +51,7 @@ class PeerConnections::Connection : public FillSink,
     hello_.member = MemberId{owner_.options_.self.log_id};
     hello_.nonce.resize(kPeerNonceSize);
     fill_random(hello_.nonce);
-    Bytes hello;
-    append_hello(hello, hello_);
-    queue(hello);
+    if (called_.value == 0) say_hello();
     read();
     watch();
   }
@@ -97,6 +95,12 @@ class PeerConnections::Connection : public FillSink,
   void flush(const std::unique_lock<std::mutex>&) {
     if (!std::exchange(flush_posted_, true))
       asio::post(owner_.io_, [self = shared_from_this()] { self->write(); });
+  }
+
+  void say_hello() {
+    Bytes hello;
+    append_hello(hello, hello_);
+    queue(hello);
   }
 
   void queue(const Bytes& bytes) {
@@ -157,7 +161,9 @@ class PeerConnections::Connection : public FillSink,
     const std::string& secret = owner_.options_.secret;
     if (has_hello_ || hello.member == hello_.member) return false;
     has_hello_ = true;
+    // Who has another one's address now must not take this connection for one to itself.
     if (called_.value != 0 && hello.member != called_) return false;
+    if (called_.value != 0) say_hello();
     other_ = std::move(hello);
     if (secret.empty()) return welcome();
     Bytes proof;
@@ -269,22 +275,33 @@ void PeerConnections::accept() {
 
 void PeerConnections::set_peer(const RecordMember& member, const std::string& address) {
   MemberId id{member.log_id};
+  std::vector<std::shared_ptr<Connection>> former;
+  bool calls = false;
   {
     std::lock_guard lock(mutex_);
+    // A node whose folder is another one is another member, and the former one does not come back.
+    std::erase_if(peers_, [&](auto& each) {
+      const bool is_former = each.second.member.node == member.node && each.first != id;
+      if (is_former && each.second.connection) former.push_back(each.second.connection);
+      return is_former;
+    });
     Peer& peer = peers_[id];
     peer.member = member;
     peer.address = address;
-    if (options_.self.log_id > member.log_id || peer.calling || peer.connection) return;
-    peer.calling = true;
+    calls = options_.self.log_id < member.log_id && !peer.calling && !peer.connection;
+    if (calls) peer.calling = true;
   }
-  asio::post(io_, [this, id] { call(id); });
+  for (const auto& each : former) asio::post(io_, [each] { each->close(); });
+  if (calls) asio::post(io_, [this, id] { call(id); });
 }
 
 void PeerConnections::call(MemberId member) {
   std::string address;
   {
     std::lock_guard lock(mutex_);
-    address = peers_[member].address;
+    auto peer = peers_.find(member);
+    if (peer == peers_.end()) return;
+    address = peer->second.address;
   }
   auto parsed = PeerAddress::parse(address);
   if (!parsed) return call_later(member);
@@ -315,7 +332,9 @@ void PeerConnections::call_later(MemberId member) {
   int wait_ms;
   {
     std::lock_guard lock(mutex_);
-    Peer& peer = peers_[member];
+    auto found = peers_.find(member);
+    if (found == peers_.end()) return;
+    Peer& peer = found->second;
     wait_ms = peer.wait_ms = std::min(std::max(options_.retry_ms, peer.wait_ms * 2), 1000);
   }
   auto timer = std::make_shared<asio::steady_timer>(io_, std::chrono::milliseconds(wait_ms));

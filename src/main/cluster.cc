@@ -120,8 +120,10 @@ void add_cluster(CLI::App& app, int& exit_code) {
   });
   CLI::App* leave = add_folder_part(
       *group, "leave", "make the folder of a cluster's last node a single node's", command);
+  leave->add_flag("--force", command->force, "also when etcd has lost what it knew of the cluster");
   leave->callback([=] {
-    Result<> done = cluster::leave_cluster(FileSystem::real(), command->data, command->etcd);
+    Result<> done =
+        cluster::leave_cluster(FileSystem::real(), command->data, command->etcd, command->force);
     if (done) std::printf("%s is a single node's folder now\n", command->data.c_str());
     finish(done);
   });

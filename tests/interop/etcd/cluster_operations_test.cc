@@ -126,5 +126,34 @@ TEST_F(ClusterOperations, ANodeLeftAloneIsForced) {
   for (auto& node : nodes_) EXPECT_EQ(node->query("shop", "SELECT count(*) FROM t"), "[[130]]");
 }
 
+// All that etcd knew is gone. The node with the longest log begins the cluster again.
+TEST_F(ClusterOperations, AnEtcdThatWasLostIsNotTheEnd) {
+  start_all();
+  write_some(*nodes_[0], "first", 120);
+  for (auto& node : nodes_) node->kill();
+  EtcdCluster other{1};
+  other.wait_ready();
+  auto leave_with = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments{"cluster",         "leave",  "--data",
+                                       nodes_[1]->data(), "--etcd", other.client_url(0)};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return nodes_[1]->run(arguments);
+  };
+  Finished refused = leave_with({});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.err.find("the log here ends with record"), std::string::npos) << refused.err;
+  Finished left = leave_with({"--force"});
+  ASSERT_EQ(left.exit_code, 0) << left.err;
+  for (int n : {1, 0, 2}) {
+    nodes_[static_cast<std::size_t>(n)]->set_options(
+        {"--cluster", "test", "--node", fmt::format("n{}", n + 1), "--peer-listen",
+         fmt::format("127.0.0.1:{}", free_port()), "--etcd", other.client_url(0)});
+    ASSERT_TRUE(nodes_[static_cast<std::size_t>(n)]->start());
+  }
+  wait_in_sync(3);
+  write_some(*nodes_[2], "second", 20);
+  check();
+}
+
 }  // namespace
 }  // namespace offprint::testing

@@ -107,6 +107,15 @@ class ClusterServers : public ::testing::Test {
       longest = std::max(longest, answered_ms_[i] - answered_ms_[i - 1]);
     return longest;
   }
+  std::string what_they_know() {
+    std::string text;
+    for (auto& node : nodes_) {
+      auto cluster = node->request("GET", "/v1/cluster");
+      auto database = node->request("GET", "/v1/databases/shop");
+      text += (cluster ? cluster->body : "no answer\n") + (database ? database->body : "");
+    }
+    return text;
+  }
   // On all nodes is what was acknowledged, once.
   void check() {
     ASSERT_GT(acknowledged_.size(), 100U);
@@ -115,7 +124,7 @@ class ClusterServers : public ::testing::Test {
       std::set<std::string> counts;
       for (auto& node : nodes_) counts.insert(node->query("shop", count));
       return counts.size() == 1;
-    })) << "the nodes differ";
+    })) << "the nodes differ:\n" << what_they_know();
     for (auto& node : nodes_) {
       const std::string rows = node->query("shop", "SELECT id FROM t");
       std::size_t lost = 0;
