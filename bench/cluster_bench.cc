@@ -122,8 +122,9 @@ int main(int argc, char** argv) {
   std::filesystem::create_directories(folder);
   const double seconds = argc > 2 ? std::atof(argv[2]) : 5;
   const Etcd members(etcd, folder);
-  fmt::print("one row, or one key of 100 bytes, acknowledged; 3 nodes and 3 members on this "
-             "machine\n");
+  fmt::print(
+      "one row, or one key of 100 bytes, acknowledged; 3 nodes and 3 members on this "
+      "machine\n");
   Measured alone_one{}, alone_all{};
   {
     Server alone(folder, "alone");
@@ -144,8 +145,7 @@ int main(int argc, char** argv) {
     nodes.push_back(std::make_unique<Server>(
         folder, fmt::format("n{}", n),
         std::vector<std::string>{"--cluster", "bench", "--node", fmt::format("n{}", n),
-                                 "--peer-listen", local(free_port(), ""), "--etcd",
-                                 members.url()},
+                                 "--peer-listen", local(free_port(), ""), "--etcd", members.url()},
         local(free_port(), "")));
   }
   Http& first = nodes.front()->http();

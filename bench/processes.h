@@ -71,8 +71,7 @@ class Server {
  public:
   // What it keeps is in `folder`/NAME, its log is `folder`/NAME.log.
   Server(const std::string& folder, const std::string& name,
-         const std::vector<std::string>& options = {},
-         const std::string& listen = "127.0.0.1:0");
+         const std::vector<std::string>& options = {}, const std::string& listen = "127.0.0.1:0");
   const std::string& url() const { return url_; }
   Http& http() { return *http_; }
   pid_t pid() const { return child_->pid(); }

@@ -87,6 +87,18 @@ TEST(PeerConnectionsTest, AConnectionIsMadeAgain) {
   EXPECT_TRUE(within(10s, [&] { return b->heard == 9; }));
 }
 
+// Another node listens where it was; it is called again and again.
+TEST(PeerConnectionsTest, AMemberThatIsNoMoreDisturbsNobody) {
+  End a(1, ""), b(3, "");
+  b.know(1, a);
+  a.know(2, b);
+  a.know(3, b);
+  ASSERT_TRUE(within(10s, [&] { return a.connected == 1 && b.connected == 1; }));
+  EXPECT_FALSE(within(1s, [&] { return a.connected + b.connected > 2; }));
+  EXPECT_TRUE(a.peers->send(MemberId{3}, message_of(7)));
+  EXPECT_TRUE(within(10s, [&] { return b.heard == 7; }));
+}
+
 TEST(PeerConnectionsTest, AnAddressThatIsNoneIsRefused) {
   for (const char* listen : {"nowhere", ":1", "127.0.0.1:", "127.0.0.1:99999999"}) {
     auto created = PeerConnections::create(

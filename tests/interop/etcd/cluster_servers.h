@@ -120,11 +120,14 @@ class ClusterServers : public ::testing::Test {
   void check() {
     ASSERT_GT(acknowledged_.size(), 100U);
     const std::string count = "SELECT count(*), count(DISTINCT id) FROM t";
-    EXPECT_TRUE(within(30s, [&] {
-      std::set<std::string> counts;
-      for (auto& node : nodes_) counts.insert(node->query("shop", count));
-      return counts.size() == 1;
-    })) << "the nodes differ:\n" << what_they_know();
+    EXPECT_TRUE(within(30s,
+                       [&] {
+                         std::set<std::string> counts;
+                         for (auto& node : nodes_) counts.insert(node->query("shop", count));
+                         return counts.size() == 1;
+                       }))
+        << "the nodes differ:\n"
+        << what_they_know();
     for (auto& node : nodes_) {
       const std::string rows = node->query("shop", "SELECT id FROM t");
       std::size_t lost = 0;
