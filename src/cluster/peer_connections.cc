@@ -51,7 +51,11 @@ class PeerConnections::Connection : public FillSink,
     hello_.member = MemberId{owner_.options_.self.log_id};
     hello_.nonce.resize(kPeerNonceSize);
     fill_random(hello_.nonce);
-    if (called_.value == 0) say_hello();
+    if (called_.value == 0) {
+      Bytes hello;
+      append_hello(hello, hello_);
+      queue(hello);
+    }
     read();
     watch();
   }
@@ -95,12 +99,6 @@ class PeerConnections::Connection : public FillSink,
   void flush(const std::unique_lock<std::mutex>&) {
     if (!std::exchange(flush_posted_, true))
       asio::post(owner_.io_, [self = shared_from_this()] { self->write(); });
-  }
-
-  void say_hello() {
-    Bytes hello;
-    append_hello(hello, hello_);
-    queue(hello);
   }
 
   void queue(const Bytes& bytes) {
@@ -163,13 +161,12 @@ class PeerConnections::Connection : public FillSink,
     has_hello_ = true;
     // Who has another one's address now must not take this connection for one to itself.
     if (called_.value != 0 && hello.member != called_) return false;
-    if (called_.value != 0) say_hello();
     other_ = std::move(hello);
-    if (secret.empty()) return welcome();
-    Bytes proof;
-    append_proof(proof, {proof_of(secret, hello_, other_)});
-    queue(proof);
-    return true;
+    Bytes said;
+    if (called_.value != 0) append_hello(said, hello_);
+    if (!secret.empty()) append_proof(said, {proof_of(secret, hello_, other_)});
+    if (!said.empty()) queue(said);
+    return !secret.empty() || welcome();
   }
 
   bool take_proof(const PeerProof& proof) {
