@@ -138,6 +138,15 @@ void GroupMember::persist_promise(Epoch epoch, Effects& effects) {
   effects.promise(last_command_, epoch);
 }
 
+// R13: of that member nobody acts any more in these epochs.
+void GroupMember::receive_release(Time now, MemberId from, const Release& release,
+                                  Effects& effects) {
+  if (is_primary_ || from != release.primary || promised_to_ != from) return;
+  if (promised_ > release.epoch) return;  // it is of an earlier process
+  promise_until_ = patience_until_ = now;
+  try_election(now, effects);
+}
+
 // Candidates come one after the other, in the record's order.
 Time GroupMember::stagger() const {
   Time wait{};

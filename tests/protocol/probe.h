@@ -35,6 +35,9 @@ void describe(const Message& message, Time now, Time lease, Put put) {
     put(nack->lsn_epoch.value);
   } else if (const auto* go = std::get_if<Go>(&message)) {
     put(go->epoch.value);
+  } else if (const auto* release = std::get_if<Release>(&message)) {
+    put(release->primary.value);
+    put(release->epoch.value);
   }
 }
 
