@@ -236,6 +236,7 @@ class GroupMember {
   MemberId promised_to_;
   Time promise_until_{};
   Time patience_until_{};  // somebody else was elected just now
+  Release released_;       // the newest that was heard
   Epoch answer_epoch_;     // of the newest message to be acknowledged …
   Time answer_sent_at_{};  // … and when it was sent
   bool answer_due_ = false;

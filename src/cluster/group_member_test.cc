@@ -302,6 +302,25 @@ TEST(GroupMemberTest, AGuardiansWordEndsAPromise) {
   }
 }
 
+// Its last messages may come after the word of its death.
+TEST(GroupMemberTest, WhatADeadPrimarySentRenewsNoPromise) {
+  Member b(kB);
+  const EpochRuns one{{Epoch{2}, Lsn{1}, Lsn{1}}};
+  b.receive(kA, append_of(Epoch{2}, Lsn{0}, Epoch{0}, {}, Lsn{1}));
+  b.receive(kA, Release{kA, Epoch{2}});
+  b.receive(kA, append_of(Epoch{2}, Lsn{0}, Epoch{0}, one, Lsn{1}));
+  EXPECT_EQ(b.member.log().last(), Lsn{1}) << "it is taken as ever";
+  b.member.on_view(b.now, view_of(2, Epoch{2}, kA, {kA, kB}), b.wanted);
+  EXPECT_EQ(b.wanted.changes.size(), 1U);
+  // But the next process of that member is another one.
+  Member c(kC);
+  c.receive(kA, append_of(Epoch{2}, Lsn{0}, Epoch{0}, {}, Lsn{1}));
+  c.receive(kA, Release{kA, Epoch{2}});
+  c.receive(kA, append_of(Epoch{3}, Lsn{0}, Epoch{0}, {}, Lsn{1}));
+  c.member.on_view(c.now, view_of(3, Epoch{3}, kA, {kA, kC}), c.wanted);
+  EXPECT_TRUE(c.wanted.changes.empty());
+}
+
 // It may come late, when the member has begun anew, or from somebody who has no say.
 TEST(GroupMemberTest, AGuardiansWordIsOfOneProcess) {
   struct Case {

@@ -79,6 +79,8 @@ struct GroupMemberProbe {
     };
     cluster::describe(m.log_, put);
     put(m.promised_.value);
+    put(m.released_.primary.value);
+    put(m.released_.epoch.value);
     put(m.last_command_ - m.durable_command_);
     put(m.durable_.value);
     for (const auto& each : m.undurable_) {
