@@ -255,7 +255,7 @@ TEST_P(ProtocolMutantTest, IsSeen) {
   FAIL() << "rule " << GetParam() << " left out, and nobody noticed in " << steps << " steps";
 }
 
-INSTANTIATE_TEST_SUITE_P(Rules, ProtocolMutantTest, testing::Range(1, 14));
+INSTANTIATE_TEST_SUITE_P(Rules, ProtocolMutantTest, testing::Range(1, 15));
 
 }  // namespace
 }  // namespace offprint::cluster

@@ -30,6 +30,12 @@ Result<std::unique_ptr<ClusterNode>> ClusterNode::create(Options options) {
   store.log.cluster = given.cluster;
   store.log.self = given.self;
   store.log.on_fatal = given.on_fatal;
+  if (given.guardian != nullptr) {
+    given.guardian->begin(MemberId{given.self.log_id});
+    store.log.acts_in = [page = given.guardian](std::uint32_t, Epoch epoch) {
+      page->acts_in(epoch);
+    };
+  }
   OFFPRINT_TRY_ASSIGN(store.coordinator, create_etcd_coordinator(given.etcd));
   store.transport = node->peers_.get();
   store.on_fatal = given.on_fatal;
@@ -55,7 +61,9 @@ Result<> ClusterNode::start(database::Store& store) {
   roster.first_epoch = Epoch{found.member.epoch.value + 1};
   roster.refused = options_.on_fatal;
   roster.heard = [this](const NodeRecord& node) {
-    if (node.member != options_.self) peers_->set_peer(node.member, node.peer_address);
+    if (node.member == options_.self) return;
+    if (options_.guardian != nullptr) options_.guardian->know(node.member.node, node.peer_address);
+    peers_->set_peer(node.member, node.peer_address);
   };
   OFFPRINT_TRY_ASSIGN(auto coordinator, create_etcd_coordinator(options_.etcd));
   fills_ = std::make_unique<FillSource>(*store_side_, store);
@@ -142,6 +150,7 @@ Result<> ClusterNode::switch_over(const std::string& to) {
 
 void ClusterNode::leave() {
   if (is_primary()) return;
+  if (options_.guardian != nullptr && has_other_primary()) options_.guardian->rest();
   store_side_->log().leave();
   const Deadline until = SteadyClock::now() + kLeaveMax;
   while (SteadyClock::now() < until) {

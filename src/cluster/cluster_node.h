@@ -11,6 +11,7 @@
 #include "cluster/clustered_store.h"
 #include "cluster/etcd_coordinator.h"
 #include "cluster/fill_source.h"
+#include "cluster/guardian_page.h"
 #include "cluster/peer_connections.h"
 #include "cluster/roster.h"
 
@@ -33,6 +34,7 @@ class ClusterNode final : public ClusterControl {
     EtcdOptions etcd;
     std::size_t replicas = 3;
     std::function<void(const Error&)> on_fatal;
+    GuardianPage* guardian = nullptr;  // none; outlives it
   };
   // kInvalid: the options. kIo.
   static Result<std::unique_ptr<ClusterNode>> create(Options options);

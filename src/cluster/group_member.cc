@@ -32,9 +32,7 @@ void GroupMember::receive(Time now, MemberId from, const Message& message, Effec
     promise_until_ = patience_until_ = now;
     ask_for_record(now, effects);
   } else if (const auto* release = std::get_if<Release>(&message)) {
-    if (is_primary_ || promised_to_ != release->primary || promised_ != release->epoch) return;
-    promise_until_ = patience_until_ = now;
-    try_election(now, effects);
+    receive_release(now, from, *release, effects);
   }
 }
 
@@ -55,7 +53,11 @@ void GroupMember::on_durable(Time now, Command command, Effects& effects) {
     undurable_.pop_front();
   }
   if (is_primary_) {
-    if (!could_act && acts()) effects.changed();
+    if (!could_act && acts()) {
+      // R13: after its promise is on the disk, before anything of it leaves.
+      if (!drops(Mutant::kActsBeforeDurable)) effects.acts_in(epoch_);
+      effects.changed();
+    }
     try_commit(now, effects);
     lead(now, effects);
     return;
@@ -93,7 +95,12 @@ void GroupMember::on_cas(Time now, CasOutcome outcome, std::uint64_t version, Ef
     case Cas::Kind::kElect:
       if (outcome == CasOutcome::kApplied) {
         if (cas.next.version > view_.version) view_ = cas.next;
-        if (promised_ < cas.next.epoch) become_primary(now, cas.next, effects);
+        if (promised_ >= cas.next.epoch) return;
+        // Whom it followed has said nothing for a grace, or is dead: nobody waits for that one.
+        const MemberId silent = promised_to_;
+        const Time since = promise_until_ - options_.timing.grace;
+        become_primary(now, cas.next, effects);
+        note_silence(silent, since);
       } else if (outcome == CasOutcome::kUnknown) {
         promise_until_ = now + options_.timing.grace;  // R5: forgotten for good
       }

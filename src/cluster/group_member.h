@@ -43,6 +43,9 @@ class Effects {
   virtual void committed(Lsn lsn) = 0;
   // The role or what may be done in it changed: see status().
   virtual void changed() = 0;
+  // From now on it acts as primary in that epoch, which is on its disk: no other process of this
+  // member ever will. Nothing of the epoch has left before.
+  virtual void acts_in(Epoch epoch) = 0;
 };
 
 // One member of one placement group: a pure state machine. It has no clock (each input says the
@@ -166,6 +169,7 @@ class GroupMember {
   };
 
   // --- replica (group_replica.cc)
+  void receive_release(Time now, MemberId from, const Release& release, Effects& effects);
   void receive_append(Time now, MemberId from, const Append& append, Effects& effects);
   bool extend(MemberId from, const Append& append, Effects& effects);
   void note_lack(const Nack& nack, Effects& effects);
@@ -180,6 +184,7 @@ class GroupMember {
 
   // --- primary (group_member.cc)
   void become_primary(Time now, const GroupView& view, Effects& effects);
+  void note_silence(MemberId member, Time since);
   void step_down(Time now, Effects& effects);
   void receive_ack(Time now, MemberId from, const Ack& ack, Effects& effects);
   void receive_nack(Time now, MemberId from, const Nack& nack, Effects& effects);
@@ -231,6 +236,7 @@ class GroupMember {
   MemberId promised_to_;
   Time promise_until_{};
   Time patience_until_{};  // somebody else was elected just now
+  Release released_;       // the newest that was heard
   Epoch answer_epoch_;     // of the newest message to be acknowledged …
   Time answer_sent_at_{};  // … and when it was sent
   bool answer_due_ = false;

@@ -37,6 +37,7 @@ class Wanted final : public Effects {
   void compare_and_swap(const GroupView& next) override { changes.push_back(next); }
   void committed(Lsn lsn) override { commit = lsn; }
   void changed() override { ++news; }
+  void acts_in(Epoch epoch) override { acted = epoch; }
 
   // The newest message of this kind to `to`.
   template <class T>
@@ -54,6 +55,7 @@ class Wanted final : public Effects {
   std::vector<GroupView> changes;
   int reads = 0;
   int news = 0;
+  Epoch acted;
   Command last_command = 0;
   Lsn commit;
   Lsn room{1000};  // of the disk
@@ -278,16 +280,106 @@ TEST(GroupMemberTest, WhatWasCommittedIsNeverCut) {
 }
 
 TEST(GroupMemberTest, AGuardiansWordEndsAPromise) {
+  // Also one of an epoch before: whoever acted in 4 does not act in 1 any more.
+  for (std::uint32_t epoch : {1U, 4U}) {
+    Member b(kB);
+    b.receive(kA, append_of(Epoch{1}, Lsn{0}, Epoch{0}, {}, Lsn{1}));
+    b.tick();
+    EXPECT_EQ(b.wanted.reads, 0);
+    b.receive(kA, Release{kA, Epoch{epoch}});
+    EXPECT_EQ(b.wanted.reads, 1);
+    b.member.on_view(b.now, view_of(2, Epoch{4}, kA, {kA, kB, kC}), b.wanted);
+    ASSERT_EQ(b.wanted.changes.size(), 1U);
+    EXPECT_EQ(b.wanted.changes[0].primary, kB);
+    EXPECT_EQ(b.wanted.changes[0].epoch, Epoch{5});
+    EXPECT_EQ(b.wanted.changes[0].in_sync, (Members{kA, kB, kC})) << "nothing else is changed";
+    // The dead one is left out at once then, and not after a second.
+    b.member.on_cas(b.now, CasOutcome::kApplied, 3, b.wanted);
+    b.sync();
+    ASSERT_EQ(b.wanted.changes.size(), 2U);
+    EXPECT_EQ(b.wanted.changes[1].in_sync, (Members{kB, kC}));
+    EXPECT_EQ(b.wanted.changes[1].version, 3U);
+  }
+}
+
+// Its last messages may come after the word of its death.
+TEST(GroupMemberTest, WhatADeadPrimarySentRenewsNoPromise) {
+  Member b(kB);
+  const EpochRuns one{{Epoch{2}, Lsn{1}, Lsn{1}}};
+  b.receive(kA, append_of(Epoch{2}, Lsn{0}, Epoch{0}, {}, Lsn{1}));
+  b.receive(kA, Release{kA, Epoch{2}});
+  b.receive(kA, append_of(Epoch{2}, Lsn{0}, Epoch{0}, one, Lsn{1}));
+  EXPECT_EQ(b.member.log().last(), Lsn{1}) << "it is taken as ever";
+  b.member.on_view(b.now, view_of(2, Epoch{2}, kA, {kA, kB}), b.wanted);
+  EXPECT_EQ(b.wanted.changes.size(), 1U);
+  // But the next process of that member is another one.
+  Member c(kC);
+  c.receive(kA, append_of(Epoch{2}, Lsn{0}, Epoch{0}, {}, Lsn{1}));
+  c.receive(kA, Release{kA, Epoch{2}});
+  c.receive(kA, append_of(Epoch{3}, Lsn{0}, Epoch{0}, {}, Lsn{1}));
+  c.member.on_view(c.now, view_of(3, Epoch{3}, kA, {kA, kC}), c.wanted);
+  EXPECT_TRUE(c.wanted.changes.empty());
+}
+
+// It may come late, when the member has begun anew, or from somebody who has no say.
+TEST(GroupMemberTest, AGuardiansWordIsOfOneProcess) {
+  struct Case {
+    const char* what;
+    MemberId from;
+    Release release;
+  };
+  for (const Case& each :
+       {Case{"an earlier process", kA, {kA, Epoch{4}}}, Case{"another member", kC, {kC, Epoch{5}}},
+        Case{"by another one", kC, {kA, Epoch{5}}}}) {
+    Member b(kB);
+    b.receive(kA, append_of(Epoch{5}, Lsn{0}, Epoch{0}, {}, Lsn{1}));
+    b.now += GroupMember::Timing{}.grace / 2;
+    b.receive(each.from, each.release);
+    b.tick();
+    EXPECT_EQ(b.wanted.reads, 0) << each.what;
+    b.member.on_view(b.now, view_of(2, Epoch{5}, kA, {kA, kB}), b.wanted);
+    EXPECT_TRUE(b.wanted.changes.empty()) << each.what;
+  }
+  // Who has just begun does not know to whom it promised.
+  Member c(kC, GroupLog{}, Epoch{5});
+  c.now = Time{};
+  c.receive(kA, Release{kA, Epoch{5}});
+  EXPECT_EQ(c.wanted.reads, 0);
+  // And a primary goes on.
+  Member a(kA);
+  a.lead(view_of(1, Epoch{0}, {}, {kA, kB}));
+  a.receive(kA, Release{kA, Epoch{1}});
+  EXPECT_TRUE(a.member.is_primary());
+}
+
+// What a guardian may say: of that epoch nobody but this process ever acts, for its promise is on
+// the disk; and it knows before anybody else hears of it.
+TEST(GroupMemberTest, AnEpochIsSaidToActBeforeAnythingOfItLeaves) {
+  Member a(kA);
+  a.now += GroupMember::Timing{}.grace + GroupMember::Timing{}.stagger * 3;
+  a.tick();
+  a.member.on_view(a.now, view_of(1, Epoch{7}, kB, {kA, kB}), a.wanted);
+  a.member.on_cas(a.now, CasOutcome::kApplied, 2, a.wanted);
+  a.member.tick(a.now, a.wanted);
+  EXPECT_EQ(a.wanted.acted, Epoch{0}) << "its promise is not on the disk: another may take it up";
+  EXPECT_TRUE(a.wanted.sent.empty());
+  a.sync();
+  EXPECT_EQ(a.wanted.acted, Epoch{8});
+  EXPECT_FALSE(a.wanted.sent.empty());
+}
+
+// Of a primary that fell silent the next one knows that no answer will come.
+TEST(GroupMemberTest, ThePrimaryThatWasNotHeardForAGraceIsNotWaitedForAgain) {
   Member b(kB);
   b.receive(kA, append_of(Epoch{1}, Lsn{0}, Epoch{0}, {}, Lsn{1}));
-  b.tick();
-  EXPECT_EQ(b.wanted.reads, 0);
-  b.receive(kC, Release{kA, Epoch{1}});
-  EXPECT_EQ(b.wanted.reads, 1);
-  b.member.on_view(b.now, view_of(2, Epoch{1}, kA, {kA, kB}), b.wanted);
-  ASSERT_EQ(b.wanted.changes.size(), 1U);
-  EXPECT_EQ(b.wanted.changes[0].primary, kB);
-  EXPECT_EQ(b.wanted.changes[0].epoch, Epoch{2});
+  b.lead(view_of(2, Epoch{1}, kA, {kA, kB, kC}));
+  ASSERT_EQ(b.wanted.changes.size(), 2U);
+  EXPECT_EQ(b.wanted.changes[1].in_sync, (Members{kB, kC}));
+  // But of two copies, of which both are wanted, none is left out.
+  Member c(kC);
+  c.receive(kA, append_of(Epoch{1}, Lsn{0}, Epoch{0}, {}, Lsn{1}));
+  c.lead(view_of(2, Epoch{1}, kA, {kA, kC}));
+  EXPECT_EQ(c.wanted.changes.size(), 1U);
 }
 
 TEST(GroupMemberTest, AGroupIsHandedOver) {

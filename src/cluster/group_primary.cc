@@ -18,6 +18,7 @@ void GroupMember::become_primary(Time now, const GroupView& view, Effects& effec
   // On the disk before anybody hears of it: after a crash the epoch is not taken up again (R8).
   persist_promise(epoch_, effects);
   acts_from_ = promise_command_;
+  if (drops(Mutant::kActsBeforeDurable)) effects.acts_in(epoch_);
   promised_to_ = options_.self;
   answer_due_ = false;
   pending_.clear();
@@ -25,6 +26,14 @@ void GroupMember::become_primary(Time now, const GroupView& view, Effects& effec
   make_peers(now);
   next_beacon_ = leased_at_ = now;
   effects.changed();
+}
+
+// It counts as having made no progress since then, and the record may say so at once.
+void GroupMember::note_silence(MemberId member, Time since) {
+  Peer* found = peer(member);
+  if (found == nullptr) return;
+  found->progress_at = std::min(found->progress_at, since);
+  next_attempt_ = std::min(next_attempt_, found->progress_at + options_.timing.eject);
 }
 
 void GroupMember::step_down(Time now, Effects& effects) {

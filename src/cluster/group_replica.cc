@@ -28,7 +28,9 @@ void GroupMember::receive_append(Time now, MemberId from, const Append& append, 
   }
   if (promised_to_ != from) effects.changed();
   promised_to_ = from;
-  promise_until_ = now + options_.timing.grace;
+  // What a dead primary sent before it died promises nothing any more.
+  const bool is_over = from == released_.primary && append.epoch <= released_.epoch;
+  if (!is_over) promise_until_ = now + options_.timing.grace;
   answer_epoch_ = append.epoch;
   answer_sent_at_ = std::max(answer_sent_at_, append.sent_at);
   if (damaged_) {
@@ -136,6 +138,17 @@ void GroupMember::persist_promise(Epoch epoch, Effects& effects) {
   promise_command_ = ++last_command_;
   undurable_.push_back({last_command_, log_.last()});
   effects.promise(last_command_, epoch);
+}
+
+// R13: of that member nobody acts any more in these epochs.
+void GroupMember::receive_release(Time now, MemberId from, const Release& release,
+                                  Effects& effects) {
+  if (from != release.primary) return;
+  if (released_.primary != from || released_.epoch < release.epoch) released_ = release;
+  if (is_primary_ || promised_to_ != from) return;
+  if (promised_ > release.epoch) return;  // it is of an earlier process
+  promise_until_ = patience_until_ = now;
+  try_election(now, effects);
 }
 
 // Candidates come one after the other, in the record's order.

@@ -19,6 +19,7 @@ enum class Mutant {
   kAdoptWhilePromised = 11,    // R9
   kForgetPending = 12,         // R5
   kLeaseFromReceipt = 13,      // R12
+  kActsBeforeDurable = 14,     // R13
 };
 
 #ifdef OFFPRINT_MUTANTS

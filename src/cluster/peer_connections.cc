@@ -147,7 +147,8 @@ class PeerConnections::Connection : public FillSink,
       } else if (auto* proof = std::get_if<PeerProof>(&**frame)) {
         if (!take_proof(*proof)) return false;
       } else if (auto* message = std::get_if<PeerMessage>(&**frame)) {
-        if (member_.value == 0) return false;
+        if (guards_.value != 0) return take_release(*message);
+        if (member_.value == 0 || std::holds_alternative<Release>(message->message)) return false;
         owner_.callbacks_.received(member_, std::move(*message));
       } else {
         return false;
@@ -180,8 +181,23 @@ class PeerConnections::Connection : public FillSink,
     return right && welcome();
   }
 
+  // All that a guardian has to say; the end of the connection tells it that it was heard.
+  bool take_release(const PeerMessage& message) {
+    const auto* release = std::get_if<Release>(&message.message);
+    if (release == nullptr || release->primary != guards_) return false;
+    log::info("node {}: its process that was primary in epoch {} has died, says its guardian",
+              other_.node, release->epoch.value);
+    owner_.callbacks_.received(guards_, message);
+    return false;
+  }
+
   bool welcome() {
     is_known_ = true;
+    if (other_.is_guardian) {  // it takes the place of no node's connection
+      if (!owner_.knows(other_)) return false;
+      guards_ = other_.member;
+      return true;
+    }
     if (other_.member.value == 0) {
       if (other_.cluster != hello_.cluster || !owner_.callbacks_.asks_for_fill) return false;
       owner_.callbacks_.asks_for_fill(shared_from_this());
@@ -210,6 +226,7 @@ class PeerConnections::Connection : public FillSink,
   bool has_hello_ = false;
   bool is_known_ = false;  // has proved it
   MemberId member_;        // nobody before that
+  MemberId guards_;        // a guardian's: of that member
   std::array<std::uint8_t, 64 << 10> buffer_;
   PeerFrameReader reader_;
   Bytes writing_;
@@ -340,13 +357,19 @@ void PeerConnections::call_later(MemberId member) {
   });
 }
 
-bool PeerConnections::greeted(const std::shared_ptr<Connection>& connection,
-                              const PeerHello& hello) {
+bool PeerConnections::knows(const PeerHello& hello) {
   if (hello.cluster != options_.cluster) {
     log::warn("node {} is of cluster '{}', this is '{}'", hello.node, hello.cluster,
               options_.cluster);
     return false;
   }
+  std::lock_guard lock(mutex_);
+  return peers_.contains(hello.member);
+}
+
+bool PeerConnections::greeted(const std::shared_ptr<Connection>& connection,
+                              const PeerHello& hello) {
+  if (!knows(hello)) return false;
   std::shared_ptr<Connection> former;
   {
     std::lock_guard lock(mutex_);

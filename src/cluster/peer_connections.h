@@ -29,7 +29,8 @@ class FillSink {
 };
 
 // One TCP connection to each other node of the cluster, made again whenever it breaks. Of two nodes
-// the one with the smaller log id calls the other. Format: docs/protocol/cluster.md.
+// the one with the smaller log id calls the other. A guardian's word about a member is received
+// as the member's own. Format: docs/protocol/cluster.md.
 // Thread: any; callbacks come on its own.
 class PeerConnections final : public PeerTransport {
  public:
@@ -76,6 +77,8 @@ class PeerConnections final : public PeerTransport {
   void accept();
   void call(MemberId member);
   void call_later(MemberId member);
+  // Whether the member is one of the cluster's.
+  bool knows(const PeerHello& hello);
   // The other side has proved who it is. False: it is nobody we talk to.
   bool greeted(const std::shared_ptr<Connection>& connection, const PeerHello& hello);
   void ended(const Connection& connection);

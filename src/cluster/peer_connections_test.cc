@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "cluster/peer_call.h"
+
 namespace offprint::cluster {
 namespace {
 
@@ -71,6 +73,76 @@ TEST(PeerConnectionsTest, NodesOfAnotherClusterAreNotHeard) {
   a.know(2, b);
   b.know(1, a);
   EXPECT_FALSE(within(300ms, [&] { return a.connected + b.connected > 0; }));
+}
+
+// A guardian's call, and whether the other side ended it.
+struct Guardian {
+  Guardian(const End& to, std::uint64_t member, const std::string& secret, bool is_guardian = true,
+           const std::string& cluster = "test") {
+    PeerCall::Options options;
+    options.address = "127.0.0.1:" + std::to_string(to.peers->port());
+    options.cluster = cluster;
+    options.node = "n1";
+    options.member = MemberId{member};
+    options.is_guardian = is_guardian;
+    options.secret = secret;
+    call = PeerCall::open(std::move(options));
+  }
+  // Answers when the other side has ended the connection.
+  void say(const PeerMessage& message) {
+    if (!call) return;
+    Bytes frame;
+    append_message(frame, message);
+    (void)(*call)->send(frame);
+    Result<PeerFrame> answer = (*call)->next(10s);
+    while (answer) answer = (*call)->next(10s);
+    EXPECT_EQ(answer.error().code(), Code::kIo) << answer.error().message();
+  }
+  Result<std::unique_ptr<PeerCall>> call;
+};
+PeerMessage release_of(std::uint64_t member) {
+  return {5, Release{MemberId{member}, Epoch{3}}, {}};
+}
+
+TEST(PeerConnectionsTest, AGuardianIsHeardOfItsOwnMember) {
+  End b(2, "secret");
+  b.peers->set_peer({"n1", 1}, "127.0.0.1:1");
+  Guardian(b, 1, "secret").say(release_of(1));
+  EXPECT_EQ(b.heard, 5U);
+  EXPECT_EQ(b.connected, 0) << "it is no connection of the node";
+  b.heard = 0;
+  Guardian(b, 1, "secret").say(release_of(2));
+  Guardian(b, 1, "secret").say(release_of(3));
+  Guardian(b, 1, "secret").say(message_of(7));
+  Guardian(b, 9, "secret").say(release_of(9));  // nobody knows it
+  Guardian(b, 1, "other").say(release_of(1));
+  Guardian(b, 1, "").say(release_of(1));
+  Guardian(b, 1, "secret", true, "another").say(release_of(1));
+  EXPECT_EQ(b.heard, 0U);
+  EXPECT_EQ(Guardian(b, 1, "other").call.has_value(), false);
+}
+
+TEST(PeerConnectionsTest, ANodeSaysNothingInAGuardiansPlace) {
+  End b(2, "secret");
+  b.peers->set_peer({"n1", 1}, "127.0.0.1:1");
+  Guardian(b, 1, "secret", false).say(release_of(1));
+  EXPECT_EQ(b.connected, 1);
+  EXPECT_EQ(b.heard, 0U);
+}
+
+// A node that is called by this one: the guardian must not end that.
+TEST(PeerConnectionsTest, AGuardianTakesNobodysPlace) {
+  End a(1, "secret"), b(2, "secret");
+  a.know(2, b);
+  b.know(1, a);
+  ASSERT_TRUE(within(10s, [&] { return a.connected == 1 && b.connected == 1; }));
+  Guardian(a, 2, "secret").say(release_of(2));
+  Guardian(b, 1, "secret").say(release_of(1));
+  EXPECT_TRUE(a.peers->send(MemberId{2}, message_of(7)));
+  EXPECT_TRUE(b.peers->send(MemberId{1}, message_of(8)));
+  EXPECT_TRUE(within(10s, [&] { return a.heard == 8 && b.heard == 7; }));
+  EXPECT_EQ(a.connected, 1);
+  EXPECT_EQ(b.connected, 1);
 }
 
 TEST(PeerConnectionsTest, AConnectionIsMadeAgain) {

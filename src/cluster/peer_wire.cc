@@ -26,6 +26,7 @@ enum class FrameKind : std::uint8_t {
   kFillPages = 10,
   kFillEnd = 11,
   kFillRefusal = 12,
+  kGuardianHello = 13,
 };
 
 constexpr std::size_t kRecordHeader = 1 + 8 + 2 + 4;
@@ -256,7 +257,7 @@ std::size_t wire_size(const PeerRecord& record) {
 }
 
 void append_hello(Bytes& to, const PeerHello& hello) {
-  FrameWriter frame(to, FrameKind::kHello);
+  FrameWriter frame(to, hello.is_guardian ? FrameKind::kGuardianHello : FrameKind::kHello);
   frame.put(hello.version);
   frame.text(hello.cluster);
   frame.text(hello.node);
@@ -366,8 +367,9 @@ Result<std::optional<PeerFrame>> PeerFrameReader::next() {
   BodyReader body(frame.subspan(kPeerHeaderSize));
   auto kind = static_cast<FrameKind>(frame[9]);
   std::optional<PeerFrame> taken;
-  if (kind == FrameKind::kHello) {
+  if (kind == FrameKind::kHello || kind == FrameKind::kGuardianHello) {
     PeerHello hello;
+    hello.is_guardian = kind == FrameKind::kGuardianHello;
     hello.version = body.take<std::uint8_t>();
     hello.cluster = body.text();
     hello.node = body.text();

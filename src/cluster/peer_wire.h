@@ -23,13 +23,15 @@ inline constexpr std::size_t kPeerBodyMax = 48 << 20;
 inline constexpr std::size_t kPeerBodyTarget = 1 << 20;
 
 // First on every connection, from both sides. A node that is nobody yet (member 0) wants to be
-// filled.
+// filled. A guardian calls in the name of the member whose process died, and says nothing but its
+// Release.
 struct PeerHello {
   std::uint8_t version = kPeerVersion;  // the newest that the sender speaks
   std::string cluster;
   std::string node;
   MemberId member;
-  Bytes nonce;  // random, kPeerNonceSize
+  Bytes nonce;               // random, kPeerNonceSize
+  bool is_guardian = false;  // of the member: a frame of its own kind
   bool operator==(const PeerHello&) const = default;
 };
 inline constexpr std::size_t kPeerNonceSize = 32;

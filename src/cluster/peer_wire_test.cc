@@ -75,6 +75,7 @@ TEST(PeerWireTest, WhatIsSentArrivesInPiecesOfAnySize) {
   std::mt19937_64 random(3);
   PeerHello hello{.cluster = "main", .node = "n1", .member = MemberId{77}, .nonce = Bytes(32, 5)};
   for (int round = 0; round < 200; ++round) {
+    hello.is_guardian = round % 2 == 1;
     std::vector<PeerMessage> sent;
     Bytes wire;
     append_hello(wire, hello);
@@ -136,6 +137,9 @@ TEST(PeerWireTest, AProofIsOfBothHellosAndTheSecret) {
   PeerHello somebody = a;
   somebody.member = MemberId{3};
   EXPECT_NE(proof, proof_of("secret", somebody, b));
+  PeerHello guardian = a;
+  guardian.is_guardian = true;
+  EXPECT_NE(proof, proof_of("secret", guardian, b)) << "a node's proof makes no guardian";
 }
 
 TEST(PeerWireTest, ASingleFlippedBitIsSeen) {
@@ -167,6 +171,20 @@ TEST(PeerWireTest, NewerVersionsAreToldFromDamage) {
   ASSERT_FALSE(frame);
   EXPECT_EQ(frame.error().code(), Code::kInvalid);
   EXPECT_NE(frame.error().message().find("newer"), std::string::npos);
+}
+
+// As docs/protocol/cluster.md has it: what another version says is understood.
+TEST(PeerWireTest, AGuardiansHelloIsAKindOfItsOwn) {
+  PeerHello hello{.cluster = "main", .node = "n1", .member = MemberId{77}, .nonce = Bytes(32, 5)};
+  Bytes nodes, guardians;
+  append_hello(nodes, hello);
+  hello.is_guardian = true;
+  append_hello(guardians, hello);
+  EXPECT_EQ(nodes[9], 1);
+  EXPECT_EQ(guardians[9], 13);
+  EXPECT_TRUE(std::equal(nodes.begin() + 10, nodes.end(), guardians.begin() + 10, guardians.end()));
+  const Bytes release = bytes_of({3, Release{MemberId{77}, Epoch{5}}, {}});
+  EXPECT_EQ(to_hex(ByteView(release).subspan(8)), "0106000000000003000000000000004d00000005");
 }
 
 // The bytes of docs/protocol/cluster.md.

@@ -104,7 +104,8 @@ struct Go {
   Epoch epoch;
 };
 
-// The process that was primary in `epoch` has died, as its guardian saw.
+// The process that acted as primary in `epoch` has died, as its guardian saw: the member acts in no
+// epoch up to it any more. From its guardian, in the member's own name.
 struct Release {
   MemberId primary;
   Epoch epoch;

@@ -158,6 +158,9 @@ class ReplicatedLog::GroupEffects final : public Effects {
     wake(group_, kAll);
     log_.listener_.changed(group_.number);
   }
+  void acts_in(Epoch epoch) override {
+    if (log_.options_.acts_in) log_.options_.acts_in(group_.number, epoch);
+  }
 
   Result<journal::Location> put(journal::Draft draft) {
     draft.group = journal_group(group_.number);

@@ -59,6 +59,8 @@ class ReplicatedLog {
     int coordinator_timeout_ms = 1000;
     // The journal failed: nothing may go on.
     std::function<void(const Error&)> on_fatal;
+    // Effects::acts_in(). Under a lock of the log: be quick, call nothing here. May be empty.
+    std::function<void(std::uint32_t group, Epoch)> acts_in = {};
   };
   // The journal was opened with `index` as its visitor. `journal`, `transport` and `listener`
   // outlive it; nobody calls received() while it ends.

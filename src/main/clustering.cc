@@ -22,14 +22,6 @@ constexpr int kSecretMin = 16;    // bytes
 constexpr int kReportEvery = 50;  // looks at whether it has begun
 constexpr std::chrono::milliseconds kLookEvery{20};
 
-Result<std::string> read_secret(const std::string& path) {
-  OFFPRINT_TRY_ASSIGN(Bytes bytes, read_file(FileSystem::real(), path, 4096));
-  std::string secret(as_text(bytes));
-  while (!secret.empty() && (secret.back() == '\n' || secret.back() == '\r')) secret.pop_back();
-  if (secret.size() >= kSecretMin) return secret;
-  return fail(Code::kInvalid, path + ": a cluster's secret has at least 16 bytes");
-}
-
 bool is_to_stop(const sigset_t& signals, std::chrono::milliseconds wait) {
   const timespec time = {static_cast<time_t>(wait.count() / 1000),
                          static_cast<long>(wait.count() % 1000) * 1'000'000};
@@ -54,6 +46,19 @@ void add_cluster_settings(Settings& settings, ClusterOptions& options) {
   settings.add("cluster_ca", options.ca_file,
                "PEM file with the certificates that the other nodes' https is to be checked by");
   settings.add("replicas", options.replicas, "so many nodes have a copy")->check(CLI::Range(1, 7));
+  settings.add_switch("guardian", options.has_guardian,
+                      "a second small process tells the other nodes of the cluster at once when "
+                      "this one has died");
+}
+
+Result<std::string> read_secret(const ClusterOptions& options) {
+  const std::string& path = options.secret_file;
+  if (path.empty()) return std::string();
+  OFFPRINT_TRY_ASSIGN(Bytes bytes, read_file(FileSystem::real(), path, 4096));
+  std::string secret(as_text(bytes));
+  while (!secret.empty() && (secret.back() == '\n' || secret.back() == '\r')) secret.pop_back();
+  if (secret.size() >= kSecretMin) return secret;
+  return fail(Code::kInvalid, path + ": a cluster's secret has at least 16 bytes");
 }
 
 static Result<> check(const ClusterOptions& options, const std::string& listen) {
@@ -97,9 +102,8 @@ Result<Clustering::Next> Clustering::prepare(const ClusterOptions& options, cons
   node.url = options.advertise.empty() ? (options.https ? "https://" : "http://") + listen
                                        : options.advertise;
   ca_file_ = options.ca_file;
-  if (!options.secret_file.empty()) {
-    OFFPRINT_TRY_ASSIGN(node.secret, read_secret(options.secret_file));
-  }
+  OFFPRINT_TRY_ASSIGN(node.secret, read_secret(options));
+  node.guardian = options.guardian_page;
   const std::string known_to_all = "offprint streams 1\n" + node.cluster + "\n" + node.secret;
   const Bytes key = archive::sha256(as_bytes(known_to_all));
   std::ranges::copy(key, stream_key_.begin());

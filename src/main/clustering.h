@@ -22,9 +22,13 @@ struct ClusterOptions {
   bool https = false;   // clients' and nodes' requests come by that
   cluster::EtcdOptions etcd;
   std::size_t replicas = 3;
+  bool has_guardian = false;
+  cluster::GuardianPage* guardian_page = nullptr;  // of a server that has one
 };
 
 void add_cluster_settings(Settings& settings, ClusterOptions& options);
+// The cluster's secret; empty: it has none. kInvalid: too short; kNotFound, kIo: its file.
+Result<std::string> read_secret(const ClusterOptions& options);
 
 // A node's part in its cluster; nothing without a name for that. Outlives the store.
 class Clustering {

@@ -17,6 +17,7 @@
 #include "main/archiving.h"
 #include "main/clustering.h"
 #include "main/commands.h"
+#include "main/guardian.h"
 #include "main/role_watch.h"
 #include "main/security.h"
 #include "main/settings.h"
@@ -34,6 +35,7 @@ namespace {
 
 constexpr std::uint64_t kDescriptorsReserved = 1000;
 constexpr std::chrono::seconds kStopMax{14};  // requests have 10 s
+constexpr std::chrono::milliseconds kEchoMax{1'000};
 // A node of a cluster is stopped while its clients work on.
 constexpr int kStopQuietMs = 1'000;
 
@@ -102,7 +104,8 @@ void leave_descriptors(std::uint64_t files, std::size_t& connections_max) {
 
 // Looks once a second at what may have changed, where there is anything, and at SIGHUP. False: no
 // signal ended it; the node's folder is of no use any more.
-bool wait_for_signal(const sigset_t& set, Security& security, Clustering& clustering) {
+bool wait_for_signal(const sigset_t& set, Security& security, Clustering& clustering,
+                     bool is_guarded) {
   const timespec second = {1, 0};
   const bool looks = security.tls() || clustering.is_used();
   int signal = SIGHUP;
@@ -112,15 +115,24 @@ bool wait_for_signal(const sigset_t& set, Security& security, Clustering& cluste
     if (clustering.needs_fill()) return false;
   }
   log::info("stopping ({}); once more ends at once", signal == SIGINT ? "SIGINT" : "SIGTERM");
-  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+  if (!is_guarded) pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
   return true;
+}
+
+// A signal to all processes of a group comes twice to one that has a guardian: that is one order.
+void take_no_echo(const sigset_t& set) {
+  const timespec now = {0, 0};
+  std::this_thread::sleep_for(kEchoMax);
+  while (sigtimedwait(&set, nullptr, &now) > 0) continue;
+  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 }
 
 // What SQLite does in one step nobody can end. Leaving it is safe: after a crash, too, everything
 // acknowledged is there.
-void leave_what_does_not_end() {
-  std::thread([] {
-    std::this_thread::sleep_for(kStopMax);
+void leave_what_does_not_end(const sigset_t& signals, bool is_guarded) {
+  std::thread([signals, is_guarded, until = SteadyClock::now() + kStopMax] {
+    if (is_guarded) take_no_echo(signals);
+    std::this_thread::sleep_until(until);
     log::warn("stopped without waiting for statements that do not end");
     std::fflush(nullptr);
     std::_Exit(kExitFailed);
@@ -283,8 +295,9 @@ Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signa
   std::printf("offprint: listening on http%s://%s, data in %s\n", security->tls() ? "s" : "",
               http.address().c_str(), options.data.c_str());
   std::fflush(stdout);
-  next = wait_for_signal(signals, *security, clustering) ? Next::kStop : Next::kFill;
-  if (next == Next::kStop) leave_what_does_not_end();
+  const bool is_guarded = options.cluster.guardian_page != nullptr;
+  next = wait_for_signal(signals, *security, clustering, is_guarded) ? Next::kStop : Next::kFill;
+  if (next == Next::kStop) leave_what_does_not_end(signals, is_guarded);
   service.stopping = true;
   role.stop();
   if (clustering.is_used()) archiving.follow(true);  // before another one writes it
@@ -327,11 +340,22 @@ int run(ServeOptions& options, Settings& settings) {
                  options.http.address.c_str());
     return kExitUsage;
   }
+  if (options.cluster.has_guardian && options.cluster.cluster.empty()) {
+    std::fprintf(stderr, "offprint: --guardian tells a cluster: it goes with --cluster\n");
+    return kExitUsage;
+  }
   log::set_up(options.log_level);
   if (!listen->loopback && asks && !options.security.has_tls())
     log::warn("without TLS (--tls-cert) whoever sees the traffic sees the tokens");
   ::mallopt(M_ARENA_MAX, 4);  // many threads that come and go must not each keep memory
   sigset_t signals = hold_back_signals(options.security.has_tls());
+  std::unique_ptr<cluster::GuardianPage> page;
+  if (options.cluster.has_guardian) {
+    auto guarded = run_guarded(options.cluster);
+    if (!guarded) return failed(guarded.error(), kExitFailed);
+    page = *std::move(guarded);
+    options.cluster.guardian_page = page.get();
+  }
   leave_descriptors(server::raise_file_limit(), options.http.connections_max);
   if (Result<> served = serve_until_signal(options, signals); !served)
     return failed(served.error(), kExitFailed);

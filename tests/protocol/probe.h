@@ -35,6 +35,9 @@ void describe(const Message& message, Time now, Time lease, Put put) {
     put(nack->lsn_epoch.value);
   } else if (const auto* go = std::get_if<Go>(&message)) {
     put(go->epoch.value);
+  } else if (const auto* release = std::get_if<Release>(&message)) {
+    put(release->primary.value);
+    put(release->epoch.value);
   }
 }
 
@@ -76,6 +79,8 @@ struct GroupMemberProbe {
     };
     cluster::describe(m.log_, put);
     put(m.promised_.value);
+    put(m.released_.primary.value);
+    put(m.released_.epoch.value);
     put(m.last_command_ - m.durable_command_);
     put(m.durable_.value);
     for (const auto& each : m.undurable_) {

@@ -48,16 +48,24 @@ class World::NodeEffects final : public Effects {
   }
   void committed(Lsn lsn) override { world_.note_committed(node_, lsn); }
   void changed() override {}
-
- private:
-  Node& node() { return world_.nodes_[node_]; }
+  void acts_in(Epoch epoch) override {
+    if (epoch <= std::max(node().acted, node().called))
+      world_.violate("an epoch is acted in again that was over");
+    node().acted = epoch;
+  }
   void put(MemberId to, const Message& message) {
+    const auto* append = std::get_if<Append>(&message);
+    if (append != nullptr && append->epoch > node().acted)
+      world_.violate("its guardian does not know of an epoch in which it acts");
     std::size_t target = node_of(to);
     if (target >= world_.nodes_.size() || !world_.nodes_[target].member) return;
     if (world_.packets_.size() >= world_.options_.packets_max) return;  // lost
     world_.packets_.push_back(
         {static_cast<std::uint8_t>(node_), static_cast<std::uint8_t>(target), message});
   }
+
+ private:
+  Node& node() { return world_.nodes_[node_]; }
 
   World& world_;
   const std::size_t node_;
@@ -90,9 +98,10 @@ std::vector<Step> World::candidates() const {
   for (std::size_t i = 0; i < nodes_.size(); ++i) {
     for (Kind kind : {Kind::kTick, Kind::kPropose, Kind::kSync, Kind::kRestart, Kind::kCasApply,
                       Kind::kCasAnswer, Kind::kCasTimeout, Kind::kCasFail, Kind::kRead,
-                      Kind::kReadAnswer, Kind::kReadFail, Kind::kRelease}) {
+                      Kind::kReadAnswer, Kind::kReadFail}) {
       add(kind, i);
     }
+    for (std::size_t late : {0U, 1U}) add(Kind::kRelease, i, late);
     for (std::size_t n = 0; n <= nodes_[i].writes.size(); ++n) add(Kind::kCrash, i, n);
     for (std::size_t to = 0; to < nodes_.size(); ++to) add(Kind::kHandOver, i, to);
   }
@@ -154,7 +163,7 @@ bool World::apply_to_node(const Step& step, Node& node) {
     restart(step.node);
     return true;
   }
-  if (step.kind == Kind::kRelease) return release(step.node);
+  if (step.kind == Kind::kRelease) return release(step.node, step.other % 2 == 0);
   if (!node.member) return false;
   switch (step.kind) {
     case Kind::kTick:
@@ -313,7 +322,6 @@ void World::crash(std::size_t index, std::size_t survive) {
   Node& node = nodes_[index];
   for (std::size_t i = 0; i < survive; ++i) write_to_disk(node, node.writes[i]);
   node.writes.clear();
-  node.died_as = node.member->is_primary() ? node.member->status(now_).epoch : Epoch{};
   node.just_died = true;
   node.member.reset();
   if (node.cas) give_up_cas(node, true);
@@ -325,6 +333,7 @@ void World::crash(std::size_t index, std::size_t survive) {
 void World::restart(std::size_t index) {
   Node& node = nodes_[index];
   node.just_died = false;
+  node.acted = Epoch{};
   GroupMember::Options options;
   options.self = id_of(index);
   options.timing = {.beacon = Time{1},
@@ -339,15 +348,21 @@ void World::restart(std::size_t index) {
   node.member.emplace(options, recovered, now_);
 }
 
-// The guardian tells everybody at once; what is lost on the way is the same as not told.
-bool World::release(std::size_t index) {
+// The guardian tells everybody, whether or not the member was primary still. What it says may
+// arrive long after the next process has begun.
+bool World::release(std::size_t index, bool at_once) {
   Node& dead = nodes_[index];
-  if (!dead.just_died || dead.died_as.value == 0) return false;
+  if (!dead.just_died || dead.acted.value == 0) return false;
   dead.just_died = false;
+  const Release release{id_of(index), dead.acted};
+  dead.called = std::max(dead.called, dead.acted);
   for (std::size_t i = 0; i < nodes_.size(); ++i) {
-    if (i != index && nodes_[i].member) {
+    if (i == index || !nodes_[i].member) continue;
+    if (at_once) {
       NodeEffects effects(*this, i);
-      nodes_[i].member->receive(now_, id_of(index), Release{id_of(index), dead.died_as}, effects);
+      nodes_[i].member->receive(now_, id_of(index), release, effects);
+    } else {
+      NodeEffects(*this, index).put(id_of(i), release);
     }
   }
   return true;
@@ -430,7 +445,8 @@ std::uint64_t World::fingerprint() const {
     if (node.member) GroupMemberProbe{*node.member}.describe(now_, put);
     describe(node.disk_log, put);
     put(node.disk_promised.value);
-    if (node.just_died) put(node.died_as.value);
+    put(node.acted.value);
+    put(node.called.value);
     put(node.writes.size());
     for (const Write& write : node.writes) {
       put(static_cast<std::uint64_t>(write.kind));

@@ -50,7 +50,7 @@ struct Step {
     kReadAnswer,
     kReadFail,
     kHandOver,  // node to other
-    kRelease,   // node: its guardian saw it die
+    kRelease,   // node: its guardian saw it die; other: even, all hear it at once
   };
   Kind kind = Kind::kTime;
   std::uint8_t node = 0;
@@ -106,7 +106,8 @@ class World {
     bool asks = false;             // for the record
     std::optional<GroupView> saw;  // what will be answered
     bool just_died = false;
-    Epoch died_as;  // primary of this epoch; 0: it was none
+    Epoch acted;   // what its guardian knows: as primary, in this epoch last; 0: it never did
+    Epoch called;  // over, by the guardian of a process before
   };
   struct Packet {
     std::uint8_t from = 0;
@@ -123,7 +124,7 @@ class World {
   bool hand_over(std::size_t from, std::size_t to);
   void crash(std::size_t index, std::size_t survive);
   void restart(std::size_t index);
-  bool release(std::size_t index);
+  bool release(std::size_t index, bool at_once);
   void sync(std::size_t index);
   void write_to_disk(Node& node, const Write& write);
   void apply_cas(Cas& cas);
