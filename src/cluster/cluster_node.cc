@@ -59,7 +59,7 @@ Result<> ClusterNode::start(database::Store& store) {
   roster.may_begin = options_.begins == found.member.epoch && found.last_epoch.value == 0;
   roster.begins_with_own = roster.may_begin && found.member.last.value != 0;
   roster.first_epoch = Epoch{found.member.epoch.value + 1};
-  roster.refused = options_.on_fatal;
+  roster.refused = options_.on_refused;
   roster.heard = [this](const NodeRecord& node) {
     if (node.member == options_.self) return;
     if (options_.guardian != nullptr) options_.guardian->know(node.member.node, node.peer_address);

@@ -34,6 +34,9 @@ class ClusterNode final : public ClusterControl {
     EtcdOptions etcd;
     std::size_t replicas = 3;
     std::function<void(const Error&)> on_fatal;
+    // Another node began the cluster, and this one has databases of its own: it ends, and its
+    // folder is in no cluster.
+    std::function<void(const Error&)> on_refused;
     GuardianPage* guardian = nullptr;  // none; outlives it
   };
   // kInvalid: the options. kIo.

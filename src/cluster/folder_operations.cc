@@ -16,6 +16,10 @@ namespace {
 
 Result<> nothing_of(const journal::Record&) { return {}; }
 
+bool holds(const std::vector<RecordMember>& members, const RecordMember& member) {
+  return std::ranges::find(members, member) != members.end();
+}
+
 Result<> check_is_last(const GroupRecord& record, const FolderOwner& owner) {
   std::string others;
   for (const RecordMember& member : record.replicas) {
@@ -75,11 +79,11 @@ struct StoppedNode {
 };
 
 // All that the log has is committed: nobody else had to have it. A log that a cluster begins with
-// these databases has nothing of it.
+// these databases has nothing of it, and who has this one's up to its end has not what comes now.
 Result<> end_log(journal::Journal& journal) {
   const std::uint32_t group = journal_group(0);
   const journal::GroupState state = journal.group(group);
-  if (state.epoch.value == 0) return {};  // it has no records, or has been ended
+  if (state == journal::GroupState{}) return {};
   journal.set_commit(group, state.last);
   journal::Draft draft;
   draft.kind = journal::Kind::kTruncate;
@@ -94,24 +98,35 @@ Result<> end_log(journal::Journal& journal) {
 Result<> leave_cluster(FileSystem& files, const std::string& data, const EtcdOptions& etcd,
                        bool force) {
   OFFPRINT_TRY_ASSIGN(StoppedNode node, StoppedNode::open(files, data, etcd));
+  const bool was_leaving = node.owner.leaves;
   // From here on no member of it does anything.
   auto ended = node.change_record([&](GroupRecord record) -> Result<GroupRecord> {
+    // It has left, and others have begun one of that name since.
+    if (was_leaving && !holds(record.replicas, node.owner.member)) return record;
     OFFPRINT_TRY(check_is_last(record, node.owner));
+    node.owner.leaves = true;
+    OFFPRINT_TRY(node.owner.write(files, data));
     record.state = GroupRecord::State::kLeft;
     return record;
   });
   const bool is_unknown = !ended && ended.error().code() == Code::kNotFound;
-  if (!ended && !(is_unknown && force)) return ended;
+  if (!ended && !(is_unknown && (force || was_leaving))) {
+    // It may go on in it.
+    if (was_leaving && ended.error().code() == Code::kConflict) {
+      node.owner.leaves = false;
+      OFFPRINT_TRY(node.owner.write(files, data));
+    }
+    return ended;
+  }
   OFFPRINT_TRY(end_log(*node.journal));
-  OFFPRINT_TRY(files.remove(data + "/" + database::FolderFill::kMark));
-  return files.sync_directory(data);
+  return FolderOwner::remove(files, data);
 }
 
 Result<> force_primary(FileSystem& files, const std::string& data, const EtcdOptions& etcd) {
   OFFPRINT_TRY_ASSIGN(StoppedNode node, StoppedNode::open(files, data, etcd));
   return node.change_record([&](GroupRecord record) -> Result<GroupRecord> {
     const RecordMember& self = node.owner.member;
-    const bool has_copy = std::ranges::find(record.replicas, self) != record.replicas.end() &&
+    const bool has_copy = holds(record.replicas, self) && !node.owner.leaves &&
                           node.journal->group(journal_group(0)).last.value != 0;
     if (!has_copy || record.state == GroupRecord::State::kLeft)
       return fail(Code::kConflict, fmt::format("{} has no copy of cluster {} that could be used",

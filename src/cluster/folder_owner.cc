@@ -14,10 +14,11 @@ namespace {
 
 constexpr std::string_view kHead = "offprint-node 1\n";
 constexpr std::string_view kBegins = "begins ";
+constexpr std::string_view kLeaves = "leaves";
 
 std::string path_in(const std::string& data) { return data + "/" + database::FolderFill::kMark; }
 
-// CLUSTER NODE@LOGID[ begins EPOCH]
+// CLUSTER NODE@LOGID[ begins EPOCH| leaves]
 std::optional<FolderOwner> parse(std::string_view line) {
   const std::size_t space = line.find(' ');
   if (space == std::string_view::npos) return std::nullopt;
@@ -30,6 +31,8 @@ std::optional<FolderOwner> parse(std::string_view line) {
   owner.member = *member;
   if (end == std::string_view::npos) return owner;
   rest = rest.substr(end + 1);
+  owner.leaves = rest == kLeaves;
+  if (owner.leaves) return owner;
   if (!rest.starts_with(kBegins)) return std::nullopt;
   rest.remove_prefix(kBegins.size());
   Epoch epoch;
@@ -67,12 +70,18 @@ Result<std::optional<FolderOwner>> FolderOwner::read(FileSystem& files, const st
 
 std::string FolderOwner::text() const {
   std::string text = fmt::format("{}{} {}", kHead, cluster, member.text());
+  if (leaves) return fmt::format("{} {}\n", text, kLeaves);
   if (begins) text += fmt::format(" {}{}", kBegins, begins->value);
   return text + "\n";
 }
 
 Result<> FolderOwner::write(FileSystem& files, const std::string& data) const {
   return write_file_atomically(files, path_in(data), as_bytes(text()));
+}
+
+Result<> FolderOwner::remove(FileSystem& files, const std::string& data) {
+  OFFPRINT_TRY(files.remove(path_in(data)));
+  return files.sync_directory(data);
 }
 
 }  // namespace offprint::cluster

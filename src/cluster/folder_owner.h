@@ -15,6 +15,7 @@ struct FolderOwner {
   // The folder was in no cluster before, or left it: it may begin this one while its log promises
   // nothing beyond this.
   std::optional<Epoch> begins = {};
+  bool leaves = false;  // `cluster leave` was begun: nothing else may be done with it
 
   // A new member.
   static FolderOwner make(const std::string& cluster, const std::string& node);
@@ -22,6 +23,8 @@ struct FolderOwner {
   static Result<std::optional<FolderOwner>> read(FileSystem& files, const std::string& data);
   std::string text() const;
   Result<> write(FileSystem& files, const std::string& data) const;
+  // It is a single node's.
+  static Result<> remove(FileSystem& files, const std::string& data);
 };
 
 }  // namespace offprint::cluster

@@ -24,6 +24,10 @@ const std::uint32_t kJournalGroup = journal_group(0);
 
 Result<> nothing_of(const journal::Record&) { return {}; }
 
+std::string leaving(const std::string& data) {
+  return data + " is leaving its cluster: run `offprint cluster leave` again";
+}
+
 class Joining {
  public:
   Joining(FileSystem& files, const JoinOptions& options) : files_(files), options_(options) {}
@@ -48,6 +52,7 @@ class Joining {
 
  private:
   Result<> check_owner(const FolderOwner& owner) const {
+    if (owner.leaves) return fail(Code::kInvalid, leaving(options_.data));
     if (owner.cluster == options_.cluster && owner.member.node == options_.node) return {};
     return fail(
         Code::kInvalid,
@@ -139,10 +144,15 @@ Result<bool> is_single_nodes(FileSystem& files, const std::string& data) {
   return has_databases && !owner;
 }
 
+Result<> forget_cluster(FileSystem& files, const std::string& data) {
+  return FolderOwner::remove(files, data);
+}
+
 Result<> check_is_alone(FileSystem& files, const std::string& data) {
   OFFPRINT_TRY(FolderFill::take_over(files, data));
   OFFPRINT_TRY_ASSIGN(auto owner, FolderOwner::read(files, data));
   if (!owner) return {};
+  if (owner->leaves) return fail(Code::kInvalid, leaving(data));
   return fail(Code::kInvalid,
               fmt::format("{} is a folder of a cluster: add --cluster {} --node {} and --etcd URL",
                           data, owner->cluster, owner->member.node));

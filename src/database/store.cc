@@ -140,6 +140,13 @@ std::vector<std::shared_ptr<HostedDatabase>> StoreImpl::all() {
   return result;
 }
 
+// What the log of a cluster cannot carry yet.
+Result<> StoreImpl::check_is_alone(const char* what) const {
+  if (!is_clustered()) return {};
+  return fail(Code::kInvalid,
+              fmt::format("NOT_IN_CLUSTERS: the nodes of a cluster cannot {} yet", what));
+}
+
 Result<> StoreImpl::check_is_primary() const {
   if (!environment_->options.copies) return {};
   return fail(Code::kNotPrimary, "NOT_PRIMARY: this node has copies; only the primary can do this");

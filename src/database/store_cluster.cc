@@ -1,4 +1,5 @@
 // The store on a node of a cluster: it takes what the common log decided, and may be told to write.
+#include <algorithm>
 #include <future>
 
 #include <fmt/format.h>
@@ -7,6 +8,19 @@
 #include "database/store_impl.h"
 
 namespace offprint::database {
+namespace {
+
+constexpr std::uint32_t kEpochsOfTerm = 1 << 16;
+
+// Later than any that a cut of an earlier term began.
+Epoch epoch_after_cut(Epoch known, Epoch term) {
+  const Epoch after = epoch_after_loss(known);
+  if (term.value >= kEpochsOfTerm) return after;
+  return std::max(after, Epoch{term.value * kEpochsOfTerm});
+}
+
+}  // namespace
+
 Result<> StoreImpl::begin(journal::Lsn number) {
   OFFPRINT_TRY(replay_->decide(number));
   OFFPRINT_TRY(load_catalog());
@@ -23,7 +37,7 @@ Result<> StoreImpl::lead(Epoch term, const std::optional<Lineage>& cut) {
   catalog_database_->lead(term, [turn] { turn->set_value(); });
   turn->get_future().wait();
   OFFPRINT_TRY(catalog_->set_up());
-  if (cut) OFFPRINT_TRY(end_epochs(*cut));
+  if (cut) OFFPRINT_TRY(end_epochs(*cut, term));
   std::lock_guard listing(listing_mutex_);
   {
     std::unique_lock lock(mutex_);
@@ -34,14 +48,14 @@ Result<> StoreImpl::lead(Epoch term, const std::optional<Lineage>& cut) {
   return {};
 }
 
-// Once for each cut.
-Result<> StoreImpl::end_epochs(const Lineage& cut) {
+// Once for each cut. The terms of two of them differ, also where neither node knew of the other's.
+Result<> StoreImpl::end_epochs(const Lineage& cut, Epoch term) {
   OFFPRINT_TRY_ASSIGN(bool is_known, catalog_->knows_cut(cut));
   if (is_known) return {};
   std::vector<std::pair<std::uint64_t, EpochEnd>> ends;
   for (const auto& database : index_.all()) {
     const Position at = database->position();
-    ends.emplace_back(database->identity().id, EpochEnd{epoch_after_loss(at.epoch), at.txid});
+    ends.emplace_back(database->identity().id, EpochEnd{epoch_after_cut(at.epoch, term), at.txid});
   }
   OFFPRINT_TRY(catalog_->set_cut(cut, ends));
   for (const auto& [id, end] : ends) {

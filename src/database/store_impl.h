@@ -146,11 +146,12 @@ class StoreImpl final : public Store {
   Result<std::shared_ptr<HostedDatabase>> get(const DatabaseName& name);
   Result<std::shared_ptr<HostedDatabase>> get_history(const DatabaseName& name);
   Result<> check_is_primary() const;
+  Result<> check_is_alone(const char* what) const;
   std::shared_ptr<HostedDatabase> host(const Catalog::Row& row, Replayed replayed);
   Result<> load_catalog();
   Result<> load_databases();
   using Decided = std::map<std::uint64_t, std::vector<TransactionRecorder::Decision>>;
-  Result<> end_epochs(const Lineage& cut);
+  Result<> end_epochs(const Lineage& cut, Epoch term);
   Result<> bring_in(Decided& decided);
   Result<> follow_catalog();
   Result<> fill_listed(const std::shared_ptr<HostedDatabase>& database,

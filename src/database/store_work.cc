@@ -88,6 +88,7 @@ Result<> StoreImpl::add_filled(const DatabaseName& name, const CreateOptions& op
 Result<> StoreImpl::adopt_file(const DatabaseName& name, const AdoptedFile& file,
                                const CreateOptions& options) {
   OFFPRINT_TRY(check_is_primary());
+  OFFPRINT_TRY(check_is_alone("take over a database"));
   auto adopt = [&](HostedDatabase& database) { return adopt_into(*catalog_, database, file); };
   if (auto existing = index_.find(name.text())) return adopt(*existing);
   return add_filled(name, options, {.at = file.position.bookmark(), .filled = true}, adopt);
@@ -308,6 +309,7 @@ void StoreImpl::read_past(const DatabaseName& name, std::unique_ptr<Request> req
 
 Result<Bookmark> StoreImpl::rewrite(const DatabaseName& name, Snapshot& to) {
   OFFPRINT_TRY(check_is_primary());
+  OFFPRINT_TRY(check_is_alone("restore a database in its place"));
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   OFFPRINT_TRY_ASSIGN(Bookmark rewritten, database->rewrite(to));
   OFFPRINT_TRY(database->wait_for_archive(rewritten));
@@ -317,6 +319,7 @@ Result<Bookmark> StoreImpl::rewrite(const DatabaseName& name, Snapshot& to) {
 Result<DatabaseInfo> StoreImpl::fork(const DatabaseName& name, const DatabaseName& fork,
                                      Snapshot& from) {
   OFFPRINT_TRY(check_is_primary());
+  OFFPRINT_TRY(check_is_alone("fork or copy a database"));
   OFFPRINT_TRY_ASSIGN(auto parent, get(name));
   if (index_.find(fork.text()))
     return fail(Code::kConflict, fmt::format("database '{}' exists already", fork.text()));

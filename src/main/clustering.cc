@@ -113,6 +113,11 @@ Result<Clustering::Next> Clustering::prepare(const ClusterOptions& options, cons
     std::fflush(nullptr);
     std::_Exit(1);  // what is durable is found at the next start
   };
+  node.on_refused = [data](const Error&) {
+    (void)cluster::forget_cluster(FileSystem::real(), data);
+    std::fflush(nullptr);
+    std::_Exit(1);
+  };
   OFFPRINT_TRY_ASSIGN(bool is_single_nodes, cluster::is_single_nodes(files, data));
   // What an older version left is brought to this one's formats.
   if (is_single_nodes) OFFPRINT_TRY(database::Store::open(store));

@@ -155,5 +155,59 @@ TEST_F(ClusterOperations, AnEtcdThatWasLostIsNotTheEnd) {
   check();
 }
 
+// Whoever has all of a log that was left has not what comes after.
+TEST_F(ClusterOperations, OneThatLeftWithoutAWriteGoesOnAlone) {
+  {
+    ServerProcess alone(folders_[0]);
+    ASSERT_TRUE(alone.start());
+    alone.create("shop");
+    alone.query("shop", "CREATE TABLE t(id TEXT, at)");
+    write_some(alone, "before", 120);
+    EXPECT_EQ(alone.terminate(), 0);
+  }
+  ASSERT_TRUE(nodes_[0]->start());
+  ASSERT_TRUE(nodes_[1]->start());
+  wait_in_sync(2);
+  {
+    auto refused =
+        nodes_[0]->request("POST", "/v1/databases/shop/history/fork", R"({"name":"copy"})");
+    EXPECT_TRUE(refused && refused->status == 400) << (refused ? refused->body : "");
+  }
+  EXPECT_EQ(nodes_[1]->terminate(), 0);
+  remove(1, *nodes_[0]);
+  EXPECT_EQ(nodes_[0]->terminate(), 0);
+  ASSERT_EQ(leave(*nodes_[0]).exit_code, 0);
+  {
+    ServerProcess alone(folders_[0]);
+    ASSERT_TRUE(alone.start());
+    write_some(alone, "alone", 20);
+    EXPECT_EQ(alone.terminate(), 0);
+  }
+  for (auto& node : nodes_) ASSERT_TRUE(node->start()) << node->log();
+  wait_in_sync(3);
+  check();
+}
+
+// Another one began the cluster: a folder with databases is as it was.
+TEST_F(ClusterOperations, AFolderThatCameTooLateStaysASingleNodes) {
+  {
+    ServerProcess alone(folders_[1]);
+    ASSERT_TRUE(alone.start());
+    alone.create("shop");
+    EXPECT_EQ(alone.terminate(), 0);
+  }
+  nodes_[1]->begin_start();
+  nodes_[0]->begin_start();
+  const bool came_late = within(10s, [&] { return !nodes_[1]->running(); });
+  if (came_late) {
+    nodes_[0]->kill();
+    ServerProcess alone(folders_[1]);
+    ASSERT_TRUE(alone.start());
+    alone.query("shop", "CREATE TABLE t(id)");
+  } else {
+    EXPECT_TRUE(within(60s, [&] { return in_sync(*nodes_[0]) == 2; }));
+  }
+}
+
 }  // namespace
 }  // namespace offprint::testing
