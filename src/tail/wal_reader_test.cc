@@ -292,14 +292,12 @@ class DamagedWalTest : public TailTest {
   static void write(const std::string& path, const Bytes& bytes) {
     std::ofstream(path, std::ios::binary) << as_text(bytes);
   }
-  static std::map<PageNo, Bytes> pages_of(SourceFile& source) {
+  // Nothing: SQLite does not find a page that is said to be there.
+  static std::optional<std::map<PageNo, Bytes>> pages_of(SourceFile& source) {
     std::map<PageNo, Bytes> pages;
     for (PageNo page = 1; page <= source.page_count().value_or(0); ++page) {
       auto image = source.page(page);
-      if (!image) {
-        ADD_FAILURE() << image.error().message();
-        break;
-      }
+      if (!image) return std::nullopt;
       pages[page] = {image->begin(), image->end()};
     }
     return pages;
@@ -334,7 +332,10 @@ class DamagedWalTest : public TailTest {
       const WalPlace& place = (*source)->place();
       if (!recorded.states.empty() && !recorded.states[0].place.same_generation(place))
         recorded.states.clear();
-      if (place.last_frame > 0) recorded.states.push_back({place, pages_of(**source)});
+      if (place.last_frame == 0) continue;
+      auto pages = pages_of(**source);
+      EXPECT_TRUE(pages);
+      recorded.states.push_back({place, std::move(pages).value_or(std::map<PageNo, Bytes>())});
     }
     recorded.file = bytes_of(path_);
     recorded.wal = bytes_of(path_ + "-wal");
@@ -392,9 +393,11 @@ TEST_F(DamagedWalTest, GivesWhatSqliteReadsAndCommittedStatesAlone) {
     write(copy + "-wal", wal);
     auto source = SourceFile::open(copy);
     ASSERT_TRUE(source);
-    // SQLite may refuse it: a file from which pages are missing that its -wal had.
+    // SQLite may refuse it: a file from which pages are missing that its -wal had, or one whose
+    // first page knows of fewer than the frames that are left.
     const WalPlace place = (*source)->begin() ? (*source)->place() : WalPlace();
-    if (place.last_frame > 0) {
+    auto found = place.last_frame > 0 ? pages_of(**source) : std::nullopt;
+    if (found) {
       ++with_frames;
       auto read = read_wal(reader, {}, place);
       ASSERT_TRUE(read) << read.error().message();
@@ -411,7 +414,7 @@ TEST_F(DamagedWalTest, GivesWhatSqliteReadsAndCommittedStatesAlone) {
         pages[page.page].resize(place.page_size);
         ASSERT_TRUE(read_frame(reader, place, page, pages[page.page]));
       }
-      EXPECT_TRUE(pages == pages_of(**source));
+      EXPECT_TRUE(pages == *found);
     }
     for (const Recorded::State& state : recorded.states) {
       auto read = read_wal(reader, {}, state.place);

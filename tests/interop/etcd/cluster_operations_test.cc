@@ -1,3 +1,5 @@
+#include <fstream>
+
 #include "tests/interop/etcd/cluster_servers.h"
 
 // What those do who look after a cluster: `offprint cluster`, and stock etcd.
@@ -168,15 +170,23 @@ TEST_F(ClusterOperations, OneThatLeftWithoutAWriteGoesOnAlone) {
   ASSERT_TRUE(nodes_[0]->start());
   ASSERT_TRUE(nodes_[1]->start());
   wait_in_sync(2);
-  {
-    auto refused =
-        nodes_[0]->request("POST", "/v1/databases/shop/history/fork", R"({"name":"copy"})");
-    EXPECT_TRUE(refused && refused->status == 400) << (refused ? refused->body : "");
-  }
+  auto fork = nodes_[0]->request("POST", "/v1/databases/shop/history/fork", R"({"name":"copy"})");
+  EXPECT_TRUE(fork && fork->status == 400) << (fork ? fork->body : "");
   EXPECT_EQ(nodes_[1]->terminate(), 0);
   remove(1, *nodes_[0]);
   EXPECT_EQ(nodes_[0]->terminate(), 0);
+  std::string owner = file_text(nodes_[0]->data() + "/node");
   ASSERT_EQ(leave(*nodes_[0]).exit_code, 0);
+  // As if it had been killed when etcd knew of it.
+  owner = owner.substr(0, owner.find(' ', owner.find("test ") + 5));
+  while (owner.ends_with('\n')) owner.pop_back();
+  std::ofstream(nodes_[0]->data() + "/node") << owner << " leaves\n";
+  Finished refused =
+      nodes_[0]->run({"serve", "--data", nodes_[0]->data(), "--listen", "127.0.0.1:0"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.err.find("leaving its cluster"), std::string::npos) << refused.err;
+  Finished again = leave(*nodes_[0]);
+  ASSERT_EQ(again.exit_code, 0) << again.err;
   {
     ServerProcess alone(folders_[0]);
     ASSERT_TRUE(alone.start());
