@@ -43,18 +43,6 @@ class GatheredServerTest : public ::testing::Test {
     Finished done = server_.run(arguments);
     return done.exit_code == 0 ? done.out : fmt::format("failed {}: {}", done.exit_code, done.err);
   }
-  static void expect_soon(const std::string& file, const std::string& sql,
-                          const std::string& rows) {
-    StockReader reader(file);
-    std::string found;
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-    do {
-      found = reader.query(sql);
-      if (found == rows) return;
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    } while (std::chrono::steady_clock::now() < until);
-    EXPECT_EQ(found, rows) << sql;
-  }
   std::string ask(const std::string& spec, const std::string& sql) {
     Finished done = run_program({program(), "open", spec, sql});
     return done.exit_code == 0 ? done.out : "failed: " + done.err;

@@ -55,18 +55,6 @@ class InstanceTest : public ::testing::Test {
   std::string address(const std::string& version, int tenant) const {
     return fmt::format("{}/db/orders/pub/shop{}?tenant={}", server_.url(), version, tenant);
   }
-  // What a statement answers on the file, as soon as it is this.
-  void expect_soon(const std::string& file, const std::string& sql, const std::string& rows) {
-    StockReader reader(file);
-    std::string found;
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-    do {
-      found = reader.query(sql);
-      if (found == rows) return;
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    } while (std::chrono::steady_clock::now() < until);
-    EXPECT_EQ(found, rows) << sql;
-  }
 
   TemporaryFolder folder_;
   ServerProcess server_{folder_};

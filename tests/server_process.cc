@@ -143,4 +143,16 @@ std::string test_script(const std::string& name) {
   return (std::filesystem::path(__FILE__).parent_path() / name).string();
 }
 
+void expect_soon(const std::string& file, const std::string& sql, const std::string& rows) {
+  StockReader reader(file);
+  std::string found;
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  do {
+    found = reader.query(sql);
+    if (found == rows) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  } while (std::chrono::steady_clock::now() < until);
+  EXPECT_EQ(found, rows) << sql;
+}
+
 }  // namespace offprint::testing

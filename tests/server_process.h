@@ -108,4 +108,7 @@ std::string program();
 // Path of a helper script beside the tests.
 std::string test_script(const std::string& name);
 
+// What a statement answers on the file, soon: within 30 seconds.
+void expect_soon(const std::string& file, const std::string& sql, const std::string& rows);
+
 }  // namespace offprint::testing

@@ -81,8 +81,8 @@ bool ClusterNode::has_all() {
   if (!store_side_->begun()) return false;
   if (is_primary()) return store_side_->store_leads();
   const ReplicatedLog::Status found = store_side_->log().status(0);
-  return std::ranges::find(found.record.in_sync, options_.self) != found.record.in_sync.end() &&
-         found.member.commit.value != 0 && store_side_->taken() >= found.member.commit;
+  return contains(found.record.in_sync, options_.self) && found.member.commit.value != 0 &&
+         store_side_->taken() >= found.member.commit;
 }
 
 bool ClusterNode::needs_fill() {
@@ -155,7 +155,7 @@ void ClusterNode::leave() {
   const Deadline until = SteadyClock::now() + kLeaveMax;
   while (SteadyClock::now() < until) {
     const auto in_sync = store_side_->log().status(0).record.in_sync;
-    if (std::ranges::find(in_sync, options_.self) == in_sync.end()) return;
+    if (!contains(in_sync, options_.self)) return;
     std::this_thread::sleep_for(kLookEvery);
   }
 }
@@ -171,7 +171,7 @@ ClusterStatus ClusterNode::status() {
   status.min_in_sync = record.min_in_sync;
   status.forced = record.state == GroupRecord::State::kForced;
   for (const RecordMember& member : record.replicas) {
-    const bool in_sync = std::ranges::find(record.in_sync, member) != record.in_sync.end();
+    const bool in_sync = contains(record.in_sync, member);
     auto url = roster_ ? roster_->url_of(member.node) : std::nullopt;
     status.nodes.push_back({member.node, std::move(url).value_or(""), in_sync});
     if (member.log_id == found.member.primary.value) status.primary = member.node;

@@ -14,12 +14,6 @@
 namespace offprint::cluster {
 namespace {
 
-Result<> nothing_of(const journal::Record&) { return {}; }
-
-bool holds(const std::vector<RecordMember>& members, const RecordMember& member) {
-  return std::ranges::find(members, member) != members.end();
-}
-
 Result<> check_is_last(const GroupRecord& record, const FolderOwner& owner) {
   std::string others;
   for (const RecordMember& member : record.replicas) {
@@ -48,8 +42,7 @@ struct StoppedNode {
     OFFPRINT_TRY_ASSIGN(auto owner, FolderOwner::read(files, data));
     if (!owner) return fail(Code::kInvalid, data + " is the folder of a node in no cluster");
     StoppedNode node{*owner, nullptr, nullptr};
-    OFFPRINT_TRY_ASSIGN(node.journal,
-                        journal::Journal::open(files, data + "/journal", {}, nothing_of));
+    OFFPRINT_TRY_ASSIGN(node.journal, open_journal(files, data));
     OFFPRINT_TRY_ASSIGN(node.coordinator, create_etcd_coordinator(etcd));
     return node;
   }
@@ -102,7 +95,7 @@ Result<> leave_cluster(FileSystem& files, const std::string& data, const EtcdOpt
   // From here on no member of it does anything.
   auto ended = node.change_record([&](GroupRecord record) -> Result<GroupRecord> {
     // It has left, and others have begun one of that name since.
-    if (was_leaving && !holds(record.replicas, node.owner.member)) return record;
+    if (was_leaving && !contains(record.replicas, node.owner.member)) return record;
     OFFPRINT_TRY(check_is_last(record, node.owner));
     node.owner.leaves = true;
     OFFPRINT_TRY(node.owner.write(files, data));
@@ -126,7 +119,7 @@ Result<> force_primary(FileSystem& files, const std::string& data, const EtcdOpt
   OFFPRINT_TRY_ASSIGN(StoppedNode node, StoppedNode::open(files, data, etcd));
   return node.change_record([&](GroupRecord record) -> Result<GroupRecord> {
     const RecordMember& self = node.owner.member;
-    const bool has_copy = holds(record.replicas, self) && !node.owner.leaves &&
+    const bool has_copy = contains(record.replicas, self) && !node.owner.leaves &&
                           node.journal->group(journal_group(0)).last.value != 0;
     if (!has_copy || record.state == GroupRecord::State::kLeft)
       return fail(Code::kConflict, fmt::format("{} has no copy of cluster {} that could be used",

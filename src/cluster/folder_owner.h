@@ -1,10 +1,12 @@
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "base/file_system.h"
 #include "cluster/group_record.h"
+#include "journal/journal.h"
 
 namespace offprint::cluster {
 
@@ -26,5 +28,8 @@ struct FolderOwner {
   // It is a single node's.
   static Result<> remove(FileSystem& files, const std::string& data);
 };
+
+// The journal of a folder that no server has. While it is open none can have it.
+Result<std::unique_ptr<journal::Journal>> open_journal(FileSystem& files, const std::string& data);
 
 }  // namespace offprint::cluster

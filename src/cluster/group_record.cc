@@ -19,10 +19,6 @@ constexpr std::string_view kStates[] = {"NORMAL", "FORCED", "LEFT"};  // by Grou
 constexpr std::size_t kNameMax = 63;
 constexpr std::size_t kLogIdDigits = 16;
 
-bool holds(const std::vector<RecordMember>& members, const RecordMember& member) {
-  return std::find(members.begin(), members.end(), member) != members.end();
-}
-
 void append_members(std::string& to, const std::vector<RecordMember>& members) {
   const char* separator = "";
   to += '[';
@@ -100,6 +96,10 @@ bool is_cluster_name(std::string_view name) {
                      [&](char c) { return is_first(c) || c == '.' || c == '_' || c == '-'; });
 }
 
+bool contains(const std::vector<RecordMember>& members, const RecordMember& member) {
+  return std::ranges::find(members, member) != members.end();
+}
+
 std::string RecordMember::text() const { return fmt::format("{}@{:016x}", node, log_id); }
 
 std::optional<RecordMember> RecordMember::parse(std::string_view text) {
@@ -124,14 +124,14 @@ Result<> GroupRecord::check() const {
     }
   }
   for (std::size_t i = 0; i < in_sync.size(); ++i) {
-    if (!holds(replicas, in_sync[i]))
+    if (!contains(replicas, in_sync[i]))
       return wrong("'isr' has " + in_sync[i].text() + ", which is not in 'replicas'");
     if (std::find(in_sync.begin(), in_sync.begin() + static_cast<std::ptrdiff_t>(i), in_sync[i]) !=
         in_sync.begin() + static_cast<std::ptrdiff_t>(i)) {
       return wrong("'isr' has " + in_sync[i].text() + " twice");
     }
   }
-  if (!holds(in_sync, primary)) return wrong("'primary' must be in 'isr'");
+  if (!contains(in_sync, primary)) return wrong("'primary' must be in 'isr'");
   if (min_in_sync < 1 || min_in_sync > static_cast<std::int64_t>(kRecordMembersMax))
     return wrong(fmt::format("'min_isr' must be from 1 to {}", kRecordMembersMax));
   return {};

@@ -24,6 +24,8 @@ struct RecordMember {
   auto operator<=>(const RecordMember&) const = default;
 };
 
+bool contains(const std::vector<RecordMember>& members, const RecordMember& member);
+
 // The record of a placement group.
 struct GroupRecord {
   enum class State {

@@ -22,8 +22,6 @@ constexpr std::chrono::milliseconds kTryEvery{500};
 
 const std::uint32_t kJournalGroup = journal_group(0);
 
-Result<> nothing_of(const journal::Record&) { return {}; }
-
 std::string leaving(const std::string& data) {
   return data + " is leaving its cluster: run `offprint cluster leave` again";
 }
@@ -75,8 +73,7 @@ class Joining {
     FolderOwner owner = FolderOwner::make(options_.cluster, options_.node);
     owner.begins = Epoch{0};
     if (has_databases) {
-      OFFPRINT_TRY_ASSIGN(
-          auto journal, journal::Journal::open(files_, options_.data + "/journal", {}, nothing_of));
+      OFFPRINT_TRY_ASSIGN(auto journal, open_journal(files_, options_.data));
       owner.begins = journal->group(kJournalGroup).promised;
       log::info("{} becomes a cluster's folder", options_.data);
     }
@@ -142,10 +139,6 @@ Result<bool> is_single_nodes(FileSystem& files, const std::string& data) {
   OFFPRINT_TRY_ASSIGN(auto owner, FolderOwner::read(files, data));
   OFFPRINT_TRY_ASSIGN(bool has_databases, files.exists(data + "/journal"));
   return has_databases && !owner;
-}
-
-Result<> forget_cluster(FileSystem& files, const std::string& data) {
-  return FolderOwner::remove(files, data);
 }
 
 Result<> check_is_alone(FileSystem& files, const std::string& data) {

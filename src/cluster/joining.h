@@ -32,9 +32,6 @@ Result<std::optional<FolderOwner>> join_anew(FileSystem& files, const JoinOption
 // It has the databases of a single node.
 Result<bool> is_single_nodes(FileSystem& files, const std::string& data);
 
-// The folder, which was never in its cluster, is a single node's.
-Result<> forget_cluster(FileSystem& files, const std::string& data);
-
 // Whether a folder may be served by a node alone. kInvalid: it is one of a cluster's.
 Result<> check_is_alone(FileSystem& files, const std::string& data);
 

@@ -156,8 +156,7 @@ bool Roster::join() {
                found->left_in ? "its last node left it" : "the coordinator does not know it",
                found->left_in ? "" : ": restore the coordinator's data");
   }
-  if (record && options_.begins_with_own &&
-      std::ranges::find(record->replicas, options_.self.member) == record->replicas.end()) {
+  if (record && options_.begins_with_own && !contains(record->replicas, options_.self.member)) {
     const Error mixed(Code::kInvalid,
                       "cluster " + options_.cluster +
                           " was begun by another node, and this one has databases of its own");
@@ -195,7 +194,7 @@ std::optional<GroupRecord> Roster::changed(const Found& found) const {
     record.replicas.push_back(self);
   } else if (*same != self) {
     // Its folder was another one. Whom a commit waits for is left out by the primary first.
-    if (std::ranges::find(record.in_sync, *same) != record.in_sync.end()) return std::nullopt;
+    if (contains(record.in_sync, *same)) return std::nullopt;
     *same = self;
   }
   const std::int64_t least = least_in_sync(record.replicas.size());

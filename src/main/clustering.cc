@@ -114,7 +114,7 @@ Result<Clustering::Next> Clustering::prepare(const ClusterOptions& options, cons
     std::_Exit(1);  // what is durable is found at the next start
   };
   node.on_refused = [data](const Error&) {
-    (void)cluster::forget_cluster(FileSystem::real(), data);
+    (void)cluster::FolderOwner::remove(FileSystem::real(), data);
     std::fflush(nullptr);
     std::_Exit(1);
   };

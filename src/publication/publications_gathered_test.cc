@@ -49,15 +49,6 @@ class GatheredTest : public PublicationsTest {
   std::string refused_at(const std::string& database, const std::string& statement) {
     return run(database, {statement}).statements[0].message;
   }
-  template <class Condition>
-  void wait_for(Condition condition) {
-    for (Deadline until = SteadyClock::now() + std::chrono::seconds(20);
-         SteadyClock::now() < until;) {
-      if (condition()) return;
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-    FAIL() << "it does not come about";
-  }
   std::string position(const std::string& database) {
     return store_->info(name(database))->bookmark.text();
   }

@@ -19,6 +19,15 @@ using database::DatabaseName;
 // Publications of the database 'shop' in a store of its own.
 class PublicationsTest : public database::testing::StoreTest {
  protected:
+  template <class Condition>
+  void wait_for(Condition condition) {
+    for (Deadline until = SteadyClock::now() + std::chrono::seconds(20);
+         SteadyClock::now() < until;) {
+      if (condition()) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    FAIL() << "it does not come about";
+  }
   void SetUp() override {
     StoreTest::SetUp();
     create("shop");

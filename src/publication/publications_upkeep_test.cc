@@ -35,15 +35,6 @@ class UpkeepTest : public PublicationsTest {
     auto opened = publications_->open(name("shop"), {"p", {}}, {{"t", tenant}});
     return opened ? "none" : opened.error().message();
   }
-  template <class Condition>
-  void wait_for(Condition condition) {
-    for (Deadline until = SteadyClock::now() + std::chrono::seconds(20);
-         SteadyClock::now() < until;) {
-      if (condition()) return;
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-    FAIL() << "it does not come about";
-  }
   std::string count(const DatabaseName& instance) {
     return rows(instance, "SELECT count(*) FROM t")[0];
   }
