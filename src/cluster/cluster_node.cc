@@ -86,8 +86,9 @@ bool ClusterNode::has_all() {
 }
 
 bool ClusterNode::needs_fill() {
-  const GroupMember::Status found = store_side_->log().status(0).member;
-  return found.lacks_records || found.role == GroupMember::Role::kDamaged;
+  const ReplicatedLog::Status found = store_side_->log().status(0);
+  return found.member.lacks_records || found.lacks_parts ||
+         found.member.role == GroupMember::Role::kDamaged;
 }
 
 void ClusterNode::stop() {

@@ -1,17 +1,33 @@
 #include "cluster/clustered_store.h"
 
 #include <algorithm>
+#include <array>
+#include <deque>
+#include <limits>
 #include <utility>
 
 #include "base/log.h"
+#include "base/random.h"
+#include "cluster/parts.h"
 
 namespace offprint::cluster {
 namespace {
 
 constexpr std::uint32_t kGroup = 0;
-constexpr Lsn kOwn{1};                                // in place of what a single node had
-constexpr std::uint64_t kTakenAtOnce = 256;           // records
+constexpr Lsn kOwn{1};                       // in place of what a single node had
+constexpr std::uint64_t kTakenAtOnce = 256;  // records
+constexpr std::size_t kPartsUnderWay = 4;
+constexpr Lsn kNone{std::numeric_limits<std::uint64_t>::max()};
 constexpr std::chrono::milliseconds kLookEvery{500};  // whatever happens
+
+Result<> read_whole(ltx::ByteSource& source, std::span<std::uint8_t> to) {
+  while (!to.empty()) {
+    OFFPRINT_TRY_ASSIGN(std::size_t got, source.read(to));
+    if (got == 0) return fail(Code::kCorrupt, "a large payload ends too early");
+    to = to.subspan(got);
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -43,6 +59,7 @@ Result<> ClusteredStore::begin_log(journal::Journal& journal) {
 
 Result<database::CommitLog*> ClusteredStore::start(journal::Journal& journal) {
   OFFPRINT_TRY(begin_log(journal));
+  journal_ = &journal;
   options_.log.groups = 1;
   LogListener& listener = *this;
   log_ = std::make_unique<ReplicatedLog>(options_.log, journal, std::move(*index_),
@@ -75,6 +92,7 @@ std::optional<journal::Lsn> ClusteredStore::needed_from() {
     } else if (!appended_.empty()) {
       untaken = *appended_.begin();
     }
+    if (!in_parts_.empty()) untaken = std::min(untaken.value_or(kNone), *in_parts_.begin());
   }
   if (!untaken) return needed;
   auto place = log_->find(kGroup, *untaken);
@@ -85,10 +103,67 @@ std::optional<journal::Lsn> ClusteredStore::needed_from() {
 void ClusteredStore::forget_before(journal::Lsn lsn) { log_->forget_before(lsn); }
 
 Result<database::CommitLog::Appended> ClusteredStore::append(journal::Draft draft, Epoch term) {
-  if (draft.large_file) {
-    return fail(Code::kTooLarge,
-                "TRANSACTION_TOO_LARGE: a cluster takes no transaction of this size");
+  if (!draft.large_file) return append_one(std::move(draft), term);
+  std::optional<Lsn> first;
+  auto sent = append_parts(draft, term);
+  if (auto parts = PartsName::in(draft.metadata)) first = parts->first;
+  auto appended = sent ? append_one(std::move(draft), term) : fail(sent.error());
+  std::lock_guard lock(own_mutex_);
+  if (auto found = first ? in_parts_.find(*first) : in_parts_.end(); found != in_parts_.end())
+    in_parts_.erase(found);
+  return appended;
+}
+
+// Nothing has happened when it fails: the transaction's own record is still to come.
+Result<> ClusteredStore::append_parts(journal::Draft& draft, Epoch term) {
+  OFFPRINT_TRY_ASSIGN(auto source, journal_->open_large_payload(*draft.large_file));
+  PartsName parts;
+  std::array<std::uint8_t, sizeof parts.id> id{};
+  fill_random(id);
+  parts.id = load_be<std::uint64_t>(id.data());
+  parts.size = draft.large_size;
+  std::deque<Appended> under_way;
+  Result<> done;
+  for (std::uint64_t at = 0; done && at < parts.size; ++parts.count) {
+    journal::Draft part;
+    part.kind = journal::Kind::kPart;
+    part.database_id = draft.database_id;
+    part.metadata = {PartName{parts.id, parts.count}.metadata()};
+    part.payload.resize(std::min<std::uint64_t>(options_.part_bytes, parts.size - at));
+    done = read_whole(*source, part.payload);
+    if (!done) break;
+    at += part.payload.size();
+    auto appended = append_one(std::move(part), term);
+    if (!appended) {
+      done = fail(appended.error());
+      break;
+    }
+    if (parts.count == 0) {
+      parts.first = appended->number;
+      draft.metadata.push_back(parts.metadata());
+      std::lock_guard lock(own_mutex_);
+      in_parts_.insert(parts.first);
+    }
+    under_way.push_back(*appended);
+    if (under_way.size() <= kPartsUnderWay) continue;
+    done = wait_for_part(under_way.front());
+    under_way.pop_front();
   }
+  for (const Appended& each : under_way) {
+    auto arrived = wait_for_part(each);
+    if (done) done = std::move(arrived);
+  }
+  if (!draft.metadata.empty() && parts.count > 0) draft.metadata.back() = parts.metadata();
+  return done;
+}
+
+Result<> ClusteredStore::wait_for_part(const Appended& part) {
+  auto decided = wait(part);
+  if (decided || decided.error().code() == Code::kIo) return decided;
+  return fail(Code::kNotPrimary, "NOT_PRIMARY: " + decided.error().message());
+}
+
+Result<database::CommitLog::Appended> ClusteredStore::append_one(journal::Draft draft, Epoch term) {
   {
     std::unique_lock lock(mutex_);
     goes_on_.wait(lock, [&] { return !held_ || stopping_; });
@@ -175,7 +250,12 @@ Lsn ClusteredStore::taken() {
 Result<ReplicatedLog::Held> ClusteredStore::hold() {
   // Of what it leads with, all that came before was taken.
   if (!leads()) return fail(Code::kNotPrimary, "another node is primary");
-  return log_->hold(kGroup);
+  std::optional<Lsn> from;
+  {
+    std::lock_guard lock(own_mutex_);
+    if (!in_parts_.empty()) from = *in_parts_.begin();
+  }
+  return log_->hold(kGroup, from);
 }
 
 void ClusteredStore::work() {

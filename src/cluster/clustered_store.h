@@ -30,6 +30,8 @@ class ClusteredStore final : public database::CommonLog,
     ReplicatedLog::Options log;
     std::unique_ptr<Coordinator> coordinator;
     PeerTransport* transport = nullptr;  // outlives it
+    // Of a payload that goes in parts; less than half a segment of the nodes' journals.
+    std::size_t part_bytes = 1 << 20;
     // This node cannot go on: what was decided does not fit what it has, or its disk fails. The
     // store takes nothing any more. (For a full disk it waits.)
     std::function<void(const Error&)> on_fatal;
@@ -77,6 +79,10 @@ class ClusteredStore final : public database::CommonLog,
   void changed(std::uint32_t group) override;
 
   Result<> begin_log(journal::Journal& journal);
+  Result<Appended> append_one(journal::Draft draft, Epoch term);
+  // The payload goes first, part by part; what is added to `draft` says so.
+  Result<> append_parts(journal::Draft& draft, Epoch term);
+  Result<> wait_for_part(const Appended& part);
   void work();
   void wake();
   // Each answers whether there may be more to do at once.
@@ -91,6 +97,7 @@ class ClusteredStore final : public database::CommonLog,
   std::unique_ptr<GroupIndex> index_ = std::make_unique<GroupIndex>();  // until start()
   bool has_own_ = false;  // records of databases, none of which came by the log
   std::unique_ptr<ReplicatedLog> log_;
+  journal::Journal* journal_ = nullptr;
   database::Store* store_ = nullptr;
   std::atomic<bool> store_leads_ = false;
   // --- of the worker
@@ -108,9 +115,10 @@ class ClusteredStore final : public database::CommonLog,
   std::mutex own_mutex_;  // taken before the log's
   // --- guarded by own_mutex_
   std::optional<Epoch> leads_;
-  Lsn taken_;               // the store has all records up to it …
-  std::set<Lsn> appended_;  // … and those written here that are not among these
-  Lsn newest_;              // written here
+  Lsn taken_;                    // the store has all records up to it …
+  std::set<Lsn> appended_;       // … and those written here that are not among these
+  Lsn newest_;                   // written here
+  std::multiset<Lsn> in_parts_;  // the first parts of those whose records are still to come
   // Of a record of this epoch it is not known whether it is there: what its database is now, nobody
   // can say before another epoch, and nothing is written upon it.
   std::optional<Epoch> lost_term_;

@@ -92,6 +92,7 @@ class StoreNode {
                                         .on_fatal = [this](const Error& error) { fatal(error); }},
                                 .coordinator = coordinator_(),
                                 .transport = &cut_,
+                                .part_bytes = 64 << 10,
                                 .on_fatal = [this](const Error& error) { fatal(error); }});
     database::StoreOptions options;
     options.directory = folder() + "/data";

@@ -136,7 +136,7 @@ PeerRecord take_record(BodyReader& body) {
 
 bool is_replicated(journal::Kind kind) {
   return kind == journal::Kind::kTransaction || kind == journal::Kind::kCreate ||
-         kind == journal::Kind::kDrop;
+         kind == journal::Kind::kDrop || kind == journal::Kind::kPart;
 }
 
 Result<PeerMessage> take_append(BodyReader& body, PeerMessage message) {

@@ -90,12 +90,16 @@ class ReplicatedLog::GroupEffects final : public Effects {
     for (const EpochRun& run : runs) {
       for (std::uint64_t lsn = std::max(run.first.value, taken.value + 1); lsn <= run.last.value;
            ++lsn) {
-        journal::Draft draft = draft_of(group_.receiving->records[lsn - first]);
+        const PeerRecord& record = group_.receiving->records[lsn - first];
+        journal::Draft draft = draft_of(record);
         draft.group_lsn = Lsn{lsn};
         draft.fencing_epoch = run.epoch;
+        std::shared_ptr<journal::LargePayload> payload;  // until the record names it
+        if (!make_whole(draft, payload)) return ends();
         auto place = put(std::move(draft));
         if (!place) return ends();
         group_.index.append(run.epoch, *place);
+        if (record.kind == journal::Kind::kPart) group_.parts.take(record);
         newest = *place;
         taken = Lsn{lsn};
       }
@@ -105,6 +109,7 @@ class ReplicatedLog::GroupEffects final : public Effects {
 
   void truncate(Command command, Lsn to) override {
     group_.index.truncate(to);
+    group_.parts.forget();
     group_.found = std::min(group_.found, to);
     group_.fresh.clear();
     group_.fresh_bytes = 0;
@@ -170,6 +175,25 @@ class ReplicatedLog::GroupEffects final : public Effects {
   }
 
  private:
+  // Of a transaction whose payload came in parts: it is a file here. False: not now, or never.
+  bool make_whole(journal::Draft& draft, std::shared_ptr<journal::LargePayload>& payload) {
+    const auto parts = PartsName::in(draft.metadata);
+    if (!parts) return true;
+    auto whole = group_.parts.whole(*parts, *draft.group_lsn, [&](Lsn lsn) {
+      const bool is_here = lsn > group_.index.log.base() && lsn <= group_.index.log.last();
+      return is_here ? std::optional(group_.index.place(lsn)) : std::nullopt;
+    });
+    if (!whole) {
+      log::warn("record {}: {}", draft.group_lsn->value, whole.error().message());
+      group_.lacks_parts |= whole.error().code() == Code::kNotFound;
+      return false;
+    }
+    payload = *std::move(whole);
+    draft.large_file = payload->file();
+    draft.large_size = payload->size();
+    return true;
+  }
+
   // A promise or a cut must not be forgotten: without room for it the node cannot go on.
   void must_put(Command command, journal::Draft draft) {
     auto place = put(std::move(draft));
@@ -195,8 +219,8 @@ ReplicatedLog::ReplicatedLog(Options options, journal::Journal& journal, GroupIn
   member.self = MemberId{options_.self.log_id};
   member.timing = options_.timing;
   for (std::uint32_t i = 0; i < options_.groups; ++i) {
-    groups_.push_back(
-        std::make_unique<Group>(i, index.take(journal, journal_group(i)), member, boot_time()));
+    groups_.push_back(std::make_unique<Group>(i, index.take(journal, journal_group(i)), member,
+                                              boot_time(), journal));
   }
   coordinator_->watch(keys_.groups(), [this](const RegisterHint& hint) { take_hint(hint); });
   syncer_ = std::thread([this] { run_sync(); });
@@ -352,17 +376,19 @@ void ReplicatedLog::connected(MemberId member) {
 ReplicatedLog::Status ReplicatedLog::status(std::uint32_t number) {
   Group& group = *groups_[number];
   std::lock_guard lock(group.mutex);
-  return {group.member.status(boot_time()), group.record, group.index.log.last_epoch(),
-          group.found};
+  return {group.member.status(boot_time()), group.record, group.index.log.last_epoch(), group.found,
+          group.lacks_parts};
 }
 
-Result<ReplicatedLog::Held> ReplicatedLog::hold(std::uint32_t number) {
+Result<ReplicatedLog::Held> ReplicatedLog::hold(std::uint32_t number, std::optional<Lsn> from) {
   Group& group = *groups_[number];
   std::lock_guard lock(group.mutex);
   const GroupMember::Status status = group.member.status(boot_time());
   if (!status.leads) return fail(Code::kNotPrimary, "another node writes here");
-  group.held.insert(status.commit);
-  return Held{number, status.commit, group.index.log.epoch_at(status.commit), status.epoch};
+  Lsn before = status.commit;
+  if (from) before = std::max(std::min(before, Lsn{from->value - 1}), group.index.log.base());
+  group.held.insert(before);
+  return Held{number, before, group.index.log.epoch_at(before), status.epoch};
 }
 
 void ReplicatedLog::let_go(const Held& held) {
@@ -446,6 +472,7 @@ void ReplicatedLog::run_sync() {
     for (std::uint32_t i = 0; i < batch.size(); ++i) {
       if (batch[i].command == 0) continue;
       Group& group = *groups_[i];
+      group.parts.sync();
       std::lock_guard lock(group.mutex);
       GroupEffects effects(*this, group);
       group.member.on_durable(boot_time(), batch[i].command, effects);

@@ -18,6 +18,7 @@
 #include "cluster/group_index.h"
 #include "cluster/group_member.h"
 #include "cluster/group_record.h"
+#include "cluster/parts.h"
 #include "cluster/peer_wire.h"
 #include "journal/journal.h"
 
@@ -102,19 +103,21 @@ class ReplicatedLog {
 
   struct Status {
     GroupMember::Status member;
-    GroupRecord record;  // as last read or written
-    Epoch last_epoch;    // of the newest record; 0: none was written in the cluster
-    Lsn found;           // of what the journal had when it was opened, what is still there
+    GroupRecord record;        // as last read or written
+    Epoch last_epoch;          // of the newest record; 0: none was written in the cluster
+    Lsn found;                 // of what the journal had when it was opened, what is still there
+    bool lacks_parts = false;  // of a transaction's payload, which are not kept any more
   };
   Status status(std::uint32_t group);
-  // Keeps the records after the newest one that is committed, until let_go(). kNotPrimary.
+  // Keeps the records after the newest one that is committed, and from `from` on, until let_go().
+  // kNotPrimary.
   struct Held {
     std::uint32_t group = 0;
     Lsn lsn;      // that newest one
     Epoch epoch;  // in which it was written
     Epoch term;   // of this primary
   };
-  Result<Held> hold(std::uint32_t group);
+  Result<Held> hold(std::uint32_t group, std::optional<Lsn> from);
   void let_go(const Held& held);
   // Where the journal's first record is that is held, or whose fate is not decided; nothing: there
   // is none. What stands before it may be removed once it was applied …
@@ -138,11 +141,12 @@ class ReplicatedLog {
   };
   struct Group {
     Group(std::uint32_t which, IndexedGroup in_journal, const GroupMember::Options& options,
-          Time now)
+          Time now, journal::Journal& journal)
         : number(which),
           index(std::move(in_journal)),
           found(index.log.last()),
-          member(options, {index.log, index.promised, index.commit, false}, now) {}
+          member(options, {index.log, index.promised, index.commit, false}, now),
+          parts(journal) {}
     const std::uint32_t number;
     std::mutex mutex;
     // --- guarded by mutex
@@ -156,6 +160,8 @@ class ReplicatedLog {
     const PeerMessage* receiving = nullptr;
     std::vector<Waiter*> waiters;
     std::multiset<Lsn> held;
+    bool lacks_parts = false;  // see Status
+    Parts parts;               // its sync() without mutex
   };
   struct ToSync {
     Command command = 0;

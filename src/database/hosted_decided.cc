@@ -14,7 +14,9 @@ constexpr std::size_t kNotedMax = 64;
 
 bool is_continued(const Position& at, const Decision& next) {
   if (at.txid.value == 0) return true;  // this node does not know the lineage of the list yet
-  return next.state.position.lineage == at.lineage && next.entry.before == at.checksum;
+  // Of a large one what it follows on stands in its payload, which is looked at when it is applied.
+  return next.state.position.lineage == at.lineage &&
+         (next.entry.location.large || next.entry.before == at.checksum);
 }
 
 }  // namespace

@@ -141,22 +141,11 @@ Result<> TransactionRecorder::record(sqlite::CapturedTransaction& transaction, b
   fresh_images_.clear();
   const std::uint64_t image_bytes =
       std::uint64_t{transaction.pages().size()} * transaction.page_size();
-  std::uint64_t in_memory_max = sqlite::kCaptureMemoryMax;
-  if (options_.decider.term.value != 0) {  // a common log's records have no files beside them
-    in_memory_max = std::max<std::uint64_t>(in_memory_max, options_.decider.payload_bytes_max);
-    if (image_bytes > in_memory_max) {
-      return fail(
-          Code::kTooLarge,
-          fmt::format("TRANSACTION_TOO_LARGE: it changes {} bytes of pages; a cluster takes "
-                      "at most {} in one transaction",
-                      image_bytes, in_memory_max));
-    }
-  }
   OFFPRINT_TRY(old_pages_.begin());
   journal::Draft draft;
   std::unique_ptr<journal::LargePayload> large;
   Result<DatabaseState> next = [&]() -> Result<DatabaseState> {
-    if (image_bytes <= in_memory_max) {
+    if (image_bytes <= sqlite::kCaptureMemoryMax) {
       draft.payload.reserve(image_bytes / 2 + 512);
       ltx::BytesSink sink(draft.payload);
       return encode(transaction, sink, is_foreign);

@@ -167,7 +167,7 @@ Result<> check_record(const RecordHeader& header) {
   }
   bool known =
       header.is_internal() || (header.kind >= static_cast<std::uint8_t>(Kind::kTransaction) &&
-                               header.kind <= static_cast<std::uint8_t>(Kind::kPromise));
+                               header.kind <= static_cast<std::uint8_t>(Kind::kPart));
   if (!known) {
     return fail(Code::kInvalid,
                 fmt::format("a record of kind {}, which only a newer Offprint knows", header.kind));

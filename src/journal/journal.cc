@@ -53,6 +53,9 @@ class JournalImpl final : public Journal {
   void set_commit(std::uint32_t group, Lsn commit) override;
   GroupState group(std::uint32_t group) const override;
   Result<std::unique_ptr<LargePayload>> create_large_payload() override;
+  Result<std::unique_ptr<ltx::ByteSource>> open_large_payload(const std::string& file) override {
+    return large_->open_finished(file);
+  }
   Result<Record> read(const Location& location) override;
   Result<std::unique_ptr<ltx::ByteSource>> open_payload(const Location& location) override;
   std::vector<Segment> segments() const override;

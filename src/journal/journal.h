@@ -32,6 +32,7 @@ enum class Kind : std::uint8_t {
   kTruncate = 5,      // of a replicated group: its log ends at the record's group lsn; as its
                       // first record: it begins after that
   kPromise = 6,       // of a replicated group: no primary of an earlier fencing epoch is followed
+  kPart = 7,          // of a replicated group: of the payload of a transaction that comes later
 };
 
 // Records of this group are this node's own affair: they are numbered as they come, and committed
@@ -54,6 +55,8 @@ enum class MetadataType : std::uint16_t {
   kNewHistory = 8,        // u8: the state follows on none before it. 1: the payload is the whole
                           // database; 0: only the pages that differ
   kUndo = 9,              // database/'s: what the pages held before (docs/format/journal.md)
+  kPart = 10,             // cluster/'s: which part of which payload this is
+  kParts = 11,            // cluster/'s: the parts of the payload, which other nodes make it of
 };
 struct Metadata {
   MetadataType type;
@@ -105,6 +108,8 @@ class LargePayload : public ltx::ByteSink {
   // fsyncs the file and its name; then give file() and size() in a Draft. Without this, or when no
   // record follows, the file goes with the object (and at the next start).
   virtual Result<> finish() = 0;
+  // What was written is on the disk. Thread: any, beside write(): so that finish() takes less long.
+  virtual Result<> sync() = 0;
   virtual const std::string& file() const = 0;
   virtual std::uint64_t size() const = 0;
 };
@@ -164,6 +169,8 @@ class Journal {
   virtual GroupState group(std::uint32_t group) const = 0;
 
   virtual Result<std::unique_ptr<LargePayload>> create_large_payload() = 0;
+  // Reads one that is finished and that no record names yet. kInvalid: there is none.
+  virtual Result<std::unique_ptr<ltx::ByteSource>> open_large_payload(const std::string& file) = 0;
 
   // Reads a record again, checking it. kNotFound when its segment was removed.
   virtual Result<Record> read(const Location& location) = 0;

@@ -73,11 +73,22 @@ class LargeFiles::Writer final : public LargePayload {
     if (finished_) return {};
     auto durable = make_durable();
     if (!durable) return report(durable.error());
-    file_.reset();
     finished_ = true;
     std::lock_guard lock(owner_->mutex_);
+    file_.reset();
     owner_->finished_[reference_.name] = reference_;
     return {};
+  }
+
+  Result<> sync() override {
+    std::shared_ptr<File> file;
+    {
+      std::lock_guard lock(owner_->mutex_);
+      file = file_;
+    }
+    if (!file) return {};  // it is finished
+    auto durable = file->sync();
+    return durable ? durable : report(durable.error());
   }
 
   const std::string& file() const override { return reference_.name; }
@@ -95,7 +106,7 @@ class LargeFiles::Writer final : public LargePayload {
   }
 
   std::shared_ptr<LargeFiles> owner_;
-  std::unique_ptr<File> file_;
+  std::shared_ptr<File> file_;  // reset with the owner's mutex
   LargeReference reference_;
   bool finished_ = false;
 };
@@ -121,6 +132,18 @@ Result<LargeReference> LargeFiles::claim(const std::string& name, std::uint64_t 
   LargeReference reference = std::move(found->second);
   finished_.erase(found);
   return reference;
+}
+
+Result<std::unique_ptr<ltx::ByteSource>> LargeFiles::open_finished(const std::string& name) {
+  LargeReference reference;
+  {
+    std::lock_guard lock(mutex_);
+    auto found = finished_.find(name);
+    if (found == finished_.end())
+      return fail(Code::kInvalid, "journal: " + name + " is no finished large payload");
+    reference = found->second;
+  }
+  return open(reference);
 }
 
 void LargeFiles::unclaim(const LargeReference& reference) {

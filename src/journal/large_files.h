@@ -31,6 +31,8 @@ class LargeFiles : public std::enable_shared_from_this<LargeFiles> {
   // kCorrupt when the file is not there or not of that size.
   Result<> check(const LargeReference& reference);
   Result<std::unique_ptr<ltx::ByteSource>> open(const LargeReference& reference);
+  // One that no record has claimed. kInvalid: there is none.
+  Result<std::unique_ptr<ltx::ByteSource>> open_finished(const std::string& name);
   Result<> remove(const std::string& name);
   // Removes every file that is not in `named`. For open, before anything is created.
   Result<> sweep(const std::set<std::string>& named);

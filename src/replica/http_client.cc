@@ -42,6 +42,7 @@ class HttpClientImpl final : public HttpClient {
 
  private:
   static std::size_t on_body(char* data, std::size_t size, std::size_t count, void* self);
+  static int on_seek(void* self, curl_off_t offset, int origin);
   static std::size_t on_read(char* to, std::size_t size, std::size_t count, void* self);
   void set_options();
   void set_body();
@@ -96,10 +97,13 @@ void HttpClientImpl::set_options() {
 
 void HttpClientImpl::set_body() {
   CURL* easy = easy_.get();
-  headers_.reset(
-      curl_slist_append(headers_.release(), "Expect:"));  // no round trip before the body
   curl_easy_setopt(easy, CURLOPT_POST, 1L);
   if (request_.body_file != nullptr) {
+    // The server may say that another one takes it, which is asked with the same token then.
+    headers_.reset(curl_slist_append(headers_.release(), "Expect: 100-continue"));
+    curl_easy_setopt(easy, CURLOPT_UNRESTRICTED_AUTH, 1L);
+    curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, &HttpClientImpl::on_seek);
+    curl_easy_setopt(easy, CURLOPT_SEEKDATA, this);
     curl_easy_setopt(easy, CURLOPT_READFUNCTION, &HttpClientImpl::on_read);
     curl_easy_setopt(easy, CURLOPT_READDATA, this);
     curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, kBufferSize);
@@ -107,6 +111,8 @@ void HttpClientImpl::set_body() {
                      static_cast<curl_off_t>(request_.body_file_size));
     return;
   }
+  headers_.reset(
+      curl_slist_append(headers_.release(), "Expect:"));  // no round trip before the body
   curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
                    static_cast<curl_off_t>(request_.body->size()));
   curl_easy_setopt(easy, CURLOPT_POSTFIELDS, reinterpret_cast<const char*>(request_.body->data()));
@@ -116,6 +122,12 @@ std::size_t HttpClientImpl::on_read(char* to, std::size_t size, std::size_t coun
   std::FILE* file = static_cast<HttpClientImpl*>(self)->request_.body_file;
   std::size_t got = std::fread(to, 1, size * count, file);
   return std::ferror(file) ? CURL_READFUNC_ABORT : got;
+}
+
+int HttpClientImpl::on_seek(void* self, curl_off_t offset, int origin) {
+  std::FILE* file = static_cast<HttpClientImpl*>(self)->request_.body_file;
+  return fseeko(file, static_cast<off_t>(offset), origin) == 0 ? CURL_SEEKFUNC_OK
+                                                               : CURL_SEEKFUNC_FAIL;
 }
 
 std::uint64_t HttpClientImpl::info(CURLINFO what) const {

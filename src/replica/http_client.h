@@ -21,8 +21,8 @@ class HttpClient {
     std::vector<std::string> headers;  // "Name: value"
     std::string method;                // empty: POST with a body, else GET
     std::optional<Bytes> body;
-    std::FILE* body_file =
-        nullptr;  // instead of `body`: sent from where it stands; outlives the request
+    std::FILE* body_file = nullptr;  // instead of `body`: sent from its beginning, where it stands;
+                                     // outlives the request
     std::uint64_t body_file_size = 0;
     int connect_timeout_ms = 5000;
     std::string ca_file;  // PEM; empty: the system's certificates

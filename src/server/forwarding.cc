@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "cluster/cluster_control.h"
 #include "server/address.h"
 #include "server/errors.h"
 
@@ -138,6 +139,23 @@ Responder with_way_to_primary(Service& service, const HttpRequest& request, bool
   saved->body = request.body;
   return Responder(
       std::make_shared<ForwardingClient>(service, responder.release(), *std::move(saved)));
+}
+
+std::optional<Response> way_of_large_body(const Service& service, const HttpRequest& request) {
+  if (!service.has_copies()) return std::nullopt;
+  std::string url = service.options.primary;
+  if (service.cluster != nullptr) {
+    const cluster::ClusterStatus status = service.cluster->status();
+    for (const auto& node : status.nodes) {
+      if (node.name == status.primary) url = node.url;
+    }
+  }
+  while (url.ends_with('/')) url.pop_back();
+  if (url.empty()) return std::nullopt;
+  url += request.target;
+  Response response = error_response(307, "AT_PRIMARY", "only the primary takes this: " + url);
+  response.headers += "Location: " + url + "\r\n";
+  return response;
 }
 
 void tunnel_to_primary(Service& service, const HttpRequest& request, Responder responder,

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "cluster/forwarder.h"
 #include "server/http_message.h"
 #include "server/service.h"
@@ -12,6 +14,10 @@ namespace offprint::server {
 // A body that was spooled is not passed on.
 Responder with_way_to_primary(Service& service, const HttpRequest& request, bool spooled,
                               Responder responder);
+
+// For a request whose body is too large to be passed on, before it comes: 307 and the address at
+// the primary. Nothing: this node takes it, or does not know where the primary is.
+std::optional<Response> way_of_large_body(const Service& service, const HttpRequest& request);
 
 // The answer of another node, as one of this one.
 Response answer_of(cluster::ForwardedAnswer answer);

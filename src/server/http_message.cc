@@ -38,6 +38,8 @@ std::string_view status_reason(int status) {
       return "Created";
     case 204:
       return "No Content";
+    case 307:
+      return "Temporary Redirect";
     case 400:
       return "Bad Request";
     case 401:

@@ -120,6 +120,8 @@ BodyPlan Router::plan_body(const HttpRequest& request) {
   std::string_view path = request.target.substr(0, request.target.find('?'));
   while (path.ends_with('/')) path.remove_suffix(1);
   if (request.method == Method::kPost && path.starts_with("/db/") && path.ends_with("/import")) {
+    plan.refusal = way_of_large_body(service_, request);
+    if (plan.refusal) return plan;
     plan.limit = service_.options.upload_bytes_max;
     plan.receiver = std::make_shared<SpooledUpload>(service_);
   } else if (auto receiver = d1::receive_upload(service_, request)) {

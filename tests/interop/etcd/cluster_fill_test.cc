@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <random>
 
+#include "sqlite/connection.h"
 #include "tests/interop/etcd/cluster_servers.h"
 
 // Nodes that come to a cluster without its log: new ones, ones that were away too long, and a
@@ -162,6 +163,46 @@ TEST_F(ClusterFill, KilledWhileItIsFilledItBeginsAnew) {
   end_load();
   check();
   expect_all_equal({"shop"});
+}
+
+// Through whichever node; one that follows is killed while it comes, and one is filled.
+TEST_F(ClusterFill, ALargeImportIsEverywhere) {
+  start_all();
+  const TemporaryFolder folder(TemporaryFolder::Remove::kAlways);
+  const std::string file = folder / "large.db";
+  {
+    auto made = sqlite::Connection::open(file, {.create = true});
+    ASSERT_TRUE(made && made->execute("CREATE TABLE big(id INTEGER PRIMARY KEY, b)"));
+    for (int i = 0; i < 60; ++i)
+      ASSERT_TRUE(made->execute("INSERT INTO big(b) VALUES(randomblob(1000000))"));
+  }
+  const std::size_t at = primary(), follower = (at + 1) % 3, other = (at + 2) % 3;
+  EXPECT_EQ(nodes_[other]->terminate(), 0);
+  std::filesystem::remove_all(nodes_[other]->data());
+  Finished imported;
+  std::thread import(
+      [&] { imported = nodes_[follower]->run({"db", "import", "large", file}, {}, 120); });
+  begin_load(1);
+  ASSERT_TRUE(nodes_[other]->start());
+  nodes_[other]->kill();
+  ASSERT_TRUE(nodes_[other]->start());
+  import.join();
+  end_load();
+  ASSERT_EQ(imported.exit_code, 0) << imported.err;
+  for (auto& node : nodes_) {
+    EXPECT_TRUE(within(60s, [&] {
+      auto answer = node->request("POST", "/db/large/query",
+                                  R"({"sql":"SELECT count(*), sum(length(b)) FROM big"})");
+      return answer && answer->body.find("[[60,60000000]]") != std::string::npos;
+    })) << node->log();
+  }
+  // Any client is told where to go, before it sends a body.
+  HttpConnection connection(nodes_[(primary() + 1) % 3]->port(), 20);
+  auto told = connection.request("POST", "/db/again/import", "");
+  ASSERT_TRUE(told);
+  EXPECT_EQ(told->status, 307) << told->body;
+  EXPECT_NE(told->body.find(nodes_[primary()]->url() + "/db/again/import"), std::string::npos)
+      << told->body;
 }
 
 TEST_F(ClusterFill, DatabasesOfTwoFoldersDoNotMix) {

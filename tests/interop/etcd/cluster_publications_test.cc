@@ -79,7 +79,7 @@ TEST_F(ClusterPublications, GoOnWithWhoeverIsPrimary) {
     expect_all_follow();
   }
   for (auto& each : followers_)
-    EXPECT_EQ(each.process->log().find("reconnect"), std::string::npos) << each.process->log();
+    EXPECT_EQ(each.process->log().find("trying again"), std::string::npos) << each.process->log();
   // The one that keeps them is killed; those that follow at it wait for it to come back.
   const std::size_t victim = primary();
   nodes_[victim]->kill();
