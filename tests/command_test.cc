@@ -386,6 +386,22 @@ TEST_F(CommandTest, FollowTellsProgramsWhatHappens) {
     EXPECT_NE(json_field(line, "event"), "") << line;
 }
 
+TEST_F(CommandTest, DoctorFindsWhatIsWrong) {
+  Finished done = server_.run({"doctor", "--data", folder_ / ""});
+  EXPECT_EQ(done.exit_code, kDone) << done.out << done.err;
+  for (const char* check : {"clock", "disk", "flush", "server"})
+    EXPECT_THAT(done.out, HasSubstr(check));
+  EXPECT_THAT(done.out, HasSubstr("answers in"));
+  done = server_.run({"doctor", "--json", "--data", "/dev/shm"});
+  EXPECT_EQ(done.exit_code, kFailed) << done.out << done.err;
+  EXPECT_THAT(done.out, HasSubstr(R"({"level":"problem","check":"disk","found":"/dev/shm is on )"));
+  // Nobody is there.
+  const std::string nobody = "http://127.0.0.1:1";
+  done = server_.run({"doctor", "--server", nobody, "--etcd", nobody});
+  EXPECT_EQ(done.exit_code, kFailed) << done.out << done.err;
+  EXPECT_THAT(done.out, AllOf(HasSubstr("problem  etcd"), HasSubstr("problem  server")));
+}
+
 TEST_F(CommandTest, BenchMeasuresAndCleansUp) {
   for (const char* mode : {"insert", "read", "batch"}) {
     Finished done =

@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/crc32c.h"
+#include "base/machine.h"
 #include "base/result.h"
 
 namespace offprint {
@@ -63,6 +64,20 @@ TEST(Result, PassesErrorsUp) {
   EXPECT_EQ(quarter(6).error().code(), Code::kInvalid);
   EXPECT_EQ(io_error("write x", ENOSPC).code(), Code::kFull);
   EXPECT_EQ(Error(Code::kIo, "b").with_context("a").message(), "a: b");
+}
+
+TEST(Machine, TellsOfDisksAndClocks) {
+  auto memory = file_system_of("/dev/shm");
+  ASSERT_TRUE(memory) << memory.error().message();
+  EXPECT_EQ(memory->name, "tmpfs");
+  EXPECT_TRUE(memory->is_volatile);
+  auto flushes = measure_flushes("/dev/shm", 5);
+  ASSERT_TRUE(flushes) << flushes.error().message();
+  EXPECT_LE(flushes->median, flushes->longest);
+  EXPECT_FALSE(measure_flushes("/dev/shm/there is no such folder", 5));
+  EXPECT_FALSE(file_system_of("/dev/shm/there is no such folder"));
+  const double drift = clock_drift_ppm(std::chrono::milliseconds(50));
+  EXPECT_LT(drift < 0 ? -drift : drift, 50'000);
 }
 
 }  // namespace

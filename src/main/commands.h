@@ -23,6 +23,7 @@ class App;
   COMMAND(contract)                \
   COMMAND(bench)                   \
   COMMAND(cluster)                 \
+  COMMAND(doctor)                  \
   COMMAND(token)
 
 namespace offprint {

@@ -52,6 +52,11 @@ TEST_F(ClusterOperations, OneNodeIsThreeAndOneAgain) {
   Finished status = nodes_[2]->run({"cluster", "status"});
   EXPECT_EQ(status.exit_code, 0) << status.err;
   EXPECT_NE(status.out.find("a commit is on 2 at least"), std::string::npos) << status.out;
+  Finished looked = nodes_[2]->run({"doctor", "--etcd", etcd_.client_url(0)});
+  EXPECT_EQ(looked.exit_code, 0) << looked.out << looked.err;
+  for (const char* check : {"ok       etcd", "ok       n1", "ok       n2", "ok       n3",
+                            "3 in sync, a commit is on 2 at least"})
+    EXPECT_NE(looked.out.find(check), std::string::npos) << looked.out;
   if (primary() != 0) {
     Finished switched = nodes_[1]->run({"cluster", "switchover", "n1"});
     EXPECT_EQ(switched.exit_code, 0) << switched.err;
