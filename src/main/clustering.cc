@@ -45,6 +45,10 @@ void add_cluster_settings(Settings& settings, ClusterOptions& options) {
                "file with the secret that all nodes of the cluster know");
   settings.add("cluster_ca", options.ca_file,
                "PEM file with the certificates that the other nodes' https is to be checked by");
+  settings
+      .add("reads", options.reads,
+           "where a read that does not say it is answered: by the primary, or by any node")
+      ->check(CLI::IsMember({"primary", "any"}));
   settings.add("replicas", options.replicas, "so many nodes have a copy")->check(CLI::Range(1, 7));
   settings.add_switch("guardian", options.has_guardian,
                       "a second small process tells the other nodes of the cluster at once when "
@@ -102,6 +106,7 @@ Result<Clustering::Next> Clustering::prepare(const ClusterOptions& options, cons
   node.url = options.advertise.empty() ? (options.https ? "https://" : "http://") + listen
                                        : options.advertise;
   ca_file_ = options.ca_file;
+  reads_anywhere_ = options.reads == "any";
   OFFPRINT_TRY_ASSIGN(node.secret, read_secret(options));
   node.guardian = options.guardian_page;
   const std::string known_to_all = "offprint streams 1\n" + node.cluster + "\n" + node.secret;
@@ -166,6 +171,7 @@ void Clustering::apply(server::Service& service) {
   service.is_follower = [node = node_.get()] { return !node->is_primary(); };
   service.copy_age_ms = [node = node_.get()](const auto&) { return node->age_ms(); };
   service.cluster = node_.get();
+  service.options.reads_anywhere = reads_anywhere_;
 }
 
 void Clustering::hand_over() {

@@ -22,6 +22,7 @@ struct ClusterOptions {
   bool https = false;   // clients' and nodes' requests come by that
   cluster::EtcdOptions etcd;
   std::size_t replicas = 3;
+  std::string reads = "primary";
   bool has_guardian = false;
   cluster::GuardianPage* guardian_page = nullptr;  // of a server that has one
 };
@@ -57,6 +58,7 @@ class Clustering {
 
  private:
   std::string ca_file_;
+  bool reads_anywhere_ = false;
   std::unique_ptr<cluster::ClusterNode> node_;
   server::StreamKey stream_key_{};
   std::unique_ptr<cluster::PrimaryForwarder> forwarder_;

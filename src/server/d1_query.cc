@@ -255,7 +255,7 @@ Result<ReadMode> session_mode(const Service& service, const database::DatabaseNa
   OFFPRINT_TRY_ASSIGN(ReadMode mode, read_mode(service, name, request));
   if (token.empty()) return mode;
   mode.primary = token == "first-primary";
-  if (mode.primary || token == "first-unconstrained") return mode;
+  if (mode.primary || token == "first-unconstrained") return mode;  // any node
   mode.at_least = Bookmark::parse(token);
   if (mode.at_least) return mode;
   return fail(Code::kInvalid, "'" + std::string(token) +

@@ -24,6 +24,9 @@ Result<ReadMode> read_mode(const Service& service, const database::DatabaseName&
     OFFPRINT_TRY_ASSIGN(mode.as_of, parse_moment(at));
     return mode;
   }
+  // Who reads what he has just written, through another node, shall find it.
+  const bool says_nothing = word.empty() && text.empty() && !name.is_instance();
+  if (says_nothing && service.cluster != nullptr) mode.primary = !service.options.reads_anywhere;
   if (text.empty()) return mode;
   mode.at_least = Bookmark::parse(text);
   if (!mode.at_least) return fail(Code::kInvalid, "'" + std::string(text) + "' is no bookmark");

@@ -47,6 +47,9 @@ struct ServiceOptions {
   std::uint64_t spool_bytes_max = std::uint64_t{4} << 30;   // of all cursors' results on disk
   int request_timeout_ms = 30'000;                          // statements are interrupted after this
   int socket_idle_ms = 75'000;  // a WebSocket from which nothing was heard is closed after this
+  // Where a read of a cluster is answered that does not say it: by the primary, or by the node that
+  // it comes to.
+  bool reads_anywhere = false;
   bool host_label = false;      // at the root, the first label of Host names the database
   std::vector<std::string> allowed_origins;  // of browsers' requests; "*": any
 };

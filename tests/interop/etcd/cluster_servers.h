@@ -27,7 +27,8 @@ class ClusterServers : public ::testing::Test {
     std::vector<std::string> arguments{"--cluster",     "test",
                                        "--node",        fmt::format("n{}", n + 1),
                                        "--peer-listen", fmt::format("127.0.0.1:{}", free_port()),
-                                       "--etcd",        etcd_.client_url(0)};
+                                       "--etcd",        etcd_.client_url(0),
+                                       "--reads",       "any"};  // what a node itself has
     arguments.insert(arguments.end(), more.begin(), more.end());
     auto node = std::make_unique<ServerProcess>(folders_[n], std::move(arguments));
     node->set_port(free_port());
