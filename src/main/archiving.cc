@@ -70,9 +70,7 @@ Result<> set_schedule(const ArchiveOptions& options, archive::Schedule& schedule
 
 }  // namespace
 
-void add_archive_settings(Settings& settings, ArchiveOptions& options) {
-  settings.add("archive", options.url,
-               "URL of the archive of all databases: file:///FOLDER or s3://BUCKET/PREFIX");
+void add_archive_times(Settings& settings, ArchiveOptions& options) {
   settings
       .add("archive_sync_ms", options.sync_ms,
            "transactions of so long go to the archive together; 0: each at once")
@@ -98,12 +96,6 @@ void add_archive_settings(Settings& settings, ArchiveOptions& options) {
       .add("archive_snapshots_ms", options.snapshots_ms,
            "of what changes, the whole goes to the archive so often")
       ->check(CLI::Range(1, kTimesMaxMs));
-  settings.add_switch("archive_wait", options.wait,
-                      "a commit is acknowledged when the archive has it");
-  settings
-      .add("archive_wait_ms", options.wait_ms,
-           "what the archive does not have within this answers UNKNOWN")
-      ->check(CLI::Range(1, 600'000));
   settings
       .add("archive_verify_days", options.verify_days,
            "each database's archive is proven again after so long; 0: never")
@@ -112,11 +104,23 @@ void add_archive_settings(Settings& settings, ArchiveOptions& options) {
       .add("archive_verify_kib_per_second", options.verify_kib_per_second,
            "that reads so much at most")
       ->check(CLI::Range(1, 1 << 30));
+  settings.add_switch("archive_take_over", options.take_over,
+                      "take the archive from another node, which is gone for good");
+}
+
+void add_archive_settings(Settings& settings, ArchiveOptions& options) {
+  settings.add("archive", options.url,
+               "URL of the archive of all databases: file:///FOLDER or s3://BUCKET/PREFIX");
+  add_archive_times(settings, options);
+  settings.add_switch("archive_wait", options.wait,
+                      "a commit is acknowledged when the archive has it");
+  settings
+      .add("archive_wait_ms", options.wait_ms,
+           "what the archive does not have within this answers UNKNOWN")
+      ->check(CLI::Range(1, 600'000));
   settings.add(
       "objects", options.objects,
       "HA SNAPSHOT and HA RESTORE may name SQLite files below this URL (as of an archive)");
-  settings.add_switch("archive_take_over", options.take_over,
-                      "take the archive from another node, which is gone for good");
 }
 
 // What only the node does that writes the archive.
