@@ -12,7 +12,7 @@
 namespace offprint::archive {
 namespace {
 
-constexpr const char* kDamagedHistoryKey = "offprint/damaged/offprint/history";
+constexpr const char* kDamagedHistoryKey = "offprint/damaged/history";
 
 // The epoch of a transaction of the database as it is or as its log has it, which left that
 // checksum. Nothing: it is another one, or not known any more.

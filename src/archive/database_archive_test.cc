@@ -219,7 +219,7 @@ TEST_F(DatabaseArchiveTest, AHistoryThatWasLostIsWrittenAnew) {
     EXPECT_EQ(restore("orders").text, model("orders", reached.next()));
     EXPECT_TRUE(restore("orders").restored->bookmark);
   }
-  EXPECT_TRUE(objects_->info(std::string("orders/offprint/damaged/") + kHistoryKey));
+  EXPECT_TRUE(objects_->info("orders/offprint/damaged/history"));
 }
 
 // Somebody removed the folder while the server ran.
