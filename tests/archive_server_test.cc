@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
@@ -169,6 +170,33 @@ TEST_F(ArchiveServerTest, WritesGoOnWithoutTheArchive) {
   EXPECT_TRUE(comes([&] { return !is_behind(); }));
   EXPECT_EQ(restore("orders").exit_code, 0);
   EXPECT_EQ(read("SELECT count(*) FROM t"), "2");
+}
+
+// It is started again and again meanwhile: the archive is its own all the same.
+TEST_F(ArchiveServerTest, StartsBesideAnArchiveThatIsAwayKeepItItsOwn) {
+  start({"--archive-sync-ms", "0"});
+  server_.create("orders");
+  server_.query("orders", "CREATE TABLE t(i INTEGER PRIMARY KEY)");
+  ASSERT_TRUE(comes([&] { return !is_behind(); }));
+  server_.kill();
+  std::filesystem::rename(archive_, archive_ + ".away");
+  {
+    std::ofstream(archive_) << "no folder";
+  }
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(server_.start());
+    server_.query("orders", "INSERT INTO t DEFAULT VALUES");
+    server_.kill();
+  }
+  std::filesystem::remove(archive_);
+  std::filesystem::rename(archive_ + ".away", archive_);
+  ASSERT_TRUE(server_.start());
+  EXPECT_TRUE(comes([&] { return !is_behind(); }));
+  EXPECT_EQ(restore("orders").exit_code, 0);
+  EXPECT_EQ(read("SELECT count(*) FROM t"), "3");
+  // What it was called meanwhile is forgotten.
+  const std::string owners = file_text(server_.data() + "/archive.owner");
+  EXPECT_EQ(std::ranges::count(owners, '\n'), 1);
 }
 
 // What was acknowledged is in the archive, whatever becomes of the server and its disk.

@@ -96,5 +96,21 @@ TEST_F(HistoryServerTest, AKilledRestoreIsWholeOrNot) {
   }
 }
 
+// What is missing is the moment, not the database.
+TEST_F(HistoryServerTest, WhatIsNotThereIsNamed) {
+  auto error = [&](const std::vector<std::string>& arguments) {
+    Finished refused = server_.run(arguments);
+    EXPECT_EQ(refused.exit_code, 1) << refused.out;
+    EXPECT_THAT(refused.err, Not(HasSubstr("db list")));
+    return refused.err;
+  };
+  EXPECT_THAT(error({"db", "snapshot", "orders", "--drop", "never"}), HasSubstr("no tag 'never'"));
+  EXPECT_THAT(error({"db", "restore", "orders", "--at", "tag:never"}), HasSubstr("no tag 'never'"));
+  EXPECT_THAT(error({"sql", "orders", "SELECT 1", "--at", "7"}),
+              HasSubstr("no content at 1970-01-01T00:00:07.000Z"));
+  Finished absent = server_.run({"sql", "nothing", "SELECT 1"});
+  EXPECT_THAT(absent.err, HasSubstr("db list"));
+}
+
 }  // namespace
 }  // namespace offprint::testing

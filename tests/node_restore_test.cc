@@ -97,6 +97,13 @@ TEST_F(NodeRestoreTest, WhatBeganFilledIsThereToo) {
   EXPECT_EQ(content(second_, "orders"), orders);
   EXPECT_EQ(content(second_, "fork"), orders);
   EXPECT_EQ(content(second_, "schema"), "[[1,\"1\"]]");
+  // What it says can be pasted into a shell.
+  const std::string place = second_folder_ / "what's left & more";
+  Finished said = first_.run({"restore-node", url(), place});
+  EXPECT_EQ(said.exit_code, 0) << said.err;
+  const auto end = place.find('\'');
+  EXPECT_THAT(said.out, HasSubstr("--data '" + place.substr(0, end) + "'\\''" +
+                                  place.substr(end + 1) + "' --archive " + url()));
 }
 
 TEST_F(NodeRestoreTest, EverythingIsThereAndGoesOn) {

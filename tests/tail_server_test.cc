@@ -296,7 +296,9 @@ TEST_F(TailServerTest, TheCommandArchivesAFile) {
                        "--data",
                        folder_ / "tail",
                        "--archive-sync-ms",
-                       "10"};
+                       "10",
+                       "--archive-snapshots-ms",
+                       "100"};
   options.stderr_path = folder_ / "tail.log";
   Process tail(options);
   EXPECT_THAT(tail.read_line(in_seconds(30)).value_or(""), HasSubstr("follows"));
@@ -310,6 +312,9 @@ TEST_F(TailServerTest, TheCommandArchivesAFile) {
     auto file = sqlite::Connection::open(restored, {});
     return file && file->query_int("SELECT count(*) FROM t").value_or(0) == 10;
   })) << file_text(folder_ / "tail.log");
+  EXPECT_TRUE(comes([&] {
+    return std::filesystem::exists(folder_ / "archive" + "/program/ltx/9");
+  })) << "a snapshot, as often as it is told";
   tail.signal(SIGTERM);
   EXPECT_EQ(tail.wait(in_seconds(30)), 0);
 }

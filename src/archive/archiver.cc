@@ -36,7 +36,8 @@ Archiver::Archiver(ObjectStore& objects, database::Store& store, std::string own
       options_(std::move(options)),
       flush_ms_(options_.stop_flush_ms),
       lease_(objects, std::move(owner), options_.former_owners, options_.owners_group,
-             options_.take_over, std::chrono::milliseconds(options_.lease_look_ms)),
+             options_.take_over, std::chrono::milliseconds(options_.lease_look_ms),
+             options_.owner_taken),
       pool_(std::make_unique<database::ThreadPool>(options_.threads)),
       urgent_pool_(std::make_unique<database::ThreadPool>(options_.threads)) {
   if (!options_.tags_folder.empty())

@@ -28,6 +28,7 @@ struct ArchiverOptions {
   int retry_max_ms = 60'000;                      // pauses after failures grow up to this
   std::vector<std::string> former_owners;         // Lease
   std::string owners_group;                       // the same
+  std::function<void()> owner_taken;              // the same; on any thread
   bool take_over = false;                         // the same
   int lease_look_ms = 30'000;                     // the same
   int start_wait_ms = 5'000;                      // start() waits so long for an archive's answer

@@ -33,6 +33,16 @@ class FirstBytes final : public ltx::ByteSource {
   std::size_t left_;
 };
 
+// What the keys of all levels begin with.
+std::string common_prefix(const ObjectStore& store) {
+  std::string common = store.level_prefix(0);
+  for (int level = 1; level < kLevels; ++level) {
+    const std::string other = store.level_prefix(level);
+    common.erase(std::ranges::mismatch(common, other).in1, common.end());
+  }
+  return common;
+}
+
 }  // namespace
 
 Result<ltx::Header> read_header(ObjectStore& store, const std::string& key) {
@@ -45,15 +55,19 @@ Result<ltx::Header> read_header(ObjectStore& store, const std::string& key) {
 }
 
 Result<std::vector<ArchivedFile>> list_files(ObjectStore& store, const std::string& prefix) {
+  // One list for all levels: services ask money for each. Lower levels come first in it: what is
+  // put together meanwhile is in the higher one then.
+  OFFPRINT_TRY_ASSIGN(auto objects, store.list(prefix + common_prefix(store)));
   std::vector<ArchivedFile> files;
+  auto object = objects.begin();
   for (int level = 0; level < kLevels; ++level) {
     const std::string folder = prefix + store.level_prefix(level);
-    OFFPRINT_TRY_ASSIGN(auto objects, store.list(folder));
-    for (ObjectInfo& object : objects) {
-      const auto range = ltx::parse_file_name(std::string_view(object.key).substr(folder.size()));
+    object = std::ranges::lower_bound(object, objects.end(), folder, {}, &ObjectInfo::key);
+    for (; object != objects.end() && object->key.starts_with(folder); ++object) {
+      const auto range = ltx::parse_file_name(std::string_view(object->key).substr(folder.size()));
       if (!range || range->first.value == 0 || range->second < range->first) continue;
-      files.push_back({level, range->first, range->second, std::move(object.key), object.size,
-                       object.timestamp_ms});
+      files.push_back(
+          {level, range->first, range->second, object->key, object->size, object->timestamp_ms});
     }
   }
   return files;

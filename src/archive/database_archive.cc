@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include "archive/archive_header.h"
-#include "archive/node_layout.h"
 #include "archive/page_merge.h"
 #include "archive/pipe.h"
 #include "base/assert.h"
@@ -51,54 +50,11 @@ bool covers(const ArchivedFile& larger, const ArchivedFile& file) {
 
 }  // namespace
 
-// --- what is there -----------------------------------------------------------------------------
-
-Result<std::unique_ptr<DatabaseArchive>> DatabaseArchive::load(ObjectStore& objects,
-                                                               std::string prefix,
-                                                               database::Store& store,
-                                                               const database::DatabaseName& name,
-                                                               const Schedule& schedule) {
-  std::unique_ptr<DatabaseArchive> archive(
-      new DatabaseArchive(objects, std::move(prefix), store, name, schedule));
-  OFFPRINT_TRY(archive->read_what_is_there());
-  OFFPRINT_TRY_ASSIGN(std::string why, archive->difference());
-  if (!why.empty()) OFFPRINT_TRY(archive->move_away(why));
-  archive->due_ms_ = archive->find_due();
-  return archive;
-}
-
 ArchivedFile DatabaseArchive::file_of(int level, TxId min, TxId max,
                                       std::int64_t timestamp_ms) const {
   ArchivedFile file{level, min, max, prefix_ + objects_.level_prefix(level), 0, timestamp_ms};
   file.key += ltx::file_name(min, max);
   return file;
-}
-
-Result<> DatabaseArchive::read_what_is_there() {
-  auto text = read_object(objects_, prefix_ + kHistoryKey, kHistoryBytesMax);
-  if (!text && text.error().code() != Code::kNotFound) return fail(text.error());
-  if (text) {
-    OFFPRINT_TRY_ASSIGN(history_, History::parse(as_text(*text)));
-    has_history_ = true;
-  }
-  TxId singly;
-  OFFPRINT_TRY_ASSIGN(auto files, list_files(objects_, prefix_));
-  for (ArchivedFile& file : files) {
-    if (file.timestamp_ms == 0) {
-      OFFPRINT_TRY_ASSIGN(ltx::Header header, read_header(objects_, file.key));
-      file.timestamp_ms = header.timestamp_ms;
-    }
-    reached_ = std::max(reached_, file.max_txid);
-    if (file.level != kSnapshotLevel) singly = std::max(singly, file.max_txid);
-    files_[file.level].push_back(std::move(file));
-  }
-  // A snapshot came before the transactions up to it: they still follow, if the log has them.
-  if (singly.value != 0 && singly < reached_ && has_history_ && !history_.parts.empty()) {
-    const Bookmark after{Epoch{}, singly, history_.parts.back().from.lineage};
-    if (store_.log_after(name_, after, 1)) reached_ = singly;
-  }
-  head_noted_ = !has_history_ || history_.head.txid == reached_;
-  return {};
 }
 
 const ArchivedFile& DatabaseArchive::newest() const {
@@ -108,92 +64,6 @@ const ArchivedFile& DatabaseArchive::newest() const {
   }
   OFFPRINT_ASSERT(newest != nullptr);
   return *newest;
-}
-
-bool DatabaseArchive::is_complete(ObjectStore& objects, const std::string& prefix,
-                                  database::Store& store, const database::DatabaseName& name) {
-  auto text = read_object(objects, prefix + kHistoryKey, kHistoryBytesMax);
-  if (!text) return false;
-  auto history = History::parse(as_text(*text));
-  auto ours = store.position(name);
-  // A restored node has another epoch and the same transactions.
-  return history && ours && history->head.bookmark().lineage == ours->lineage &&
-         history->head.txid == ours->txid && history->head.checksum == ours->checksum;
-}
-
-bool DatabaseArchive::is_of_the_database() const {
-  auto ours = store_.position(name_);
-  return ours && ours->lineage == lineage_;
-}
-
-Result<std::string> DatabaseArchive::difference() {
-  OFFPRINT_TRY_ASSIGN(Position ours, store_.position(name_));
-  lineage_ = ours.lineage;
-  if (reached_.value == 0) return "";
-  OFFPRINT_TRY_ASSIGN(ltx::Header header, read_header(objects_, newest().key));
-  if (!has_history_) {
-    if (header.node_id != 0) return "its history is gone";
-    return fail(Code::kConflict,
-                fmt::format("{}/{} is not the archive of database '{}': another program writes it",
-                            objects_.url(), prefix_, name_.text()));
-  }
-  if (history_.parts.empty() || history_.parts.back().from.lineage != lineage_)
-    return "another database had the name";
-  if (reached_ > ours.txid && ours.epoch > history_.parts.back().from.epoch)
-    return "the database was restored to an earlier state";
-  if (reached_ > ours.txid) {
-    return fail(
-        Code::kConflict,
-        fmt::format("{}/{} reaches transaction {} of database '{}', which has only {} here: "
-                    "restore it from there, or move the archive away",
-                    objects_.url(), prefix_, reached_.value, name_.text(), ours.txid.value));
-  }
-  OFFPRINT_TRY_ASSIGN(Bookmark bookmark, history_.bookmark_of(reached_));
-  auto here = store_.checksum_at(name_, bookmark);
-  if (!here) return fmt::format("what followed transaction {} has left the log", reached_.value);
-  Checksum archived{header.node_id};
-  if ((header.node_id & ltx::kChecksumFlag) ==
-      0) {  // of another program, see create_from_archive()
-    if (history_.head.txid != reached_) {
-      return fail(Code::kConflict,
-                  fmt::format("{}/{}: another program writes it beside this server", objects_.url(),
-                              prefix_));
-    }
-    archived = history_.head.checksum;
-  }
-  if (archived != *here) return fmt::format("its transaction {} is another one", reached_.value);
-  return "";
-}
-
-// The history goes last from its old place: as long as it is there, all is done again.
-Result<> DatabaseArchive::move_away(const std::string& why) {
-  const Lineage lineage = history_.parts.empty() ? Lineage{} : history_.parts.back().from.lineage;
-  const std::string to = dropped_prefix(name_.text(), lineage, reached_);
-  log::warn("archive of database '{}': {}; that history goes to {}/{} and a new one begins",
-            name_.text(), why, objects_.url(), to);
-  std::vector<std::string> keys;
-  for (const auto& [level, files] : files_) {
-    for (const ArchivedFile& file : files) {
-      OFFPRINT_TRY_ASSIGN(auto source, objects_.get(file.key));
-      PutOptions options;
-      options.timestamp_ms = file.timestamp_ms;
-      OFFPRINT_TRY(objects_.put(to + file.key.substr(prefix_.size()), *source, options));
-      keys.push_back(file.key);
-    }
-  }
-  if (has_history_) {
-    std::string text = history_.text();
-    ltx::BytesSource source(as_bytes(text));
-    OFFPRINT_TRY(objects_.put(to + kHistoryKey, source, {}));
-  }
-  OFFPRINT_TRY(objects_.remove(keys));
-  OFFPRINT_TRY(objects_.remove({prefix_ + kHistoryKey}));
-  files_.clear();
-  history_ = {};
-  has_history_ = false;
-  reached_ = {};
-  head_noted_ = true;
-  return {};
 }
 
 // --- transactions ------------------------------------------------------------------------------

@@ -106,6 +106,9 @@ Result<std::vector<std::string>> DatabaseArchive::repair(
       return std::ranges::find(damaged_keys, file.key) != damaged_keys.end();
     });
   }
+  // It was written anew when this was loaded.
+  if (has_history_ && std::ranges::find(damaged_keys, prefix_ + kHistoryKey) != damaged_keys.end())
+    done.push_back(fmt::format("{}{} is there again", prefix_, kHistoryKey));
   bool is_whole = true;
   for (const ArchivedFile& file : damaged) {
     OFFPRINT_TRY_ASSIGN(const bool put, put_again(file));

@@ -190,6 +190,38 @@ TEST_F(DatabaseArchiveTest, AHistoryThatCannotBeProvenEnds) {
   EXPECT_EQ(restore(dropped("orders", TxId{2})).text, model("orders", TxId{2}));
 }
 
+// The history was removed or damaged: the database says what it was, where the log goes so far
+// back.
+TEST_F(DatabaseArchiveTest, AHistoryThatWasLostIsWrittenAnew) {
+  const std::string key = std::string("orders/") + kHistoryKey;
+  for (bool is_gone : {true, false}) {
+    archive_ = load("orders").value();
+    put(is_gone ? "one" : "two");
+    put("more");
+    ASSERT_TRUE(archive_->note_head());
+    const TxId reached = archive_->reached();
+    if (is_gone) {
+      ASSERT_TRUE(objects_->remove({key}));
+    } else {
+      Bytes damaged = read_object(*objects_, key, kHistoryBytesMax).value();
+      damaged[damaged.size() / 2] ^= 1;
+      ltx::BytesSource source(damaged);
+      ASSERT_TRUE(objects_->put(key, source));
+    }
+    auto loaded = load("orders");
+    ASSERT_TRUE(loaded) << loaded.error().message();
+    archive_ = std::move(*loaded);
+    EXPECT_EQ(archive_->reached(), reached) << "it goes on";
+    const Position ours = store_->position(name("orders")).value();
+    EXPECT_EQ(restore("orders", ours.bookmark()).text, model("orders", reached));
+    EXPECT_EQ(restore("orders", TxId{2}).text, model("orders", TxId{2}));
+    put("then");
+    EXPECT_EQ(restore("orders").text, model("orders", reached.next()));
+    EXPECT_TRUE(restore("orders").restored->bookmark);
+  }
+  EXPECT_TRUE(objects_->info("orders/offprint/damaged/history"));
+}
+
 // Somebody removed the folder while the server ran.
 TEST_F(DatabaseArchiveTest, ARemovedArchiveBeginsAgain) {
   archive_ = load("orders").value();

@@ -112,6 +112,7 @@ Result<> FileStore::walk(const std::string& folder, const std::string& prefix,
   OFFPRINT_TRY_ASSIGN(auto status, files_.status(path_of(folder)));
   if (!status) return {};
   OFFPRINT_TRY_ASSIGN(auto names, files_.list(path_of(folder)));
+  std::ranges::sort(names);  // who lists levels relies on it (chain.cc)
   for (const std::string& name : names) {
     std::string key = folder + name;
     OFFPRINT_TRY_ASSIGN(auto each, files_.status(path_of(key)));

@@ -60,6 +60,7 @@ Result<> Lease::take() {
   looked_at_ = SteadyClock::now();
   former_.clear();
   take_over_ = false;
+  if (taken_) taken_();
   return {};
 }
 

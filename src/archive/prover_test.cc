@@ -134,6 +134,28 @@ TEST_F(ProverTest, DamageIsRepairedFromTheLog) {
   }
 }
 
+TEST_F(ProverTest, AHistoryIsPutAgain) {
+  start_archiver();
+  insert(3);
+  const std::string key = std::string("orders/") + kHistoryKey;
+  for (bool is_gone : {true, false}) {
+    if (is_gone) {
+      ASSERT_TRUE(objects_->remove({key}));
+      start_prover();
+    } else {
+      flip(key);
+      pass(24h * 8);
+      prover_->stop();
+      start_prover();
+    }
+    EXPECT_TRUE(comes([&] { return prover_->status().repairs == 1; }));
+    EXPECT_THAT(damage(), ::testing::IsEmpty());
+    EXPECT_TRUE(objects_->info(key));
+    for (const ArchivedFile& file : files("orders"))
+      EXPECT_EQ(restore("orders", file.max_txid).text, model("orders", file.max_txid));
+  }
+}
+
 // What has left the log is lost, but the newest moment is there, and so is all that comes.
 TEST_F(ProverTest, WhatIsLostIsSetAside) {
   options_.log_bytes_max = 1;

@@ -1,5 +1,6 @@
 #include "archive/s3_store.h"
 
+#include "archive/chain.h"
 #include "archive/s3_store_testing.h"
 
 namespace offprint::archive {
@@ -361,6 +362,24 @@ TEST_F(S3StoreTest, ListsHavePages) {
   for (const ObjectInfo& each : *list) found.push_back(each.key);
   EXPECT_EQ(found, keys);
   EXPECT_EQ(server_.count("GET"), 4);
+}
+
+// All levels in one request; other databases' and other names are left out.
+TEST_F(S3StoreTest, AnArchiveIsListedAtOnce) {
+  const std::string first = ltx::file_name(TxId{1}, TxId{1});
+  const std::string both = ltx::file_name(TxId{1}, TxId{2});
+  const std::vector<std::string> keys = {
+      "a/0000/" + first, "a/0002/" + both,      "a/0009/" + both,
+      "a/000a/" + both,  "a/0001/0001/" + both, "a/0001/notes",
+      "a/1/" + both,     "a/offprint/history",  "ab/0000/" + first};
+  for (const std::string& key : keys) server_.add("/b/p/" + key, "x");
+  auto files = list_files(*store_, "a/");
+  ASSERT_TRUE(files) << files.error().message();
+  std::vector<std::string> found;
+  for (const ArchivedFile& file : *files) found.push_back(file.key);
+  EXPECT_THAT(found, testing::ElementsAre("a/0000/" + first, "a/0002/" + both, "a/0009/" + both));
+  EXPECT_EQ(files->back().level, kSnapshotLevel);
+  EXPECT_EQ(server_.count("GET"), 1);
 }
 
 TEST_F(S3StoreTest, ListsThatMakeNoSense) {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "archive/chain.h"
+#include "archive/history.h"
 #include "ltx/codec.h"
 
 namespace offprint::archive {
@@ -18,8 +19,9 @@ bool is_damage(const Error& error) {
          error.code() == Code::kInvalid;
 }
 
-Result<> read_to_its_end(ObjectStore& store, const ArchivedFile& file,
-                         const std::atomic<bool>* cancelled) {
+// Its header.
+Result<ltx::Header> read_to_its_end(ObjectStore& store, const ArchivedFile& file,
+                                    const std::atomic<bool>* cancelled) {
   OFFPRINT_TRY_ASSIGN(auto source, store.get(file.key));
   ltx::Decoder decoder(*source);
   OFFPRINT_TRY_ASSIGN(ltx::Header header, decoder.begin());
@@ -31,6 +33,26 @@ Result<> read_to_its_end(ObjectStore& store, const ArchivedFile& file,
     if (!page) break;
   }
   OFFPRINT_TRY(decoder.finish());
+  return header;
+}
+
+// Who puts a database's checksum into files keeps a history beside them. `node_id`: of the newest
+// file.
+Result<> check_history(ObjectStore& store, const std::string& prefix, std::uint64_t node_id,
+                       Verified& verified) {
+  const std::string key = prefix + kHistoryKey;
+  auto text = read_object(store, key, kHistoryBytesMax);
+  if (!text && text.error().code() != Code::kNotFound) return fail(text.error());
+  std::string what;
+  if (!text && node_id != 0) {
+    what = "it is missing: how far the archive must reach is not known";
+  } else if (text) {
+    auto parsed = History::parse(as_text(*text));
+    if (!parsed) what = parsed.error().message();
+  }
+  if (what.empty()) return {};
+  verified.damage.push_back(fmt::format("{}: {}", key, what));
+  verified.damaged_keys.push_back(key);
   return {};
 }
 
@@ -59,6 +81,12 @@ Result<> find_gaps(ObjectStore& store, const std::string& prefix, Verified& veri
       verified.damage.push_back(fmt::format("{}: {}", file.key, last));
   }
   return {};
+}
+
+// A history that cannot be read fails each restore in the same way.
+void note_once(Verified& verified, const std::string& what) {
+  if (std::ranges::find(verified.damage, what) == verified.damage.end())
+    verified.damage.push_back(what);
 }
 
 // It was over its time meanwhile.
@@ -92,10 +120,13 @@ Result<Verified> verify_archive(ObjectStore& store, const std::string& prefix,
   auto step = [&] {
     if (options.progress) options.progress(++done, total);
   };
-  for (const ArchivedFile& file : files) {
+  std::uint64_t newest_node_id = 0;
+  for (TxId newest; const ArchivedFile& file : files) {
     ++verified.files;
     verified.bytes += file.size;
-    Result<> sound = read_to_its_end(store, file, options.cancelled);
+    auto sound = read_to_its_end(store, file, options.cancelled);
+    if (sound && file.max_txid >= std::exchange(newest, std::max(newest, file.max_txid)))
+      newest_node_id = sound->node_id;
     if (!sound && sound.error().code() != Code::kNotFound) {
       if (!is_damage(sound.error())) return fail(sound.error());
       verified.damage.push_back(fmt::format("{}: {}", file.key, sound.error().message()));
@@ -103,6 +134,7 @@ Result<Verified> verify_archive(ObjectStore& store, const std::string& prefix,
     }
     step();
   }
+  OFFPRINT_TRY(check_history(store, prefix, newest_node_id, verified));
   OFFPRINT_TRY(find_gaps(store, prefix, verified));
   const std::string scratch = fmt::format("{}/offprint-verify-{}.db", options.scratch, ::getpid());
   RestoreOptions restore;
@@ -122,7 +154,7 @@ Result<Verified> verify_archive(ObjectStore& store, const std::string& prefix,
     if (restored) {
       verified.moments.push_back(*std::move(restored));
     } else if (is_damage(restored.error())) {
-      verified.damage.push_back(restored.error().message());
+      note_once(verified, restored.error().message());
     } else {
       return fail(restored.error());
     }

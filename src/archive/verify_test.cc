@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 
 #include "archive/archive_testing.h"
+#include "archive/history.h"
+#include "archive/restore_testing.h"
 
 namespace offprint::archive::testing {
 namespace {
@@ -72,6 +74,41 @@ TEST_F(VerifyTest, DamageIsNamed) {
     if (file.max_txid == store_->position(name("orders"))->txid) return;  // another file has it
   }
   EXPECT_THAT(verified->damage, Contains(HasSubstr("must reach")));
+}
+
+// Without the history nobody knows what is missing at the end.
+TEST_F(VerifyTest, TheHistoryIsMissed) {
+  const std::string key = std::string("orders/") + kHistoryKey;
+  const Bytes sound = read_object(*objects_, key, kHistoryBytesMax).value();
+  ASSERT_TRUE(objects_->remove({key}));
+  auto verified = verify();
+  ASSERT_TRUE(verified) << verified.error().message();
+  EXPECT_THAT(verified->damage, Contains(HasSubstr(key)));
+  EXPECT_THAT(verified->damaged_keys, Contains(key));
+  EXPECT_EQ(verified->moments.size(), 4u) << "all the same these can be restored";
+  for (std::size_t at : {std::size_t{0}, sound.size() / 2, sound.size() - 2}) {
+    Bytes damaged = sound;
+    damaged[at] ^= 1;
+    ltx::BytesSource source(damaged);
+    ASSERT_TRUE(objects_->put(key, source));
+    verified = verify();
+    ASSERT_TRUE(verified) << verified.error().message();
+    EXPECT_THAT(verified->damaged_keys, Contains(key));
+    EXPECT_LE(verified->damage.size(), 2u) << "it is said once";
+  }
+  // Stock Litestream's archives have none.
+  for (const ArchivedFile& file : files("orders")) ASSERT_TRUE(objects_->remove({file.key}));
+  ASSERT_TRUE(objects_->remove({key}));
+  std::mt19937_64 random(1);
+  const DatabaseLife life = random_life(random, 3, Writer::kStock);
+  for (std::uint64_t txid = 1; txid <= 3; ++txid) {
+    ltx::BytesSource source(life.files[txid - 1]);
+    ASSERT_TRUE(objects_->put(
+        "orders/" + objects_->level_prefix(0) + ltx::file_name({txid}, {txid}), source));
+  }
+  verified = verify();
+  ASSERT_TRUE(verified) << verified.error().message();
+  EXPECT_TRUE(verified->damage.empty()) << verified->damage.front();
 }
 
 }  // namespace

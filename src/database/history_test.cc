@@ -258,7 +258,8 @@ TEST_F(PastReadTest, SqlSeesTheStateOfThen) {
   EXPECT_EQ(answers.outcome.bookmark, then[4]);
   EXPECT_EQ(answers.statements.at(1).rows.at(0), "5");
   EXPECT_EQ(query_at(AtTime{unix_time_ms()}, "SELECT count(*) FROM sqlite_schema"), "0");
-  EXPECT_EQ(query_at(AtTime{0}, "SELECT 1"), "error: the database had no content at that time");
+  EXPECT_EQ(query_at(AtTime{0}, "SELECT 1"),
+            "error: the database had no content at 1970-01-01T00:00:00.000Z");
   for (const char* sql : {"INSERT INTO t VALUES (1)", "VACUUM", "CREATE TABLE u(a)"}) {
     Answers refused = run_at(then[4], {sql});
     ASSERT_TRUE(refused.outcome.error) << sql;

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "database/hosted_database.h"
@@ -147,7 +148,7 @@ Result<Bookmark> HostedDatabase::bookmark_at(std::int64_t time_ms) {
     return Bookmark{found.epoch, found.txid, lineage};
   }
   if (visible_.txid.value == 0 || (!log_.empty() && log_.front().txid.value == 1))
-    return fail(Code::kNotFound, "the database had no content at that time");
+    return fail(Code::kNotFound, "the database had no content at " + format_rfc3339(time_ms));
   return fail(Code::kBehind, "the log does not reach back to that time");
 }
 

@@ -18,6 +18,8 @@ constexpr double kRetentionDaysMin = 0.0001;  // 9 s
 constexpr int kTimesMaxMs = 2'000'000'000;    // 23 days
 constexpr std::chrono::seconds kStopWaitMax{3};
 constexpr int kLeaseLookMs = 2'000;  // of a node whose place another one may take
+// Of the file of owners: a line for each start while the archive could not be reached.
+constexpr std::uint64_t kOwnersBytesMax = 64 << 20;
 
 // What the lease knows this process by, and by what it knew the node's processes before: the lines
 // of a file. A copy of the data folder knows nothing of those that began after it was made.
@@ -30,7 +32,7 @@ Result<Owner> make_owner(FileSystem& files, const std::string& path, const std::
   Owner owner;
   OFFPRINT_TRY_ASSIGN(bool exists, files.exists(path));
   if (exists) {
-    OFFPRINT_TRY_ASSIGN(Bytes bytes, read_file(files, path, 64 << 10));
+    OFFPRINT_TRY_ASSIGN(Bytes bytes, read_file(files, path, kOwnersBytesMax));
     std::string_view text = as_text(bytes);
     for (std::size_t end; (end = text.find('\n')) != std::string_view::npos;
          text.remove_prefix(end + 1))
@@ -68,9 +70,7 @@ Result<> set_schedule(const ArchiveOptions& options, archive::Schedule& schedule
 
 }  // namespace
 
-void add_archive_settings(Settings& settings, ArchiveOptions& options) {
-  settings.add("archive", options.url,
-               "URL of the archive of all databases: file:///FOLDER or s3://BUCKET/PREFIX");
+void add_archive_times(Settings& settings, ArchiveOptions& options) {
   settings
       .add("archive_sync_ms", options.sync_ms,
            "transactions of so long go to the archive together; 0: each at once")
@@ -96,12 +96,6 @@ void add_archive_settings(Settings& settings, ArchiveOptions& options) {
       .add("archive_snapshots_ms", options.snapshots_ms,
            "of what changes, the whole goes to the archive so often")
       ->check(CLI::Range(1, kTimesMaxMs));
-  settings.add_switch("archive_wait", options.wait,
-                      "a commit is acknowledged when the archive has it");
-  settings
-      .add("archive_wait_ms", options.wait_ms,
-           "what the archive does not have within this answers UNKNOWN")
-      ->check(CLI::Range(1, 600'000));
   settings
       .add("archive_verify_days", options.verify_days,
            "each database's archive is proven again after so long; 0: never")
@@ -110,11 +104,23 @@ void add_archive_settings(Settings& settings, ArchiveOptions& options) {
       .add("archive_verify_kib_per_second", options.verify_kib_per_second,
            "that reads so much at most")
       ->check(CLI::Range(1, 1 << 30));
+  settings.add_switch("archive_take_over", options.take_over,
+                      "take the archive from another node, which is gone for good");
+}
+
+void add_archive_settings(Settings& settings, ArchiveOptions& options) {
+  settings.add("archive", options.url,
+               "URL of the archive of all databases: file:///FOLDER or s3://BUCKET/PREFIX");
+  add_archive_times(settings, options);
+  settings.add_switch("archive_wait", options.wait,
+                      "a commit is acknowledged when the archive has it");
+  settings
+      .add("archive_wait_ms", options.wait_ms,
+           "what the archive does not have within this answers UNKNOWN")
+      ->check(CLI::Range(1, 600'000));
   settings.add(
       "objects", options.objects,
       "HA SNAPSHOT and HA RESTORE may name SQLite files below this URL (as of an archive)");
-  settings.add_switch("archive_take_over", options.take_over,
-                      "take the archive from another node, which is gone for good");
 }
 
 // What only the node does that writes the archive.
@@ -211,6 +217,11 @@ Result<std::shared_ptr<Archiving::Writer>> Archiving::make_writer(const std::str
   archive::ArchiverOptions archiver;
   archiver.former_owners = owner.former;
   archiver.owners_group = cluster;
+  // Not before: where the archive cannot be reached, it still is one of the former ones'.
+  archiver.owner_taken = [&files, path, line = owner.name + "\n"] {
+    if (Result<> written = write_file_atomically(files, path, as_bytes(line)); !written)
+      log::warn("{}: {}", path, written.error().message());
+  };
   archiver.take_over = take_over;
   archiver.schedule.sync = std::chrono::milliseconds(options_.sync_ms);
   archiver.urgent_kept = std::chrono::milliseconds(options_.wait_ms);
@@ -223,7 +234,6 @@ Result<std::shared_ptr<Archiving::Writer>> Archiving::make_writer(const std::str
   made->archiver =
       std::make_unique<archive::Archiver>(*made->objects, *store_, owner.name, archiver);
   OFFPRINT_TRY(made->archiver->start());
-  OFFPRINT_TRY(write_file_atomically(files, path, as_bytes(owner.name + "\n")));
   if (options_.verify_days == 0) return made;
   archive::ProverOptions prover;
   prover.every = std::chrono::days(options_.verify_days);

@@ -28,7 +28,10 @@ struct ArchiveOptions {
   std::vector<std::string> objects;  // URLs below which statements may name objects
 };
 
+// All of a server's.
 void add_archive_settings(Settings& settings, ArchiveOptions& options);
+// Those of them that say what goes there when and for how long, and whose it is.
+void add_archive_times(Settings& settings, ArchiveOptions& options);
 
 // The archive that a node writes; nothing without a URL. Must not outlive the store.
 class Archiving {

@@ -32,7 +32,8 @@ Error about(const DbOptions& options, const Error& error) {
   const std::string& name = options.name;
   switch (error.code()) {
     case Code::kNotFound:
-      if (!options.at.empty() || !options.tag.empty()) return error.with_context(name);
+      if (!options.at.empty() || !options.tag.empty() || !options.drop_tag.empty())
+        return error.with_context(name);
       if (!options.table.empty()) return error.with_context(name);  // a table, perhaps
       return Error(error.code(),
                    fmt::format("there is no database '{}' at {}\n`offprint db list` shows what is "

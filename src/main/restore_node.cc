@@ -2,9 +2,11 @@
 #include "archive/node_restore.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -20,6 +22,18 @@ namespace offprint {
 namespace {
 
 using archive::NodeDatabase;
+
+// As a shell takes it for one word.
+std::string shell_word(const std::string& text) {
+  constexpr std::string_view kPlain = "_./:=-+,@%";
+  const bool is_plain = !text.empty() && std::ranges::all_of(text, [&](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || kPlain.contains(c);
+  });
+  if (is_plain) return text;
+  std::string word = "'";
+  for (char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
+}
 
 struct NodeArguments {
   std::string archive, directory, at;
@@ -119,8 +133,8 @@ void print_end(const NodeArguments& arguments, const archive::NodeRestored& done
   std::printf(
       "%s has %ld databases, %ld of them empty. To go on:\n  offprint serve --data %s "
       "--archive %s --archive-take-over\n",
-      arguments.directory.c_str(), restored + there + empty, empty, arguments.directory.c_str(),
-      arguments.archive.c_str());
+      arguments.directory.c_str(), restored + there + empty, empty,
+      shell_word(arguments.directory).c_str(), shell_word(arguments.archive).c_str());
 }
 
 Result<archive::NodeRestored> restore_node(const NodeArguments& arguments,

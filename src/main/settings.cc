@@ -37,7 +37,8 @@ Result<std::vector<std::string>> texts_of(const toml::node& node) {
 
 }  // namespace
 
-Settings::Settings(CLI::App& command) : command_(command) {
+Settings::Settings(CLI::App& command, bool has_file) : command_(command) {
+  if (!has_file) return;
   command_
       .add_option("--config", config_,
                   "file with these options as keys (offprint.toml where there is one)")

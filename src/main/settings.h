@@ -15,7 +15,8 @@ namespace offprint {
 // OFFPRINT_IO_THREADS.
 class Settings {
  public:
-  explicit Settings(CLI::App& command);
+  // `has_file`: the command takes them from a file, too (load_file()).
+  explicit Settings(CLI::App& command, bool has_file = true);
 
   template <class T>
   CLI::Option* add(const std::string& key, T& value, const std::string& help) {

@@ -36,7 +36,7 @@ struct SqlOptions {
 };
 
 Error about(const SqlOptions& options, const Error& error) {
-  if (error.code() != Code::kNotFound) return error;
+  if (error.code() != Code::kNotFound || !options.remote.at.empty()) return error;
   return Error(
       Code::kNotFound,
       fmt::format("{}\n`offprint db list` shows which databases there are; `offprint db create "

@@ -85,26 +85,16 @@ void add_tail(CLI::App& app, int& exit_code) {
       "Archives FILE, a program's own SQLite file, while the program uses it; serves nothing.");
   auto options = std::make_shared<TailCommand>();
   command->add_option("FILE", options->file, "the program's file, in WAL mode")->required();
-  command
-      ->add_option("--archive", options->archive.url,
-                   "URL of the archive: file:///FOLDER or s3://BUCKET/PREFIX")
+  Settings settings(*command, false);
+  settings
+      .add("archive", options->archive.url,
+           "URL of the archive: file:///FOLDER or s3://BUCKET/PREFIX")
       ->required();
   command->add_option("--name", options->name, "of the database; FILE's own name without its end");
   command->add_option("--data", options->data, "folder of what is kept between starts")
       ->capture_default_str();
   command->add_flag("--set-wal", options->set_wal, "turn FILE into WAL mode where it is not");
-  command
-      ->add_option("--archive-sync-ms", options->archive.sync_ms,
-                   "transactions of so long go to the archive together; 0: each at once")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 3'600'000));
-  command
-      ->add_option("--archive-retention-days", options->archive.retention_days,
-                   "any moment of so long can be restored")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0001, 36'500.0));
-  command->add_flag("--archive-take-over", options->archive.take_over,
-                    "take the archive from another node, which is gone for good");
+  add_archive_times(settings, options->archive);
   command->add_option("--log-level", options->log_level, "trace, debug, info, warn, error or off")
       ->capture_default_str();
   command->callback([options, &exit_code] { exit_code = run(*options); });

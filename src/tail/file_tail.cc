@@ -430,7 +430,8 @@ Result<std::unique_ptr<SourceFile>> FileTail::open_source() {
   if (source->kind() == FileKind::kRollback) {
     return fail(Code::kInvalid,
                 "it is in rollback-journal mode, which cannot be followed: run PRAGMA "
-                "journal_mode=WAL on it once (it stays so), or start with --tail-set-wal");
+                "journal_mode=WAL on it once (it stays so), or start with --tail-set-wal "
+                "(offprint tail: --set-wal)");
   }
   return source;
 }

@@ -186,6 +186,10 @@ Result<> FileTail::compare() {
     ++status_.comparisons;
   }
   OFFPRINT_TRY_ASSIGN(position_, store_.position(name_));
+  if (position_.txid.value == 0) {  // a full disk may have kept what the journal has from its file
+    OFFPRINT_TRY_ASSIGN(auto recovered, store_.snapshot(name_));
+    position_ = recovered->position();
+  }
   if (!held_->is_reading()) OFFPRINT_TRY(held_->begin());
   if (held_->lets_restart()) compared_at_ = FileStamp::of(path_);
   OFFPRINT_TRY_ASSIGN(page_count_, held_->page_count());
