@@ -50,7 +50,7 @@ struct ServiceOptions {
   // Where a read of a cluster is answered that does not say it: by the primary, or by the node that
   // it comes to.
   bool reads_anywhere = false;
-  bool host_label = false;      // at the root, the first label of Host names the database
+  bool host_label = false;  // at the root, the first label of Host names the database
   std::vector<std::string> allowed_origins;  // of browsers' requests; "*": any
 };
 

@@ -312,5 +312,32 @@ TEST_F(ClusterClients, AnInteractiveTransactionThatTakesTooLongEndsForSure) {
   EXPECT_EQ(nodes_[1]->query("shop", "SELECT count(*) FROM t"), "[[0]]");
 }
 
+class ClusterReads : public ClusterServers {
+ protected:
+  void SetUp() override {
+    reads_ = "primary";
+    ClusterServers::SetUp();
+  }
+};
+
+// A client that knows of no bookmarks, at another node with each request.
+TEST_F(ClusterReads, WhatWasWrittenIsReadThroughAnyNode) {
+  start_all();
+  for (std::size_t i = 0; i < 300; ++i) {
+    nodes_[i % 3]->query("shop", fmt::format("INSERT INTO t VALUES('{}', 1)", i));
+    ASSERT_EQ(nodes_[(i + 1) % 3]->query("shop", "SELECT count(*) FROM t"),
+              fmt::format("[[{}]]", i + 1));
+    if (i % 100 == 50) ASSERT_EQ(nodes_[0]->run({"cluster", "switchover", ""}).exit_code, 0);
+  }
+  // Who does not ask for the newest gets what the node has.
+  const std::size_t other = (primary() + 1) % 3;
+  HttpConnection connection(nodes_[other]->port(), 20);
+  auto answer = connection.request("POST", "/db/shop/query", R"({"sql":"SELECT 1"})",
+                                   "Offprint-Read: any\r\n");
+  ASSERT_TRUE(answer && answer->status == 200);
+  EXPECT_NE(answer->head.find(fmt::format("Offprint-Served-By: n{}", other + 1)), std::string::npos)
+      << answer->head;
+}
+
 }  // namespace
 }  // namespace offprint::testing

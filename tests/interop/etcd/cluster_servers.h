@@ -28,7 +28,7 @@ class ClusterServers : public ::testing::Test {
                                        "--node",        fmt::format("n{}", n + 1),
                                        "--peer-listen", fmt::format("127.0.0.1:{}", free_port()),
                                        "--etcd",        etcd_.client_url(0),
-                                       "--reads",       "any"};  // what a node itself has
+                                       "--reads",       reads_};
     arguments.insert(arguments.end(), more.begin(), more.end());
     auto node = std::make_unique<ServerProcess>(folders_[n], std::move(arguments));
     node->set_port(free_port());
@@ -139,6 +139,7 @@ class ClusterServers : public ::testing::Test {
     }
   }
 
+  std::string reads_ = "any";  // so that tests see what each node has
   EtcdCluster etcd_{1};
   TemporaryFolder folders_[3];
   std::vector<std::unique_ptr<ServerProcess>> nodes_;
