@@ -103,6 +103,14 @@ TEST_F(InstanceTest, FollowersHaveWhatIsPublishedAndNothingElse) {
     EXPECT_THAT(answer->body, HasSubstr("database_list needs schema_update"));
     EXPECT_EQ(answer->body.find(folder_.path()), std::string::npos) << answer->body;
   }
+  // A feed whose position is gone says where to begin anew.
+  answer = server_.request("GET",
+                           "/db/orders/pub/shop@v1/changes?tenant=7&wait=1&since=00000000-00000000-"
+                           "00000001-" +
+                               std::string(32, '0'));
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(answer->status, 410) << answer->body;
+  EXPECT_THAT(answer->body, HasSubstr("\"snapshot\":\"/db/orders/pub/shop@v1/snapshot?tenant=7\""));
   answer = server_.request("GET", "/db/orders/pub/shop/snapshot?tenant=seven");
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->status, 400);

@@ -5,6 +5,7 @@
 #include <set>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "base/log.h"
 #include "publication/digest.h"
@@ -20,7 +21,6 @@ namespace {
 constexpr std::size_t kPagesMax = 20'000, kTransactionsMax = 10'000, kKeysMax = 200'000;
 constexpr const char* kOtherThanPublished = "the source has not what it was published with";
 constexpr std::size_t kDigestSize = 24;  // of an instance's parameters, in its name
-constexpr std::size_t kSchemaCookieOffset = 40;
 
 // The same text for all values that SQLite may find equal, whatever the affinity and collation of
 // the column: more instances than needed may be asked, never fewer.
@@ -349,16 +349,6 @@ Result<> Materialiser::advance_locked() {
   return {};
 }
 
-Result<bool> Materialiser::is_same_schema(SourceState& before, SourceState& after) {
-  auto cookie = [](SourceState& state) -> Result<std::uint32_t> {
-    OFFPRINT_TRY_ASSIGN(ByteView page, state.page(1));
-    return load_be<std::uint32_t>(page.data() + kSchemaCookieOffset);
-  };
-  OFFPRINT_TRY_ASSIGN(std::uint32_t then, cookie(before));
-  OFFPRINT_TRY_ASSIGN(std::uint32_t now, cookie(after));
-  return then == now && before.bookmark().lineage == after.bookmark().lineage;
-}
-
 // The pages that the transactions after one state wrote, up to another.
 Result<PageSet> Materialiser::pages_between(const Bookmark& after, const Bookmark& upto) {
   if (upto.txid.value - after.txid.value > kTransactionsMax)
@@ -429,6 +419,11 @@ Result<> Materialiser::refill(SourceState& state) {
       log::warn("publication {}@v{} of '{}' stands still: {}", key.first, key.second,
                 source_.text(), published.error);
       continue;
+    }
+    if (!plan->read_whole.empty() && published.plan.read_whole.empty()) {
+      log::warn(
+          "publication {}@v{} of '{}' is slow from now on: with each change all of {} is read",
+          key.first, key.second, source_.text(), fmt::join(plan->read_whole, "; "));
     }
     published.plan = *std::move(plan);
     for (const auto& [parameters, instance] : published.instances) {

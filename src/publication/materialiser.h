@@ -133,6 +133,7 @@ class Materialiser {
   Result<std::unique_ptr<SourceState>> next_state();
   Result<> check_source();
   Result<PageSet> pages_between(const Bookmark& after, const Bookmark& upto);
+  Result<std::string> schema_of(SourceState& state);
   Result<bool> is_same_schema(SourceState& before, SourceState& after);
   Result<> watch_tables(SourceState& state);
   Result<> refill(SourceState& state);

@@ -5,6 +5,8 @@
 
 #include "base/log.h"
 #include "publication/materialiser.h"
+#include "publication/row.h"
+#include "sqlite/page_apply.h"
 
 namespace offprint::publication {
 namespace {
@@ -12,6 +14,45 @@ namespace {
 constexpr std::size_t kMissedMax = 10'000;  // transactions; beyond, all of it is compared
 
 }  // namespace
+
+// What plans and trees follow from.
+Result<std::string> Materialiser::schema_of(SourceState& state) {
+  std::set<std::string> reads;
+  for (const auto& [key, published] : published_) {
+    for (const ItemPlan& item : published.plan.items)
+      reads.insert(item.reads.begin(), item.reads.end());
+  }
+  std::string text;
+  OFFPRINT_TRY(
+      state.rows("SELECT lower(tbl_name), type, name, rootpage, sql FROM main.sqlite_schema WHERE "
+                 "type <> 'trigger' ORDER BY type, name",
+                 {}, {}, [&](Row row) -> Result<> {
+                   const auto* table = std::get_if<std::string>(&row[0]);
+                   const bool is_view = row[1] == sqlite::Value(std::string("view"));
+                   if (!is_view && table != nullptr && !reads.contains(*table)) return {};
+                   for (const sqlite::Value& value : row) append_exactly(text, value);
+                   return {};
+                 }));
+  return text;
+}
+
+// Whether what is published can go on from one to the other; other tables may have come and gone.
+Result<bool> Materialiser::is_same_schema(SourceState& before, SourceState& after) {
+  auto cookie = [](SourceState& state) -> Result<std::uint32_t> {
+    OFFPRINT_TRY_ASSIGN(ByteView page, state.page(1));
+    return load_be<std::uint32_t>(page.data() + sqlite::kSchemaCookieOffset);
+  };
+  OFFPRINT_TRY_ASSIGN(std::uint32_t then, cookie(before));
+  OFFPRINT_TRY_ASSIGN(std::uint32_t now, cookie(after));
+  if (before.bookmark().lineage != after.bookmark().lineage) return false;
+  if (then == now) return true;
+  const bool is_broken =
+      std::ranges::any_of(published_, [](const auto& each) { return !each.second.error.empty(); });
+  if (is_broken) return false;  // it may fit again
+  OFFPRINT_TRY_ASSIGN(std::string schema_then, schema_of(before));
+  OFFPRINT_TRY_ASSIGN(std::string schema_now, schema_of(after));
+  return schema_then == schema_now;
+}
 
 // An instance of before that is behind: what was missed is told from the log, as it is of those
 // that were kept. kBehind and others: that is not known.
