@@ -102,6 +102,56 @@ Result<> Materialiser::bring_up(Instance& instance, const Published& published) 
   return instance.fill(published.plan, *state_);
 }
 
+// Its database is made where it is not there.
+Result<> Materialiser::make(Instance& instance, const Published& published,
+                            const database::StoredPublication& publication) {
+  const bool is_new = !store_.info(instance.name());
+  if (is_new) {
+    database::CreateOptions options;
+    options.foreign_keys = false;
+    OFFPRINT_TRY(store_.create(instance.name(), options));
+  }
+  if (!instance.is_part()) OFFPRINT_TRY(instance.set_quota(quota_of(publication)));
+  if (!is_new) return bring_up(instance, published);
+  auto filled = instance.fill(published.plan, *state_);
+  const bool is_nothing = !filled && instance.stopped().empty();
+  if (is_nothing) (void)store_.drop(instance.name());  // nobody has it, and it has nothing
+  return filled;
+}
+
+// Another program changed its file, or it is damaged: it takes nothing any more. Its source has all
+// that was in it. What is of several sources is not made of one.
+bool Materialiser::is_spoiled(const Instance& instance) {
+  if (instance.is_part()) return false;
+  auto info = store_.info(instance.name());
+  return info && !info->stopped.empty();
+}
+
+Result<> Materialiser::drop_spoiled(const Instance& instance) {
+  log::warn("{} is made anew: its file is not what it was left as", instance.name().text());
+  options_.stopped(instance.name());  // who follows it asks again
+  return store_.drop(instance.name());
+}
+
+// As soon as somebody asks for them. The first error is told of those that could not be mended.
+Result<> Materialiser::make_spoiled_anew() {
+  Result<> done;
+  for (auto& [key, published] : published_) {
+    for (auto each = published.instances.begin(); each != published.instances.end();) {
+      const Instance& instance = *each->second;
+      if (is_spoiled(instance)) {
+        OFFPRINT_TRY(drop_spoiled(instance));
+        each = end_instance(published, each);
+        continue;
+      }
+      const bool is_wrong = instance.is_stale() && instance.stopped().empty();
+      if (is_wrong && done) done = fail(Code::kUnavailable, instance.error());
+      ++each;
+    }
+  }
+  return done;
+}
+
 Quota Materialiser::quota_of(const database::StoredPublication& publication) const {
   Quota quota = options_.quota;
   if (publication.size_bytes_max != 0) quota.size_bytes_max = publication.size_bytes_max;
@@ -120,7 +170,8 @@ Result<> Materialiser::set_quota(const database::StoredPublication& publication)
 }
 
 void Materialiser::note_outcome(Instance& instance) {
-  const bool has_stopped = !instance.stopped().empty();
+  const bool has_stopped =
+      !instance.stopped().empty() || (instance.is_stale() && is_spoiled(instance));
   if (has_stopped) options_.stopped(instance.name());
   if (instance.is_stale() && !has_stopped)
     stale_.insert(&instance);
