@@ -192,7 +192,9 @@ TEST_F(InstanceTest, KillsAtAnyMomentLoseAndDoubleNothing) {
                            "order_id FROM items)"),
               "[[0]]")
         << "half of a transaction";
-    if (!server_.running()) ASSERT_TRUE(server_.restart());
+    if (!server_.running()) {
+      ASSERT_TRUE(server_.restart());
+    }
   }
   FollowerProcess follower(folder_, address("@v1", 7), file);
   follower.start();
