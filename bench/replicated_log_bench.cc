@@ -48,17 +48,24 @@ class Node {
                                           });
     check(journal.has_value(), "no journal");
     journal_ = *std::move(journal);
-    auto peers = PeerConnections::create(
-        {.cluster = "bench", .self = member_of(number), .listen = "127.0.0.1:0"});
+    PeerConnections::Options options;
+    options.cluster = "bench";
+    options.self = member_of(number);
+    options.listen = "127.0.0.1:0";
+    auto peers = PeerConnections::create(options);
     check(peers.has_value(), "no connections");
     peers_ = *std::move(peers);
-    log_ = std::make_unique<ReplicatedLog>(
-        ReplicatedLog::Options{.cluster = "bench", .self = member_of(number), .groups = 1},
-        *journal_, std::move(index), create_mem_coordinator(table), *peers_, listener_);
+    ReplicatedLog::Options log;
+    log.cluster = "bench";
+    log.self = member_of(number);
+    log.groups = 1;
+    log_ = std::make_unique<ReplicatedLog>(std::move(log), *journal_, std::move(index),
+                                           create_mem_coordinator(table), *peers_, listener_);
     peers_->start(
         {.received = [this](MemberId from,
                             PeerMessage message) { log_->received(from, std::move(message)); },
-         .connected = [this](MemberId member) { log_->connected(member); }});
+         .connected = [this](MemberId member) { log_->connected(member); },
+         .asks_for_fill = {}});
   }
   ~Node() {
     peers_->stop();

@@ -24,6 +24,7 @@
 #include "main/tailing.h"
 #include "publication/publications.h"
 #include "replica/node_follower.h"
+#include "server/cluster_instances.h"
 #include "server/http_server.h"
 #include "server/instance_relay.h"
 #include "server/revocations.h"
@@ -222,6 +223,41 @@ struct Following {
   }
 };
 
+// A node that keeps what its databases publish; of a cluster that is the primary.
+class Publishing {
+ public:
+  void start(const ServeOptions& options, database::Store& store, server::Service& service,
+             Clustering& clustering) {
+    if (!options.follow.url.empty()) return;
+    publication::Publications::Options own = options.instances.options();
+    own.leads = !clustering.is_used();
+    publications_ = std::make_unique<publication::Publications>(store, own);
+    service.publications = publications_.get();
+    service.source_of = [this](const auto& name) { return publications_->reached(name); };
+    if (!clustering.is_used()) return;
+    instances_ = std::make_unique<server::ClusterInstances>(service, own.rest_instance_after);
+    role_ = std::make_unique<RoleWatch>(
+        clustering.node(), options.cluster.cluster,
+        [this](const std::string&, bool) -> Result<> {
+          publications_->lead();
+          return {};
+        },
+        [this] { publications_->follow(); });
+  }
+  // Where instances are asked for; null: at service.publications alone.
+  server::InstanceHost* host() { return instances_.get(); }
+  void stop() {
+    if (role_) role_->stop();
+    if (instances_) instances_->stop();
+    if (publications_) publications_->stop();
+  }
+
+ private:
+  std::unique_ptr<publication::Publications> publications_;
+  std::unique_ptr<server::ClusterInstances> instances_;
+  std::unique_ptr<RoleWatch> role_;
+};
+
 // What a cluster does not have yet.
 Result<> check_goes_with_cluster(const ServeOptions& options) {
   if (options.cluster.cluster.empty()) return {};
@@ -280,15 +316,11 @@ Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signa
       [&] { archiving.follow(false); });
   Tailing tailing;
   OFFPRINT_TRY(tailing.start(options.tail, options.data, *store, &service, service.has_copies()));
-  std::unique_ptr<publication::Publications> publications;
-  if (!service.has_copies() && options.cluster.cluster.empty()) {
-    publications = std::make_unique<publication::Publications>(*store, options.instances.options());
-    service.publications = publications.get();
-    service.source_of = [&publications](const auto& name) { return publications->reached(name); };
-  }
+  Publishing publishing;
+  publishing.start(options, *store, service, clustering);
   options.http.tls = security->tls();
   if (!options.cluster.cluster.empty()) options.http.stop_quiet_ms = kStopQuietMs;
-  server::Router router(service, following.relay.get());
+  server::Router router(service, following.relay ? following.relay.get() : publishing.host());
   server::HttpServer http(options.http, router);
   service.http_counters = [&http] { return http.counters(); };
   OFFPRINT_TRY(http.start());
@@ -308,7 +340,7 @@ Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signa
   service.feeds.stop();
   following.stop();
   tailing.stop();
-  if (publications) publications->stop();
+  publishing.stop();
   archiving.stop();
   clustering.stop();
   store.reset();  // answers what is left, while `http` and the primary can still be told

@@ -1,6 +1,7 @@
 #include "publication/publication_guard.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -14,6 +15,7 @@ namespace {
 using database::StoredConsumer;
 using database::StoredPublication;
 
+constexpr std::chrono::seconds kKnownWithin{2};
 constexpr const char* kOtherColumns = "its columns would be others";
 
 std::string without_word(std::string why) {
@@ -82,9 +84,24 @@ void PublicationGuard::set(std::uint64_t database_id, std::vector<StoredPublicat
   std::erase_if(live_, [](const auto& each) { return each.second.is_empty(); });
 }
 
-bool PublicationGuard::guards(std::uint64_t database_id) const {
+void PublicationGuard::forget() {
   std::lock_guard lock(mutex_);
-  return live_.contains(database_id);
+  knows_ = false;
+  live_.clear();
+}
+
+void PublicationGuard::knows() {
+  {
+    std::lock_guard lock(mutex_);
+    knows_ = true;
+  }
+  known_.notify_all();
+}
+
+bool PublicationGuard::guards(std::uint64_t database_id) const {
+  std::unique_lock lock(mutex_);
+  known_.wait_for(lock, kKnownWithin, [&] { return knows_; });
+  return !knows_ || live_.contains(database_id);
 }
 
 PublicationGuard::Live PublicationGuard::live_of(std::uint64_t database_id) const {
@@ -109,6 +126,13 @@ std::vector<std::string> PublicationGuard::broken(std::uint64_t database_id,
 
 Result<> PublicationGuard::check(std::uint64_t database_id, sqlite::Connection& changed,
                                  const std::vector<std::string>& broken) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!knows_) {
+      return fail(Code::kUnavailable,
+                  "PUBLICATIONS_UNKNOWN: what is published is not known here yet; try again");
+    }
+  }
   const Live live = live_of(database_id);
   for (const StoredPublication& each : live.publications) {
     if (std::ranges::find(broken, address_of(each)) != broken.end()) continue;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -22,6 +23,11 @@ struct GuardedPart {
 // Refuses changes of a schema after which a live publication would not be what it was. Thread: any.
 class PublicationGuard final : public database::SchemaGuard {
  public:
+  // What is published is not known any more: changes of a schema wait until it is, and are refused
+  // when that takes long.
+  void forget();
+  // It was set anew.
+  void knows();
   // What a database publishes now, and who is registered as reading it. Of what it publishes with
   // other sources the parts are all that is looked at.
   void set(std::uint64_t database_id, std::vector<database::StoredPublication> publications,
@@ -46,7 +52,10 @@ class PublicationGuard final : public database::SchemaGuard {
   Live live_of(std::uint64_t database_id) const;
 
   mutable std::mutex mutex_;
-  std::map<std::uint64_t, Live> live_;  // guarded by mutex_
+  mutable std::condition_variable known_;
+  // --- guarded by mutex_
+  std::map<std::uint64_t, Live> live_;
+  bool knows_ = true;
 };
 
 // What a live version is with this schema.

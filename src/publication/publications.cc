@@ -19,6 +19,7 @@ using database::DatabaseName;
 using database::StoredPublication;
 
 constexpr std::chrono::microseconds kApart{1'000};
+constexpr std::chrono::seconds kLeadsWithin{2};  // who writes the databases
 constexpr int kNice = 5;
 constexpr std::uint64_t kCatalog = 0;  // the database that no source has the id of
 // Of one source.
@@ -76,7 +77,37 @@ std::string PublicationInfo::address() const {
 
 Publications::Publications(database::Store& store, const Options& options)
     : store_(store), options_(options), pool_(options.threads), requests_(options.request_threads) {
+  guard_->forget();
+  store_.set_schema_guard(guard_);
+  if (options_.leads) lead();
+  commits_ =
+      store_.subscribe_commits([this](const std::string& name, journal::Lsn) { note(name); });
+  plan_sweep();
+}
+
+void Publications::lead() {
   remove_orphans();
+  load_guard();
+  {
+    std::lock_guard lock(mutex_);
+    leads_ = true;
+  }
+  begins_to_lead_.notify_all();
+}
+
+void Publications::follow() {
+  std::map<std::string, Source> sources;  // ends without the lock
+  std::lock_guard lock(mutex_);
+  if (!std::exchange(leads_, false)) return;
+  guard_->forget();
+  for (const auto& [name, source] : sources_) {
+    if (source.materialiser) source.materialiser->cancel();
+  }
+  sources.swap(sources_);
+  unused_.clear();
+}
+
+void Publications::load_guard() {
   std::map<std::uint64_t, std::vector<StoredPublication>> by_source;
   std::map<std::uint64_t, std::vector<database::StoredConsumer>> consumers;
   if (auto all = store_.all_publications()) {
@@ -94,10 +125,7 @@ Publications::Publications(database::Store& store, const Options& options)
     guard_->set(id, of_one_source(std::move(publications)), std::move(consumers[id]),
                 parts ? *std::move(parts) : std::vector<GuardedPart>());
   }
-  store_.set_schema_guard(guard_);
-  commits_ =
-      store_.subscribe_commits([this](const std::string& name, journal::Lsn) { note(name); });
-  plan_sweep();
+  guard_->knows();
 }
 
 void Publications::stop() {
@@ -105,6 +133,7 @@ void Publications::stop() {
     std::lock_guard lock(mutex_);
     if (std::exchange(stopping_, true)) return;  // the store may be gone
   }
+  begins_to_lead_.notify_all();
   commits_ = nullptr;
   store_.set_schema_guard(nullptr);
   timers_.stop();
@@ -126,6 +155,7 @@ void Publications::plan_sweep() {
       {
         std::lock_guard lock(mutex_);
         if (stopping_) return;
+        if (!leads_) return plan_sweep();
         std::erase_if(sources_, [&](const auto& source) {
           return !source.second.busy && !store_.info(source.second.id);
         });
@@ -269,8 +299,10 @@ Result<> Publications::post(const DatabaseName& source, std::size_t size_bytes,
 
 Result<std::shared_ptr<Materialiser>> Publications::materialiser_of(const DatabaseName& source) {
   OFFPRINT_TRY_ASSIGN(auto info, store_.info(source));
-  std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
+  begins_to_lead_.wait_for(lock, kLeadsWithin, [&] { return leads_ || stopping_; });
   if (stopping_) return fail(Code::kUnavailable, "the server is stopping");
+  if (!leads_) return fail(Code::kNotPrimary, "NOT_PRIMARY: the primary keeps what is published");
   Source& found = sources_[source.text()];
   if (!found.materialiser || found.id != info.id) {
     Materialiser::Options options;

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -63,7 +64,8 @@ class Publications {
     // then gets a new one, and of that what differs from his copy.
     std::chrono::milliseconds rest_instance_after = std::chrono::hours(1);
     std::chrono::milliseconds drop_instance_after = std::chrono::hours(24);
-    Quota quota;  // of each instance whose version has none of its own
+    Quota quota;        // of each instance whose version has none of its own
+    bool leads = true;  // from the start
   };
   Publications(database::Store& store, const Options& options);
   ~Publications() { stop(); }
@@ -72,6 +74,11 @@ class Publications {
 
   // Before the store goes. Nothing follows its source any more.
   void stop();
+
+  // This node writes the databases from now on, or another one does, which keeps what they publish:
+  // what would change something here waits for a moment, then it is kNotPrimary. One at a time.
+  void lead();
+  void follow();
 
   using State = database::StoredPublication::State;
   // Adds a publication, or the next version of one: what a version says never changes, unless it is
@@ -234,6 +241,7 @@ class Publications {
       const std::vector<database::StoredPublication>& publications,
       const std::vector<database::StoredConsumer>& consumers);
 
+  void load_guard();
   void note(const std::string& name);
   void work(const std::string& name);
   void post_work(const std::string& name, const Source& source);
@@ -265,8 +273,10 @@ class Publications {
   const std::shared_ptr<PublicationGuard> guard_ = std::make_shared<PublicationGuard>();
   const Options options_;
   std::mutex mutex_;
+  std::condition_variable begins_to_lead_;
   std::map<std::string, Source> sources_;  // guarded by mutex_
   bool stopping_ = false;                  // guarded by mutex_
+  bool leads_ = false;                     // guarded by mutex_
   // Instances that are not kept up, since when; guarded by mutex_.
   std::map<std::string, Deadline> unused_;
   std::set<std::uint64_t> dropping_;  // sources whose unused instances go just now; the same

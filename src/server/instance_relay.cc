@@ -26,25 +26,6 @@ constexpr std::size_t kKnownMax = 100'000;
 constexpr std::size_t kSourcesMax = 64;
 constexpr std::chrono::seconds kNewestVersionCounts{1};
 constexpr int kAskTries = 3;
-constexpr std::size_t kWaitingMax = 20'000, kWaitingBytesMax = 64 << 20;
-
-// Words beside a publication's parameters that cannot be names of them.
-bool is_of_action(std::string_view parameter) {
-  constexpr std::string_view kWords[] = {"from", "format", "table", "schema", "data"};
-  return std::ranges::find(kWords, parameter) != std::end(kWords);
-}
-
-std::string target_of(const InstanceAddress& instance) {
-  std::string text = fmt::format("{}/pub/{}", instance.source.text(), instance.publication.name);
-  if (instance.publication.version) text += fmt::format("@v{}", *instance.publication.version);
-  char separator = '?';
-  for (const auto& [name, value] : instance.parameters) {
-    if (is_of_action(name)) continue;
-    text += fmt::format("{}{}={}", std::exchange(separator, '&'), publication::encoded(name),
-                        publication::encoded(value));
-  }
-  return text;
-}
 
 // "orders/pub/shop@v2/pages?tenant=7"
 std::string with_action(const std::string& target, std::string_view action) {
@@ -135,7 +116,7 @@ void InstanceRelay::stop() {
 
 std::optional<DatabaseName> InstanceRelay::find_open(const InstanceAddress& instance) {
   std::lock_guard lock(mutex_);
-  auto known = known_.find(target_of(instance));
+  auto known = known_.find(instance_text(instance));
   if (known == known_.end()) return std::nullopt;
   const bool counts = known->second.is_for_good ||
                       SteadyClock::now() < known->second.asked_at + kNewestVersionCounts;
@@ -146,31 +127,13 @@ std::optional<DatabaseName> InstanceRelay::find_open(const InstanceAddress& inst
   return entry->second->name;
 }
 
-bool InstanceRelay::may_wait(std::size_t size_bytes) {
-  std::lock_guard lock(mutex_);
-  if (waiting_count_ >= kWaitingMax ||
-      (waiting_count_ > 0 && waiting_bytes_ + size_bytes > kWaitingBytesMax))
-    return false;
-  ++waiting_count_;
-  waiting_bytes_ += size_bytes;
-  return true;
-}
-
 void InstanceRelay::open(const InstanceAddress& instance, std::size_t size_bytes, Done then) {
-  if (!may_wait(size_bytes)) {
-    return then(
-        unavailable("PUBLICATION_BUSY: much waits for what the primary publishes; ask "
-                    "again later"));
-  }
+  if (!waiting_.enter(size_bytes)) return then(structured_error(much_waits()));
   Done done = [this, size_bytes, then = std::move(then)](Opened opened) {
-    {
-      std::lock_guard lock(mutex_);
-      --waiting_count_;
-      waiting_bytes_ -= size_bytes;
-    }
+    waiting_.leave(size_bytes);
     then(std::move(opened));
   };
-  const std::string key = target_of(instance);
+  const std::string key = instance_text(instance);
   {
     std::unique_lock lock(mutex_);
     if (stopping_) {

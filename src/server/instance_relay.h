@@ -17,6 +17,7 @@
 #include "replica/instance_follower.h"
 #include "server/instances.h"
 #include "server/service.h"
+#include "server/waiting_limit.h"
 
 namespace offprint::server {
 
@@ -84,7 +85,6 @@ class InstanceRelay final : public InstanceHost, private replica::FollowedSet {
   void take_address(const std::string& key, bool is_for_good,
                     Result<cluster::ForwardedAnswer> answer);
   void keep(const std::string& address, Done done);
-  bool may_wait(std::size_t size_bytes);
   void answer(Done done, Opened opened);
   std::vector<Done> take_waiting(Entry& entry);
   void expire(const std::string& name, Deadline at);
@@ -97,11 +97,11 @@ class InstanceRelay final : public InstanceHost, private replica::FollowedSet {
   const Options options_;
   std::unique_ptr<replica::InstanceFollower> follower_;
   database::Timers timers_;
+  WaitingLimit waiting_;
 
   std::mutex mutex_;
   // All of it guarded by mutex_.
   bool stopping_ = false;
-  std::size_t waiting_count_ = 0, waiting_bytes_ = 0;      // requests, and what they keep
   std::map<std::string, Known> known_;                     // by how they were asked for
   std::map<std::string, std::vector<Done>> asking_;        // the primary is asked for them
   std::map<std::string, std::shared_ptr<Entry>> entries_;  // by the name of the copy

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <memory>
 
+#include <fmt/format.h>
+
 #include "server/access.h"
 #include "server/errors.h"
 #include "server/gate.h"
@@ -15,6 +17,12 @@ namespace {
 constexpr std::size_t kPatternSizeMax = 1'000;
 
 using Lease = InstanceHost::Lease;
+
+// Words beside a publication's parameters that cannot be names of them.
+bool is_of_action(std::string_view parameter) {
+  constexpr std::string_view kWords[] = {"from", "format", "table", "schema", "data"};
+  return std::ranges::find(kWords, parameter) != std::end(kWords);
+}
 
 // Cut when its instance goes on no more: whoever connects again is told why.
 class LeasedStream final : public BodyStream {
@@ -125,6 +133,23 @@ Result<InstanceAddress> parse_instance_text(const std::string& text) {
   auto instance = parse_instance_address(address);
   if (!instance) return fail(Code::kInvalid, "'" + text + "' is no instance of a publication");
   return *std::move(instance);
+}
+
+std::string instance_text(const InstanceAddress& instance) {
+  std::string text = fmt::format("{}/pub/{}", instance.source.text(), instance.publication.name);
+  if (instance.publication.version) text += fmt::format("@v{}", *instance.publication.version);
+  char separator = '?';
+  for (const auto& [name, value] : instance.parameters) {
+    if (is_of_action(name)) continue;
+    text += fmt::format("{}{}={}", std::exchange(separator, '&'), publication::encoded(name),
+                        publication::encoded(value));
+  }
+  return text;
+}
+
+Error much_waits() {
+  return Error(Code::kUnavailable,
+               "PUBLICATION_BUSY: much waits for what the primary publishes; ask again later");
 }
 
 bool is_instance_pattern(std::string_view text) {

@@ -30,6 +30,9 @@ std::optional<Result<InstanceAddress>> parse_instance_address(const Address& add
 // "orders/pub/shop@v2?tenant=7". kInvalid.
 Result<InstanceAddress> parse_instance_text(const std::string& text);
 
+// That text: without what is no parameter of the publication but of what is asked of the instance.
+std::string instance_text(const InstanceAddress& instance);
+
 // The action that asks for its address; for those who may subscribe.
 inline constexpr std::string_view kInstanceAddress = "address";
 
@@ -59,6 +62,9 @@ class InstanceHost {
   virtual Result<std::string> address_of(const InstanceAddress& instance,
                                          const database::DatabaseName& name) = 0;
 };
+
+// Why an instance is not opened now: requests of too many clients wait for the primary.
+Error much_waits();
 
 // Of a node that makes them itself: service.publications, which may be null.
 std::unique_ptr<InstanceHost> make_publication_host(Service& service);

@@ -324,7 +324,7 @@ std::optional<PublicationsAddress> parse_publications_address(const Address& add
 }
 
 void handle_list_instances(Service& service, const HttpRequest& request, Responder responder) {
-  if (service.publications == nullptr)
+  if (!service.keeps_publications())
     return responder.respond(structured_error(not_primary("publications are kept by the primary")));
   auto access = request.access ? request.access : Access::unlimited();
   respond_from_helper(service, std::move(responder), [&service, access] {
@@ -360,7 +360,7 @@ void handle_publications(Service& service, const PublicationsAddress& asked, con
                          HttpRequest& request, Responder responder) {
   auto name = DatabaseName::parse(asked.database);
   if (!name) return responder.respond(structured_error(name.error()));
-  if (service.publications == nullptr)
+  if (!service.keeps_publications())
     return responder.respond(structured_error(not_primary("publications are kept by the primary")));
   if (asked.publication.empty()) {
     if (request.is_get()) {

@@ -68,6 +68,7 @@ constexpr std::array kRootRules = {
     Rule{"v1/jobs", kAny, Need::kSomewhere, Verb::kAdmin},
     Rule{"v1/jobs/", kAny, Need::kSomewhere, Verb::kAdmin},
     Rule{"v1/cluster", kAny, Need::kSomewhere, Verb::kAdmin},
+    Rule{"v1/cluster/instance", kReads, Need::kNothing},  // this address is signed
     Rule{"v1/cluster/", kAny, Need::kEverywhere, Verb::kAdmin},
     Rule{"v1/tokens/revoke", kAny, Need::kEverywhere, Verb::kAdmin},
     Rule{"v1/tokens/revoked", kAny, Need::kEverywhere, Verb::kAdmin},

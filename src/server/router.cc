@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "server/cluster_api.h"
+#include "server/cluster_instances.h"
 #include "server/d1_binding.h"
 #include "server/d1_import.h"
 #include "server/d1_rest.h"
@@ -319,6 +320,8 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
         service_, instances_, request, address,
         while_allowed(std::move(responder), request.access, std::nullopt, Verb::kSubscribe));
   }
+  if (path == "v1/cluster/instance" && request.is_get())
+    return handle_cluster_instance(service_, instances_, address, request, std::move(responder));
   if (path.starts_with("v1/cluster/"))
     return handle_cluster_change(service_, request,
                                  path.substr(std::string_view("v1/cluster/").size()),

@@ -14,12 +14,12 @@ namespace offprint::server {
 class Router final : public HttpHandler {
  public:
   // `service` must outlive it.
-  // `relay` is who has the instances of publications where service.publications is null; it must
+  // `instances`: of a node that does not make all that it has of publications by itself; must
   // outlive this, too.
-  explicit Router(Service& service, InstanceHost* relay = nullptr)
+  explicit Router(Service& service, InstanceHost* instances = nullptr)
       : service_(service),
         publications_(make_publication_host(service)),
-        instances_(relay != nullptr ? *relay : *publications_) {}
+        instances_(instances != nullptr ? *instances : *publications_) {}
   BodyPlan plan_body(const HttpRequest& request) override;
   void handle(HttpRequest& request, std::shared_ptr<BodyReceiver> receiver,
               Responder responder) override;

@@ -76,7 +76,7 @@ struct Service {
       archived_details = {};
   // Makes a database of what the archive has under its name; blocks. Empty: there is no archive.
   std::function<Result<>(const database::DatabaseName&)> create_from_archive = {};
-  publication::Publications* publications = nullptr;  // null: of a node that has copies
+  publication::Publications* publications = nullptr;  // null: of a node that follows another one
   // The state of its source that an instance of a publication has reached.
   std::function<std::optional<Bookmark>(const database::DatabaseName&)> source_of = {};
   archive::NamedObjects* objects = nullptr;  // of HA SNAPSHOT and HA RESTORE; null: none
@@ -85,6 +85,7 @@ struct Service {
   // Of a node of a cluster, at this moment; empty: it is in none.
   std::function<bool()> is_follower = {};
   cluster::ClusterControl* cluster = nullptr;  // null: it is in none
+  bool keeps_publications() const { return publications != nullptr && !has_copies(); }
   bool has_copies() const { return is_follower ? is_follower() : copy_age_ms != nullptr; }
   std::atomic<std::uint64_t> spooled_bytes{0};  // in files, by server/spool.h
   std::atomic<std::size_t> spooled_files{0};    // the same
