@@ -44,11 +44,24 @@ Row key_of(const LiveResult& result, const Row& row) {
   return key;
 }
 
+// What two have who may do the same, each with a token, or a permission for one instance, of his
+// own.
+std::string text_of(const database::SqlRights* rights) {
+  if (rights == nullptr) return "*";
+  auto words = [](database::Verbs verbs) {
+    return fmt::format("{}", fmt::join(verbs.names(), ","));
+  };
+  std::string text = words(rights->everywhere) + '/' + words(rights->other_tables);
+  for (const auto& [table, verbs] : rights->tables)
+    text += fmt::format("/{}:{}={}", table.size(), table, words(verbs));
+  return text;
+}
+
 }  // namespace
 
 std::string text_of(const LiveRequest& request) {
   std::string text = fmt::format("{}:{};{};", request.statement.sql.size(), request.statement.sql,
-                                 static_cast<const void*>(request.rights.get()));
+                                 text_of(request.rights.get()));
   for (const sqlite::Value& value : request.statement.args) append_exactly(text, value);
   for (const auto& named : request.statement.named_args) {
     append_exactly(text, sqlite::Value(named.name));

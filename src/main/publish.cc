@@ -91,7 +91,11 @@ Result<> send_definition(const PublishOptions& options, bool only_check) {
   }
   server::JsonReader reader;
   OFFPRINT_TRY_ASSIGN(auto root, reader.parse(answer.body));
-  std::printf("%s %s@v%s: %s\n", only_check ? "fits as" : "published",
+  const bool is_there = root["is_there"].error() == simdjson::SUCCESS;
+  std::printf("%s %s@v%s: %s\n",
+              is_there     ? "is published already as"
+              : only_check ? "fits as"
+                           : "published",
               json_text(root, "name").c_str(), json_text(root, "version").c_str(),
               json_text(root, "address").c_str());
   print_estimates(root);
@@ -113,9 +117,11 @@ Result<> list_publications(const PublishOptions& options) {
   table.columns = {"publication", "state", "created", "address"};
   for (simdjson::dom::element each : list) {
     const bool is_broken = !json_text(each, "broken").empty();
-    table.rows.push_back({json_text(each, "name") + "@v" + json_text(each, "version"),
-                          json_text(each, "state") + (is_broken ? ", broken" : ""),
-                          json_text(each, "created_at").substr(0, 19), json_text(each, "address")});
+    const bool is_slow = each["read_whole"].error() == simdjson::SUCCESS;
+    table.rows.push_back(
+        {json_text(each, "name") + "@v" + json_text(each, "version"),
+         json_text(each, "state") + (is_broken ? ", broken" : "") + (is_slow ? ", slow" : ""),
+         json_text(each, "created_at").substr(0, 19), json_text(each, "address")});
   }
   const auto format = is_terminal(stdout) ? ResultFormat::kTable : ResultFormat::kPlain;
   std::fputs(format_result(table, format).c_str(), stdout);
@@ -127,6 +133,11 @@ void print_readers(simdjson::dom::element publication) {
   if (const std::string broken = json_text(publication, "broken"); !broken.empty())
     std::printf("-- broken: %s\n", broken.c_str());
   simdjson::dom::array list;
+  if (publication["read_whole"].get(list) == simdjson::SUCCESS) {
+    for (std::string_view item : list)
+      std::printf("-- slow, read as a whole with each change: %.*s\n",
+                  static_cast<int>(item.size()), item.data());
+  }
   if (publication["consumers"].get(list) == simdjson::SUCCESS) {
     for (simdjson::dom::element each : list)
       std::printf("-- consumer %s reads %s\n", json_text(each, "name").c_str(),

@@ -58,6 +58,9 @@ Result<std::vector<Argument>> arguments_of(
     if (given == texts.end())
       return fail(Code::kInvalid,
                   fmt::format("PUBLICATION_PARAMETER: '{}' is missing", parameter.name));
+    if (std::ranges::count(texts, parameter.name, &std::pair<std::string, std::string>::first) > 1)
+      return fail(Code::kInvalid,
+                  fmt::format("PUBLICATION_PARAMETER: '{}' is there twice", parameter.name));
     OFFPRINT_TRY_ASSIGN(auto value, parse_value(parameter, given->second));
     arguments.push_back({parameter.name, std::move(value)});
   }

@@ -392,6 +392,38 @@ std::string with_columns(std::string_view text, const Definition& definition,
   return result;
 }
 
+Result<> check_parameters(const Definition& definition) {
+  // They stand beside it in addresses.
+  constexpr std::array<std::string_view, 11> kTaken = {
+      "since",  "tables",    "wait",        "limit", "encodings",    "version",
+      "header", "delimiter", "transaction", "query", "resultsFormat"};
+  std::set<std::string> used;
+  auto look = [&](std::string_view text) -> Result<> {
+    OFFPRINT_TRY_ASSIGN(auto tokens, tokenize_whole(text));
+    for (const Token& token : tokens) {
+      if (token.kind == Token::Kind::kParameter) used.emplace(token.text);
+    }
+    return {};
+  };
+  for (const TableItem& item : definition.tables) {
+    OFFPRINT_TRY(look(item.filter));
+    for (const PublishedColumn& column : item.columns) OFFPRINT_TRY(look(column.expression));
+  }
+  for (const ViewItem& item : definition.views) OFFPRINT_TRY(look(item.select));
+  for (const Parameter& parameter : definition.parameters) {
+    if (std::ranges::find(kTaken, parameter.name) != kTaken.end())
+      return fail(Code::kInvalid,
+                  fmt::format("'{}' cannot be the name of a parameter", parameter.name));
+    if (!used.contains(":" + parameter.name)) {
+      return fail(Code::kInvalid,
+                  fmt::format("PUBLICATION_REFUSED: parameter '{0}' is used nowhere: each of its "
+                              "values would get the same; write :{0} where it is meant",
+                              parameter.name));
+    }
+  }
+  return {};
+}
+
 Result<Definition> parse_definition(std::string_view text) {
   OFFPRINT_TRY_ASSIGN(auto tokens, tokenize_whole(text));
   return DefinitionParser(text, tokens).run();

@@ -86,6 +86,9 @@ std::string written_source(const std::string& database, const std::string& schem
 std::string with_columns(std::string_view text, const Definition& definition,
                          const std::vector<std::vector<std::string>>& columns_of_tables);
 
+// What is asked of the parameters of a new publication; those of before may be otherwise.
+Result<> check_parameters(const Definition& definition);
+
 // kInvalid with the line and what was expected there.
 Result<Definition> parse_definition(std::string_view text);
 

@@ -217,8 +217,12 @@ Result<> Instance::make_part(Session& session, const Plan& plan) {
   return {};
 }
 
-Result<> Instance::make_tables(Session& session, const Plan& plan) {
-  if (is_part()) return make_part(session, plan);
+// True: it was not made, or of another definition.
+Result<bool> Instance::make_tables(Session& session, const Plan& plan) {
+  if (is_part()) {
+    OFFPRINT_TRY(make_part(session, plan));
+    return true;
+  }
   std::vector<std::string> tables;
   OFFPRINT_TRY(execute(session, "SELECT name FROM sqlite_schema WHERE type='table'", {},
                        [&](const auto& row) { tables.emplace_back(row.column_text(0)); }));
@@ -227,7 +231,7 @@ Result<> Instance::make_tables(Session& session, const Plan& plan) {
     OFFPRINT_TRY(execute(session, "SELECT 1 FROM _offprint WHERE definition=?", {plan.hash},
                          [&](const auto&) { is_made = true; }));
   }
-  if (is_made) return {};
+  if (is_made) return false;
   for (const std::string& table : tables)
     OFFPRINT_TRY(execute(session, "DROP TABLE " + quoted_name(table)));
   OFFPRINT_TRY(execute(session, kLabelTable));
@@ -240,7 +244,7 @@ Result<> Instance::make_tables(Session& session, const Plan& plan) {
   OFFPRINT_TRY(
       execute(session, "INSERT INTO _offprint VALUES(?, ?, ?, ?, '')",
               {label_.publication, std::int64_t{label_.version}, label_.parameters, plan.hash}));
-  return {};
+  return true;
 }
 
 Result<> Instance::note_source(Session& session, SourceState& source) {
@@ -263,12 +267,28 @@ Result<> Instance::note_source(Session& session, SourceState& source) {
       });
 }
 
+// Of another history of the source than that state. A state of the same one that has the same in
+// it need not be told.
+Result<bool> Instance::is_elsewhere(Session& session, SourceState& source) {
+  std::optional<Bookmark> there;
+  OFFPRINT_TRY(execute(session, "SELECT source FROM _offprint", {},
+                       [&](const auto& row) { there = Bookmark::parse(row.column_text(0)); }));
+  const Bookmark now = source.bookmark();
+  return !there || there->lineage != now.lineage || there->epoch != now.epoch;
+}
+
 Result<> Instance::fill(const Plan& plan, SourceState& source) {
   return run(
       [&](Session& session) -> Result<> {
-        OFFPRINT_TRY(make_tables(session, plan));
-        for (const ItemPlan& item : plan.items) OFFPRINT_TRY(refresh(session, item, source));
-        return note_source(session, source);
+        OFFPRINT_TRY_ASSIGN(bool differed, make_tables(session, plan));
+        for (const ItemPlan& item : plan.items) {
+          OFFPRINT_TRY_ASSIGN(bool table_differed, refresh(session, item, source));
+          differed = differed || table_differed;
+        }
+        if (!differed) {
+          OFFPRINT_TRY_ASSIGN(differed, is_elsewhere(session, source));
+        }
+        return differed ? note_source(session, source) : Result<>();
       },
       source.bookmark());
 }

@@ -117,7 +117,8 @@ class Instance {
   // `source`: the state that it is made of.
   Result<> run(const std::function<Result<>(database::Session&)>& work,
                std::optional<Bookmark> source);
-  Result<> make_tables(database::Session& session, const Plan& plan);
+  Result<bool> make_tables(database::Session& session, const Plan& plan);
+  static Result<bool> is_elsewhere(database::Session& session, SourceState& source);
   Result<> make_part(database::Session& session, const Plan& plan);
   Result<> check_owner(database::Session& session, bool takes_over);
   Result<> write_rows(database::Session& session, const std::vector<RowChange>& changes,

@@ -5,6 +5,7 @@
 #include <set>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "base/log.h"
 #include "publication/digest.h"
@@ -20,7 +21,6 @@ namespace {
 constexpr std::size_t kPagesMax = 20'000, kTransactionsMax = 10'000, kKeysMax = 200'000;
 constexpr const char* kOtherThanPublished = "the source has not what it was published with";
 constexpr std::size_t kDigestSize = 24;  // of an instance's parameters, in its name
-constexpr std::size_t kSchemaCookieOffset = 40;
 
 // The same text for all values that SQLite may find equal, whatever the affinity and collation of
 // the column: more instances than needed may be asked, never fewer.
@@ -180,8 +180,8 @@ Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request
   }
   auto kept = published->instances.find(text);
   if (kept != published->instances.end() &&
-      kept->second->role().target_id != request.role.target_id) {
-    end_instance(*published, kept);  // its database was made anew
+      (kept->second->role().target_id != request.role.target_id || is_spoiled(*kept->second))) {
+    end_instance(*published, kept);  // its database was made anew, or will be
     kept = published->instances.end();
   }
   if (kept != published->instances.end()) {
@@ -193,27 +193,21 @@ Result<database::DatabaseName> Materialiser::open(const InstanceRequest& request
     note_outcome(instance);
     return filled ? Result<database::DatabaseName>(instance.name()) : fail(filled.error());
   }
-  const bool is_new = !info;
-  if (is_new && request.target) return fail(info.error());
-  if (is_new) {
-    database::CreateOptions options;
-    options.foreign_keys = false;
-    OFFPRINT_TRY(store_.create(name, options));
-  }
+  if (!info && request.target) return fail(info.error());
   InstanceRole role = request.role;
   role.source_id = source_id_;
   auto instance = std::make_unique<Instance>(
       store_, name, InstanceLabel{publication.name, publication.version, text}, std::move(role),
       request.arguments);
-  auto made = instance->is_part() ? Result<>{} : instance->set_quota(quota_of(publication));
-  if (made)
-    made = is_new ? instance->fill(published->plan, *state_) : bring_up(*instance, *published);
+  auto made = make(*instance, *published, publication);
+  // Whether its file is as it was left is seen when it is opened.
+  if (is_spoiled(*instance)) {
+    OFFPRINT_TRY(drop_spoiled(*instance));
+    made = make(*instance, *published, publication);
+  }
   if (!instance->stopped().empty()) options_.stopped(name);
   // What has stopped is not tried again for each who asks.
-  if (!made && instance->stopped().empty()) {
-    if (is_new) (void)store_.drop(name);  // nobody has it, and it has nothing
-    return fail(made.error());
-  }
+  if (!made && instance->stopped().empty()) return fail(made.error());
   published->routes.add(*instance);
   by_name_[name.text()] = {published, instance.get()};
   tell(*instance);
@@ -242,7 +236,8 @@ Result<> Materialiser::rebuild() {
   spare_ = nullptr;
   tables_.clear();
   OFFPRINT_TRY_ASSIGN(state_, next_state());
-  return refill(*state_);
+  OFFPRINT_TRY(refill(*state_));
+  return make_spoiled_anew();
 }
 
 bool Materialiser::rest() {
@@ -349,16 +344,6 @@ Result<> Materialiser::advance_locked() {
   return {};
 }
 
-Result<bool> Materialiser::is_same_schema(SourceState& before, SourceState& after) {
-  auto cookie = [](SourceState& state) -> Result<std::uint32_t> {
-    OFFPRINT_TRY_ASSIGN(ByteView page, state.page(1));
-    return load_be<std::uint32_t>(page.data() + kSchemaCookieOffset);
-  };
-  OFFPRINT_TRY_ASSIGN(std::uint32_t then, cookie(before));
-  OFFPRINT_TRY_ASSIGN(std::uint32_t now, cookie(after));
-  return then == now && before.bookmark().lineage == after.bookmark().lineage;
-}
-
 // The pages that the transactions after one state wrote, up to another.
 Result<PageSet> Materialiser::pages_between(const Bookmark& after, const Bookmark& upto) {
   if (upto.txid.value - after.txid.value > kTransactionsMax)
@@ -429,6 +414,11 @@ Result<> Materialiser::refill(SourceState& state) {
       log::warn("publication {}@v{} of '{}' stands still: {}", key.first, key.second,
                 source_.text(), published.error);
       continue;
+    }
+    if (!plan->read_whole.empty() && published.plan.read_whole.empty()) {
+      log::warn(
+          "publication {}@v{} of '{}' is slow from now on: with each change all of {} is read",
+          key.first, key.second, source_.text(), fmt::join(plan->read_whole, "; "));
     }
     published.plan = *std::move(plan);
     for (const auto& [parameters, instance] : published.instances) {

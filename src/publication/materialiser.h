@@ -133,6 +133,7 @@ class Materialiser {
   Result<std::unique_ptr<SourceState>> next_state();
   Result<> check_source();
   Result<PageSet> pages_between(const Bookmark& after, const Bookmark& upto);
+  Result<std::string> schema_of(SourceState& state);
   Result<bool> is_same_schema(SourceState& before, SourceState& after);
   Result<> watch_tables(SourceState& state);
   Result<> refill(SourceState& state);
@@ -151,6 +152,11 @@ class Materialiser {
   void give(Step& step);
   Result<> resume(Instance& instance, const Published& published);
   Result<> bring_up(Instance& instance, const Published& published);
+  Result<> make(Instance& instance, const Published& published,
+                const database::StoredPublication& publication);
+  bool is_spoiled(const Instance& instance);
+  Result<> drop_spoiled(const Instance& instance);
+  Result<> make_spoiled_anew();
   Quota quota_of(const database::StoredPublication& publication) const;
   // After each try to change it.
   void note_outcome(Instance& instance);

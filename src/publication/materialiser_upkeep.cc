@@ -5,6 +5,8 @@
 
 #include "base/log.h"
 #include "publication/materialiser.h"
+#include "publication/row.h"
+#include "sqlite/page_apply.h"
 
 namespace offprint::publication {
 namespace {
@@ -12,6 +14,45 @@ namespace {
 constexpr std::size_t kMissedMax = 10'000;  // transactions; beyond, all of it is compared
 
 }  // namespace
+
+// What plans and trees follow from.
+Result<std::string> Materialiser::schema_of(SourceState& state) {
+  std::set<std::string> reads;
+  for (const auto& [key, published] : published_) {
+    for (const ItemPlan& item : published.plan.items)
+      reads.insert(item.reads.begin(), item.reads.end());
+  }
+  std::string text;
+  OFFPRINT_TRY(
+      state.rows("SELECT lower(tbl_name), type, name, rootpage, sql FROM main.sqlite_schema WHERE "
+                 "type <> 'trigger' ORDER BY type, name",
+                 {}, {}, [&](Row row) -> Result<> {
+                   const auto* table = std::get_if<std::string>(&row[0]);
+                   const bool is_view = row[1] == sqlite::Value(std::string("view"));
+                   if (!is_view && table != nullptr && !reads.contains(*table)) return {};
+                   for (const sqlite::Value& value : row) append_exactly(text, value);
+                   return {};
+                 }));
+  return text;
+}
+
+// Whether what is published can go on from one to the other; other tables may have come and gone.
+Result<bool> Materialiser::is_same_schema(SourceState& before, SourceState& after) {
+  auto cookie = [](SourceState& state) -> Result<std::uint32_t> {
+    OFFPRINT_TRY_ASSIGN(ByteView page, state.page(1));
+    return load_be<std::uint32_t>(page.data() + sqlite::kSchemaCookieOffset);
+  };
+  OFFPRINT_TRY_ASSIGN(std::uint32_t then, cookie(before));
+  OFFPRINT_TRY_ASSIGN(std::uint32_t now, cookie(after));
+  if (before.bookmark().lineage != after.bookmark().lineage) return false;
+  if (then == now) return true;
+  const bool is_broken =
+      std::ranges::any_of(published_, [](const auto& each) { return !each.second.error.empty(); });
+  if (is_broken) return false;  // it may fit again
+  OFFPRINT_TRY_ASSIGN(std::string schema_then, schema_of(before));
+  OFFPRINT_TRY_ASSIGN(std::string schema_now, schema_of(after));
+  return schema_then == schema_now;
+}
 
 // An instance of before that is behind: what was missed is told from the log, as it is of those
 // that were kept. kBehind and others: that is not known.
@@ -61,6 +102,56 @@ Result<> Materialiser::bring_up(Instance& instance, const Published& published) 
   return instance.fill(published.plan, *state_);
 }
 
+// Its database is made where it is not there.
+Result<> Materialiser::make(Instance& instance, const Published& published,
+                            const database::StoredPublication& publication) {
+  const bool is_new = !store_.info(instance.name());
+  if (is_new) {
+    database::CreateOptions options;
+    options.foreign_keys = false;
+    OFFPRINT_TRY(store_.create(instance.name(), options));
+  }
+  if (!instance.is_part()) OFFPRINT_TRY(instance.set_quota(quota_of(publication)));
+  if (!is_new) return bring_up(instance, published);
+  auto filled = instance.fill(published.plan, *state_);
+  const bool is_nothing = !filled && instance.stopped().empty();
+  if (is_nothing) (void)store_.drop(instance.name());  // nobody has it, and it has nothing
+  return filled;
+}
+
+// Another program changed its file, or it is damaged: it takes nothing any more. Its source has all
+// that was in it. What is of several sources is not made of one.
+bool Materialiser::is_spoiled(const Instance& instance) {
+  if (instance.is_part()) return false;
+  auto info = store_.info(instance.name());
+  return info && !info->stopped.empty();
+}
+
+Result<> Materialiser::drop_spoiled(const Instance& instance) {
+  log::warn("{} is made anew: its file is not what it was left as", instance.name().text());
+  options_.stopped(instance.name());  // who follows it asks again
+  return store_.drop(instance.name());
+}
+
+// As soon as somebody asks for them. The first error is told of those that could not be mended.
+Result<> Materialiser::make_spoiled_anew() {
+  Result<> done;
+  for (auto& [key, published] : published_) {
+    for (auto each = published.instances.begin(); each != published.instances.end();) {
+      const Instance& instance = *each->second;
+      if (is_spoiled(instance)) {
+        OFFPRINT_TRY(drop_spoiled(instance));
+        each = end_instance(published, each);
+        continue;
+      }
+      const bool is_wrong = instance.is_stale() && instance.stopped().empty();
+      if (is_wrong && done) done = fail(Code::kUnavailable, instance.error());
+      ++each;
+    }
+  }
+  return done;
+}
+
 Quota Materialiser::quota_of(const database::StoredPublication& publication) const {
   Quota quota = options_.quota;
   if (publication.size_bytes_max != 0) quota.size_bytes_max = publication.size_bytes_max;
@@ -79,7 +170,8 @@ Result<> Materialiser::set_quota(const database::StoredPublication& publication)
 }
 
 void Materialiser::note_outcome(Instance& instance) {
-  const bool has_stopped = !instance.stopped().empty();
+  const bool has_stopped =
+      !instance.stopped().empty() || (instance.is_stale() && is_spoiled(instance));
   if (has_stopped) options_.stopped(instance.name());
   if (instance.is_stale() && !has_stopped)
     stale_.insert(&instance);

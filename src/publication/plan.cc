@@ -360,7 +360,10 @@ Result<> Planner::unless_whole(const std::string& what, Result<> planned, ItemPl
   if (planned) return {};
   plan.links.clear();
   plan.select_row.clear();
-  if (unkeyed_ == Unkeyed::kReadWhole) return {};
+  if (unkeyed_ == Unkeyed::kReadWhole) {
+    plan_.read_whole.push_back(fmt::format("{}: {}", what, planned.error().message()));
+    return {};
+  }
   return refuse(what,
                 fmt::format("it cannot be kept row by row: {}. Mend that, or add REFRESH FULL",
                             planned.error().message()));

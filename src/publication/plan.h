@@ -42,6 +42,8 @@ struct Plan {
   std::vector<ItemPlan> items;
   std::vector<std::string> indexes;  // statements for an instance
   bool reads_dates = false;          // a date function is called somewhere
+  // "TABLE items: why": what does not say REFRESH FULL, and is read as a whole for all that.
+  std::vector<std::string> read_whole;
   std::string hash;  // of what an instance's schema and content follow from, as 32 hex digits
 };
 

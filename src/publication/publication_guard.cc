@@ -58,12 +58,17 @@ std::string marked(const GuardedPart& part, const Result<std::string>& hash) {
 
 }  // namespace
 
-std::string why_broken(sqlite::Connection& source, const StoredPublication& publication) {
+Fit fit_of(sqlite::Connection& source, const StoredPublication& publication) {
   auto definition = parse_definition(publication.definition);
-  if (!definition) return definition.error().message();
+  if (!definition) return {definition.error().message()};
   auto plan = make_plan(source, *definition);
-  if (plan && plan->hash == publication.hash) return {};
-  return plan ? kOtherColumns : without_word(plan.error().message());
+  if (!plan) return {without_word(plan.error().message())};
+  if (plan->hash != publication.hash) return {kOtherColumns};
+  return {{}, std::move(plan->read_whole)};
+}
+
+std::string why_broken(sqlite::Connection& source, const StoredPublication& publication) {
+  return fit_of(source, publication).broken;
 }
 
 void PublicationGuard::set(std::uint64_t database_id, std::vector<StoredPublication> publications,

@@ -58,7 +58,13 @@ class PublicationGuard final : public database::SchemaGuard {
   bool knows_ = true;
 };
 
-// Why a live version is not what it was with this schema; empty: it is.
+// What a live version is with this schema.
+struct Fit {
+  std::string broken;                        // why it is not what it was; empty: it is
+  std::vector<std::string> read_whole = {};  // as of Plan
+};
+Fit fit_of(sqlite::Connection& source, const database::StoredPublication& publication);
+// Fit::broken alone.
 std::string why_broken(sqlite::Connection& source, const database::StoredPublication& publication);
 
 }  // namespace offprint::publication

@@ -245,6 +245,8 @@ std::string PublicationOracleTest::statement() {
 std::vector<std::string> PublicationOracleTest::transaction(int step) {
   if (step % 40 == 20) return {"ALTER TABLE orders ADD COLUMN more" + std::to_string(step)};
   if (step % 150 == 75) return {"VACUUM"};
+  if (step % 40 == 5) return {fmt::format("CREATE TABLE other{} AS SELECT * FROM items", step)};
+  if (step % 40 == 15) return {fmt::format("DROP TABLE other{}", step - 10)};
   if (step % 40 == 30) return {fmt::format("ALTER TABLE orders DROP COLUMN more{}", step - 10)};
   std::vector<std::string> statements = {"BEGIN"};
   for (int i = pick(4); i >= 0; --i) {

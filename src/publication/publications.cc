@@ -339,14 +339,14 @@ Result<PublicationInfo> Publications::check(const DatabaseName& source, const st
         return {};
       }));
   OFFPRINT_TRY_ASSIGN(info.definition, parse_definition(info.stored.definition));
+  OFFPRINT_TRY(check_parameters(info.definition));
   info.stored.name = info.definition.name;
   info.stored.version = 1;
   for (const StoredPublication& each : known) {
     if (each.name != info.stored.name) continue;
     const bool is_draft = each.state == State::kDraft;
-    info.stored.version = is_draft ? each.version : each.version + 1;
-    if (each.definition == info.stored.definition && &each == &known.back() && !is_draft)
-      return fail(Code::kConflict, fmt::format("{}@v{} says just that", each.name, each.version));
+    info.is_there = !is_draft && each.is_live() && each.definition == info.stored.definition;
+    info.stored.version = is_draft || info.is_there ? each.version : each.version + 1;
   }
   return info;
 }
@@ -372,6 +372,7 @@ Result<std::vector<InstanceEstimate>> Publications::estimate(
 Result<PublicationInfo> Publications::create(const DatabaseName& source, const std::string& text,
                                              State state) {
   OFFPRINT_TRY_ASSIGN(auto info, check(source, text));
+  if (info.is_there) return fail(Code::kConflict, fmt::format("{} says just that", info.address()));
   info.stored.state = state;
   auto draft = find(source, {info.stored.name, info.stored.version});
   if (draft) {  // it takes its place

@@ -38,6 +38,11 @@ struct PublicationInfo {
   // Why the source does not fit a live version any more, which then stays what it was; empty: it
   // does.
   std::string broken = {};
+  // What was kept row by row when it was published, and is read as a whole now, since the source
+  // has no index for it any more: "TABLE items: …".
+  std::vector<std::string> read_whole = {};
+  // Of check(): the newest version says just that.
+  bool is_there = false;
 
   std::string address() const;  // "shop@v2"
   // Of several sources: it says so, with FROM.

@@ -44,7 +44,9 @@ Result<> Publications::complete(const DatabaseName& source, std::vector<Publicat
       OFFPRINT_TRY_ASSIGN(state, SourceState::newest(store_, source));
     }
     OFFPRINT_TRY(state->with([&](sqlite::Connection& connection) -> Result<> {
-      info.broken = why_broken(connection, info.stored);
+      Fit fit = fit_of(connection, info.stored);
+      info.broken = std::move(fit.broken);
+      info.read_whole = std::move(fit.read_whole);
       return {};
     }));
   }

@@ -102,6 +102,67 @@ TEST_F(PublicationsTest, WhatDoesNotFitIsRefused) {
               HasSubstr("says just that"));
   EXPECT_EQ(refusal("CREATE PUBLICATION p AS TABLE keyed(*)"), "none");
   EXPECT_EQ(publications_->list(name("shop"))->size(), 2u);
+  // Also when others were published since; not once it is retired.
+  EXPECT_EQ(refusal("CREATE PUBLICATION z AS TABLE keyed(*)"), "none");
+  EXPECT_THAT(refusal("CREATE PUBLICATION p AS TABLE keyed(*)"), HasSubstr("p@v2 says just that"));
+  EXPECT_TRUE(
+      publications_->check(name("shop"), "CREATE PUBLICATION p AS TABLE keyed(*)")->is_there);
+  ASSERT_TRUE(publications_->set_state(name("shop"), {"p", 2},
+                                       database::StoredPublication::State::kRetired));
+  EXPECT_EQ(refusal("CREATE PUBLICATION p AS TABLE keyed(*)"), "none");
+}
+
+TEST_F(PublicationsTest, ParametersAreUsedAndNobodyElses) {
+  sql({"CREATE TABLE keyed(id INTEGER PRIMARY KEY, a, b)"});
+  EXPECT_THAT(refusal("CREATE PUBLICATION p(x INTEGER, y INTEGER) AS TABLE keyed(*) WHERE a = :x"),
+              HasSubstr("parameter 'y' is used nowhere"));
+  for (const char* taken : {"since", "limit", "table", "version", "resultsFormat"}) {
+    EXPECT_THAT(refusal(fmt::format("CREATE PUBLICATION p({0} TEXT) AS TABLE keyed(*) WHERE a = "
+                                    ":{0}",
+                                    taken)),
+                HasSubstr("cannot be the name of a parameter"));
+  }
+  // One that was stored before these names were taken.
+  EXPECT_TRUE(parse_definition("CREATE PUBLICATION p(since TEXT) AS TABLE keyed(*)"));
+  ASSERT_EQ(refusal("CREATE PUBLICATION p(x INTEGER) AS TABLE keyed(*) WHERE a = :x"), "none");
+  auto twice = publications_->open(name("shop"), {"p", {}}, {{"x", "1"}, {"x", "2"}});
+  ASSERT_FALSE(twice);
+  EXPECT_THAT(twice.error().message(), HasSubstr("'x' is there twice"));
+}
+
+TEST_F(PublicationsTest, OtherTablesComeAndGo) {
+  sql({"CREATE TABLE t(id INTEGER PRIMARY KEY, a)",
+       "CREATE TABLE u(id INTEGER PRIMARY KEY, owner INTEGER)", "CREATE INDEX u_owner ON u(owner)",
+       "INSERT INTO t VALUES(1, 2)", "INSERT INTO u VALUES(1, 1)"});
+  ASSERT_EQ(refusal("CREATE PUBLICATION p AS TABLE t(*), TABLE u(*) WHERE owner IN (SELECT id "
+                    "FROM t WHERE a > 1)"),
+            "none");
+  const DatabaseName copy = open_instance("p");
+  const TxId before = store_->position(copy)->txid;
+  const auto refreshes = publications_->status(name("shop"))->refreshes;
+  sql({"CREATE TABLE other(x)", "INSERT INTO other VALUES(1)", "CREATE INDEX other_x ON other(x)",
+       "ALTER TABLE other ADD COLUMN y", "DROP TABLE other"});
+  settle();
+  EXPECT_EQ(publications_->status(name("shop"))->refreshes, refreshes) << "no table is compared";
+  sql({"ALTER TABLE t ADD COLUMN b"});
+  settle();
+  EXPECT_GT(publications_->status(name("shop"))->refreshes, refreshes);
+  EXPECT_EQ(store_->position(copy)->txid, before) << "nothing was to be written";
+  sql({"INSERT INTO t VALUES(2, 2, 0)", "INSERT INTO u VALUES(2, 2)"});
+  settle();
+  EXPECT_EQ(rows(copy, "SELECT * FROM u"), (std::vector<std::string>{"1|1", "2|2"}));
+  // Without the index it goes on, slowly, and says so.
+  sql({"DROP INDEX u_owner", "UPDATE t SET a = 1 WHERE id = 1"});
+  settle();
+  EXPECT_EQ(rows(copy, "SELECT * FROM u"), (std::vector<std::string>{"2|2"}));
+  auto listed = publications_->list(name("shop"));
+  ASSERT_TRUE(listed);
+  EXPECT_EQ((*listed)[0].broken, "");
+  ASSERT_EQ((*listed)[0].read_whole.size(), 1u);
+  EXPECT_THAT((*listed)[0].read_whole[0],
+              HasSubstr("TABLE u: from a row of t to what depends on it"));
+  sql({"CREATE INDEX u_again ON u(owner)"});
+  EXPECT_TRUE(publications_->list(name("shop"))->at(0).read_whole.empty());
 }
 
 // What a source gives to rows that say nothing is no part of what is published.

@@ -1,5 +1,6 @@
 // What instances may use, and what becomes of those that nobody uses.
 #include <atomic>
+#include <fstream>
 #include <future>
 
 #include <fmt/format.h>
@@ -68,6 +69,38 @@ TEST_F(UpkeepTest, AnInstanceOverItsSizeStopsAndHurtsNobody) {
   EXPECT_EQ(open_error("7"), "none");
   EXPECT_EQ(count(seven), "2201");
   EXPECT_EQ(publications_->totals().stopped, 0u);
+}
+
+// Its source has all of it: it is neither served as it is nor given up.
+TEST_F(UpkeepTest, AnInstanceWhoseFileWasChangedIsMadeAnew) {
+  make_shop();
+  sql({rows_sql(7, 100, 50)});
+  const DatabaseName seven = open_instance("p", {{"t", "7"}});
+  const auto before = store_->info(seven);
+  const std::string file =
+      fmt::format("{}/databases/{:016x}.db", options_.directory, store_->info(seven)->id);
+  ASSERT_TRUE(store_->checkpoint(seven));
+  publications_.reset();
+  store_.reset();
+  {
+    std::fstream bytes(file, std::ios::in | std::ios::out | std::ios::binary);
+    const std::string text((std::istreambuf_iterator<char>(bytes)), {});
+    const std::size_t at = text.find("000000000123");
+    ASSERT_NE(at, std::string::npos);
+    bytes.clear();
+    bytes.seekp(static_cast<std::streamoff>(at));
+    bytes.put('9');
+  }
+  open();
+  serve();
+  EXPECT_EQ(open_instance("p", {{"t", "7"}}), seven);
+  EXPECT_NE(store_->info(seven)->bookmark.lineage, before->bookmark.lineage);
+  EXPECT_EQ(store_->info(seven)->stopped, "");
+  EXPECT_EQ(rows(seven, "SELECT text FROM t WHERE id = 123"),
+            shop("SELECT text FROM t WHERE id = 123"));
+  sql({"UPDATE t SET text = 'new' WHERE id = 123"});
+  settle();
+  EXPECT_EQ(rows(seven, "SELECT text FROM t WHERE id = 123"), std::vector<std::string>{"new"});
 }
 
 TEST_F(UpkeepTest, AnInstanceThatChangesTooFastStops) {

@@ -101,7 +101,10 @@ Result<SourceTable> read_source_table(sqlite::Connection& connection, const std:
         table.is_strict = row.column_int(3) != 0;
       }));
   if (type.empty()) return fail(Code::kInvalid, "there is no such table");
-  if (type != "table") return fail(Code::kInvalid, fmt::format("it is a {}: publish a VIEW", type));
+  if (type != "table") {
+    return fail(Code::kInvalid, fmt::format("it is a {}{}: publish a VIEW", type,
+                                            type == "virtual" || type == "shadow" ? " table" : ""));
+  }
   OFFPRINT_TRY(each_row(
       connection,
       fmt::format("SELECT name, type, \"notnull\", pk FROM pragma_table_xinfo({})",

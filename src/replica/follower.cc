@@ -380,10 +380,10 @@ Result<Next> FollowerImpl::on_position(const Frame& frame) {
   if (!started_) return Next::kGoOn;  // a sign of life during a snapshot
   OFFPRINT_TRY_ASSIGN(Next next, flush());
   if (next != Next::kGoOn) return next;
-  failures_ = 0;
   if (!target_) target_ = now.position;
   std::optional<Position> ours = replica_->position();
   bool same = ours && ours->bookmark() == now.position.bookmark();
+  if (same) failures_ = 0;  // not before: a disk that is full lets every connection begin well
   if (same && ours->checksum != now.position.checksum)
     return distrust("the primary has another checksum here");
   return Next::kGoOn;

@@ -311,6 +311,7 @@ Connection::Awaitable Connection::send_stream() {
     if (!broken_ && !send_now()) co_await flush();
     if (state == BodyStream::State::kEnd) break;
     if (state == BodyStream::State::kWait && !broken_ && !woken_.load(std::memory_order_acquire)) {
+      give_room_back();
       co_await wait_for_event();
     }
   }
@@ -335,7 +336,7 @@ void Connection::make_room() {
     bool large = parser_.state() == HttpParser::State::kBody;
     std::size_t wanted = large ? kReadBufferLarge : kReadBufferSmall;
     if (in_.size() < wanted || (!large && in_.size() > kReadBufferSmall)) {
-      in_ = std::string();
+      std::string().swap(in_);  // an assignment would keep the memory
       in_.resize(wanted);
     }
     return;
@@ -395,12 +396,15 @@ bool Connection::send_now() {
     count(loop_->counters().bytes_out, static_cast<std::uint64_t>(sent));
   }
   out_begin_ = 0;
-  if (out_.capacity() > 2 * kReadBufferLarge && !stream_) {
-    out_ = std::string();
-  } else {
-    out_.clear();
-  }
+  out_.clear();
+  if (!stream_) give_room_back();
   return true;
+}
+
+// Of a large answer, when nothing waits to be sent.
+void Connection::give_room_back() {
+  // To assign an empty string would keep the memory.
+  if (out_.empty() && out_.capacity() > 2 * kReadBufferLarge) std::string().swap(out_);
 }
 
 Connection::Awaitable Connection::flush() {

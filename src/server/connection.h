@@ -87,6 +87,7 @@ class Connection final : public Client,
   void refuse();
   void make_room();
   bool send_now();
+  void give_room_back();
   void write_head(const Response& response, std::optional<std::uint64_t> length);
   void take_response();
   void finish_request();

@@ -81,7 +81,7 @@ Connection::Awaitable Connection::feed_takeover() {
     if (broken_) break;
     std::size_t wanted = filled ? kRoomLarge : kRoomSmall;
     if (in_.size() != wanted) {
-      in_ = std::string();
+      std::string().swap(in_);  // an assignment would keep the memory
       in_.resize(wanted);
     }
     error_code error;

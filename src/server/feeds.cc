@@ -1,5 +1,7 @@
 #include "server/feeds.h"
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <charconv>
 #include <limits>
@@ -7,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "feed/change_cursor.h"
+#include "publication/materialiser.h"
 #include "server/errors.h"
 #include "server/feed_lines.h"
 #include "server/json_writer.h"
@@ -26,6 +29,7 @@ struct ChangesRequest {
   std::optional<std::chrono::milliseconds> wait;  // of a poll: it ends
   std::size_t lines_max = std::numeric_limits<std::size_t>::max();
   bool is_events = false;
+  std::string snapshot;  // snapshot_address()
 };
 
 Result<std::uint64_t> number_of(std::string_view text, std::string_view name) {
@@ -39,6 +43,7 @@ Result<std::uint64_t> number_of(std::string_view text, std::string_view name) {
 Result<ChangesRequest> read_request(const HttpRequest& request, const Address& address,
                                     bool tables_only) {
   ChangesRequest read;
+  read.snapshot = snapshot_address(address);
   read.is_events = wants_events(request);
   std::string_view since = read.is_events ? request.header("Last-Event-ID") : std::string_view();
   if (since.empty()) since = address.parameter("since").value_or("");
@@ -197,7 +202,7 @@ class Listener : public std::enable_shared_from_this<Listener> {
         error.code() == Code::kBehind || error.message().starts_with("HISTORY_UNAVAILABLE");
     if (is_gone) {
       frame_.error(to, Error(Code::kBehind, "CHANGES_GONE: " + error.message()),
-                   feed_gone_fields(service_, cursor_->feed().name()));
+                   feed_gone_fields(service_, cursor_->feed().name(), request_.snapshot));
     } else {
       frame_.error(to, error);
     }
@@ -250,7 +255,7 @@ Result<Response> open_changes(Service& service, const database::DatabaseName& na
   bool is_gone = false;
   if (request.since) {
     if (auto checked = check_since(service, name, *request.since, is_gone); !checked) {
-      if (is_gone) return feed_gone(service, name, checked.error());
+      if (is_gone) return feed_gone(service, name, request.snapshot, checked.error());
       return fail(std::move(checked).error());
     }
   }
@@ -264,7 +269,7 @@ Result<Response> open_changes(Service& service, const database::DatabaseName& na
   if (first == feed::ChangeCursor::State::kEnded) {
     const Error& error = cursor->error();
     if (error.code() == Code::kBehind || error.message().starts_with("HISTORY_UNAVAILABLE"))
-      return feed_gone(service, name, error);
+      return feed_gone(service, name, request.snapshot, error);
     return fail(error);
   }
   const bool is_events = request.is_events;
@@ -281,7 +286,22 @@ bool wants_events(const HttpRequest& request) {
   return request.header("Accept").find("text/event-stream") != std::string_view::npos;
 }
 
-std::string feed_gone_fields(Service& service, const database::DatabaseName& name) {
+std::string snapshot_address(const Address& address) {
+  constexpr std::array<std::string_view, 5> kOwn = {"since", "tables", "format", "wait", "limit"};
+  std::string text;
+  for (std::size_t i = 0; i + 1 < address.segments.size(); ++i) text += "/" + address.segments[i];
+  text += "/snapshot";
+  char sign = '?';
+  for (const auto& [name, value] : address.parameters) {
+    if (std::ranges::find(kOwn, name) != kOwn.end()) continue;
+    text +=
+        std::exchange(sign, '&') + publication::encoded(name) + '=' + publication::encoded(value);
+  }
+  return text;
+}
+
+std::string feed_gone_fields(Service& service, const database::DatabaseName& name,
+                             std::string_view snapshot) {
   std::string fields;
   auto entries =
       service.store.log_before(name, std::nullopt, std::numeric_limits<std::size_t>::max());
@@ -291,15 +311,18 @@ std::string feed_gone_fields(Service& service, const database::DatabaseName& nam
     fields += fmt::format(R"(,"oldest":"{}")",
                           Bookmark{oldest.epoch, oldest.txid, position->lineage}.text());
   }
-  return fields + R"(,"snapshot":"/db/)" + name.text() + "/snapshot\"";
+  fields += R"(,"snapshot":)";
+  append_json_string(fields, snapshot);
+  return fields;
 }
 
-Response feed_gone(Service& service, const database::DatabaseName& name, const Error& why) {
+Response feed_gone(Service& service, const database::DatabaseName& name, std::string_view snapshot,
+                   const Error& why) {
   Response response;
   response.status = 410;
   response.body = R"({"error":{"code":"CHANGES_GONE","extended_code":"CHANGES_GONE","message":)";
   append_json_string(response.body, why.message());
-  response.body += '}' + feed_gone_fields(service, name) + "}\n";
+  response.body += '}' + feed_gone_fields(service, name, snapshot) + "}\n";
   return response;
 }
 

@@ -14,14 +14,18 @@ void handle_changes(Service& service, const database::DatabaseName& name,
                     Responder responder);
 // POST …/live
 void handle_live(Service& service, const database::DatabaseName& name, HttpRequest& request,
-                 Responder responder);
+                 const Address& address, Responder responder);
 
 inline constexpr std::chrono::seconds kFeedHeartbeat{15};
 
 // The answer to a position that nothing leads on from: 410, with where to begin anew.
-Response feed_gone(Service& service, const database::DatabaseName& name, const Error& why);
+Response feed_gone(Service& service, const database::DatabaseName& name, std::string_view snapshot,
+                   const Error& why);
 // `,"oldest":"…","snapshot":"…"`
-std::string feed_gone_fields(Service& service, const database::DatabaseName& name);
+std::string feed_gone_fields(Service& service, const database::DatabaseName& name,
+                             std::string_view snapshot);
+// Where the file is of what such an address listens to.
+std::string snapshot_address(const Address& address);
 // The position is too old or of another history: feed_gone(). kBehind on a copy: it is ahead.
 Result<> check_since(Service& service, const database::DatabaseName& name, const Bookmark& since,
                      bool& is_gone);

@@ -19,6 +19,7 @@ struct LiveWish {
   feed::LiveRequest request;
   std::optional<Bookmark> since;
   bool is_events = false;
+  std::string snapshot;  // snapshot_address()
 };
 
 Result<LiveWish> read_wish(HttpRequest& request) {
@@ -164,10 +165,10 @@ std::optional<Response> open_live(Service& service, const database::DatabaseName
   if (wish.since) {
     bool is_gone = false;
     if (auto checked = check_since(service, name, *wish.since, is_gone); !checked)
-      return is_gone ? feed_gone(service, name, checked.error())
+      return is_gone ? feed_gone(service, name, wish.snapshot, checked.error())
                      : structured_error(checked.error());
     auto old = result_at(service, name, wish.request, *wish.since);
-    if (!old && is_lost(old.error())) return feed_gone(service, name, old.error());
+    if (!old && is_lost(old.error())) return feed_gone(service, name, wish.snapshot, old.error());
     if (!old) return structured_error(old.error());
     known = *std::move(old);
   }
@@ -186,9 +187,10 @@ std::optional<Response> open_live(Service& service, const database::DatabaseName
 }  // namespace
 
 void handle_live(Service& service, const database::DatabaseName& name, HttpRequest& request,
-                 Responder responder) {
+                 const Address& address, Responder responder) {
   auto read = read_wish(request);
   if (!read) return responder.respond(structured_error(read.error()));
+  read->snapshot = snapshot_address(address);
   read->request.rights = access_of(service, request).sql_rights(name);
   auto kept = std::make_shared<Responder>(std::move(responder));
   auto wish = std::make_shared<LiveWish>(*std::move(read));

@@ -265,6 +265,24 @@ TEST_F(FeedTokensTest, FeedsWantTheWholeDatabaseAndLiveQueriesTheirTables) {
   EXPECT_EQ(live(reader, "SELECT id FROM orders WHERE id IN (SELECT a FROM secrets)"), 403);
 }
 
+// Whoever asks: of an instance each request brings a permission of its own.
+TEST_F(FeedTokensTest, ListenersWithTheSameRightsShareAQuery) {
+  ASSERT_EQ(sql_as(admin, "shop/orders", "CREATE TABLE orders(id INTEGER PRIMARY KEY)").status,
+            200);
+  const std::string reads = R"({"db":"shop/orders","a":["data_read"]})";
+  const std::string reads_too = issuer.acl(reads + R"(,{"db":"other","a":["data_read"]})");
+  const std::string adds = issuer.acl(R"({"db":"shop/orders","a":["data_read","data_add"]})");
+  const auto& runs = service->feeds.shared().live_runs;
+  std::vector<Response> listeners;
+  for (const std::string& token : {issuer.acl(reads), reads_too, issuer.acl(reads), adds}) {
+    listeners.push_back(ask_as(token, "POST", "/db/shop/orders/live", R"({"sql":"SELECT 1"})"));
+    EXPECT_EQ(listeners.back().status, 200);
+  }
+  for (int i = 0; runs < 2 && i < 20'000; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_EQ(runs, 2u);
+}
+
 // --- live queries
 
 TEST_F(FeedsTest, AQuerysResultAndThenItsDifferences) {

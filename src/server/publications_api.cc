@@ -72,6 +72,12 @@ void append_publication(std::string& to, const DatabaseName& database,
     to += ",\"broken\":";
     append_json_string(to, info.broken);
   }
+  for (const std::string& item : info.read_whole) {
+    to += &item == info.read_whole.data() ? ",\"read_whole\":[" : ",";
+    append_json_string(to, item);
+  }
+  if (!info.read_whole.empty()) to += ']';
+  if (info.is_there) to += ",\"is_there\":true";
   to += '}';
 }
 

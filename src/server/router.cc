@@ -279,7 +279,7 @@ void Router::route_feed(HttpRequest& request, const DatabaseAddress& target, con
                         Responder responder) {
   if (target.action == "live") {
     if (request.method != Method::kPost) return responder.respond(wrong_method("POST"));
-    return handle_live(service_, target.name, request,
+    return handle_live(service_, target.name, request, address,
                        while_allowed(std::move(responder), request.access, target.name, {}));
   }
   if (!request.is_get()) return responder.respond(wrong_method("GET"));

@@ -103,7 +103,7 @@ void Spool::close_file() {
 
 void Spool::clear() {
   close_file();
-  tail_ = std::string();
+  std::string().swap(tail_);  // an assignment would keep the memory
 }
 
 Result<> Spool::open_file() {
@@ -152,7 +152,7 @@ Result<> Spool::take_over() {
     written += static_cast<std::size_t>(size);
   }
   stored_ += tail_.size();
-  if (tail_.capacity() > 4 * kInMemory) tail_ = std::string();
+  if (tail_.capacity() > 4 * kInMemory) std::string().swap(tail_);
   tail_.clear();
   return {};
 }

@@ -198,8 +198,7 @@ class FeedSet : public std::enable_shared_from_this<FeedSet> {
   bool helper_is_running() const { return helper_running_.load(std::memory_order_acquire); }
   // What the last helper made, and how that ended; nothing when none ran.
   std::optional<State> take_made(Bytes& to) {
-    append(to, made_);
-    made_.clear();
+    to = std::exchange(made_, Bytes());  // its memory, too: most connections wait
     return std::exchange(last_state_, std::nullopt);
   }
 
