@@ -35,6 +35,13 @@ TEST_F(ExamplesTest, OrdersAndDashboard) {
   EXPECT_EQ(figures, "1 orders, 3 pieces; most of all pencil\n");
 }
 
+TEST_F(ExamplesTest, BlueAndGreen) {
+  const std::string said =
+      expect_done(run_program({"python3", test_script("../examples/blue_green.py"), server_.url(),
+                               server_.url(), "baskets"}));
+  EXPECT_THAT(said, HasSubstr("82 orders of 20 users"));
+}
+
 TEST_F(ExamplesTest, Tenants) {
   Finished done = run_program({"bash", test_script("../examples/tenants.sh")},
                               {{"OFFPRINT", program()}, {"OFFPRINT_SERVER", server_.url()}});

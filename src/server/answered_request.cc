@@ -57,8 +57,11 @@ Error not_kept(const Bookmark& bookmark) {
 
 Result<std::optional<database::RequestKey>> request_key(const HttpRequest& request) {
   const std::string_view text = request.header(kIdempotencyKey);
-  if (text.empty()) return std::nullopt;
-  const bool is_key = text.size() <= kKeyMax &&
+  const bool is_given = std::ranges::any_of(request.headers, [](const auto& field) {
+    return equal_ignoring_case(field.first, kIdempotencyKey);
+  });
+  if (!is_given) return std::nullopt;
+  const bool is_key = !text.empty() && text.size() <= kKeyMax &&
                       std::ranges::all_of(text, [](char c) { return c >= '!' && c <= '~'; });
   if (!is_key) {
     return fail(Code::kInvalid,

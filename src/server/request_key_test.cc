@@ -97,6 +97,7 @@ TEST_F(RequestKeyTest, AKeyIsOfOneRequest) {
   EXPECT_EQ(count(), "[[1]]");
   EXPECT_EQ(keyed("/db/q/query", kInsert, std::string(256, 'x')).status, 400);
   EXPECT_EQ(keyed("/db/q/query", kInsert, "a b").status, 400);
+  EXPECT_EQ(keyed("/db/q/query", kInsert, "").status, 400);
   EXPECT_EQ(keyed("/db/q/query", kInsert, std::string(255, 'x')).status, 200);
 }
 

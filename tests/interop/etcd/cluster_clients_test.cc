@@ -312,6 +312,21 @@ TEST_F(ClusterClients, AnInteractiveTransactionThatTakesTooLongEndsForSure) {
   EXPECT_EQ(nodes_[1]->query("shop", "SELECT count(*) FROM t"), "[[0]]");
 }
 
+// The example of docs/guides/blue-green.md; nodes answer reads with what they have.
+TEST_F(ClusterClients, TwoVersionsOfAServiceAndTheirUsers) {
+  std::thread switches([this] {
+    for (int i = 0; i < 5; ++i) {
+      std::this_thread::sleep_for(100ms);
+      nodes_[0]->run({"cluster", "switchover"});
+    }
+  });
+  const Finished done = run_program(
+      {"python3", test_script("../examples/blue_green.py"), nodes_[1]->url(), nodes_[2]->url()});
+  switches.join();
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_NE(done.out.find("each saw all that he did"), std::string::npos) << done.out;
+}
+
 class ClusterReads : public ClusterServers {
  protected:
   void SetUp() override {
@@ -327,7 +342,7 @@ TEST_F(ClusterReads, WhatWasWrittenIsReadThroughAnyNode) {
     nodes_[i % 3]->query("shop", fmt::format("INSERT INTO t VALUES('{}', 1)", i));
     ASSERT_EQ(nodes_[(i + 1) % 3]->query("shop", "SELECT count(*) FROM t"),
               fmt::format("[[{}]]", i + 1));
-    if (i % 100 == 50) ASSERT_EQ(nodes_[0]->run({"cluster", "switchover", ""}).exit_code, 0);
+    if (i % 100 == 50) ASSERT_EQ(nodes_[0]->run({"cluster", "switchover"}).exit_code, 0);
   }
   // Who does not ask for the newest gets what the node has.
   const std::size_t other = (primary() + 1) % 3;
