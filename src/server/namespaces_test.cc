@@ -128,7 +128,7 @@ TEST_F(Namespaces, AForkIsACopyWithItsLimits) {
   EXPECT_THAT(post("/v1/namespaces/a/fork/d", R"({"timestamp":"2026-01-01"})", 400),
               HasSubstr("timestamp must be"));
   EXPECT_THAT(post("/v1/namespaces/a/fork/d", R"({"timestamp":"2026-01-01T00:00:00"})", 404),
-              HasSubstr("no content at that time"));
+              HasSubstr("no content at 2026-01-01T00:00:00.000Z"));
   get("/v1/databases/d", 404);
 }
 

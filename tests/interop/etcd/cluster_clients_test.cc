@@ -1,5 +1,6 @@
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <random>
 
 #include <gtest/gtest.h>
@@ -325,6 +326,25 @@ TEST_F(ClusterClients, TwoVersionsOfAServiceAndTheirUsers) {
   switches.join();
   EXPECT_EQ(done.exit_code, 0) << done.err;
   EXPECT_NE(done.out.find("each saw all that he did"), std::string::npos) << done.out;
+}
+
+// Files of the sqllogictest project (OFFPRINT_SLT names a folder of them), and one of ours:
+// statements to any node, queries to those that follow too, and another primary every other second.
+TEST_F(ClusterClients, SqlLogicTestThroughSwitches) {
+  std::vector<std::string> command{
+      "python3", test_script("interop/slt/run.py"), "--write", "", "--read", "", "--switch-every",
+      "2"};
+  for (auto& node : nodes_) command[3] += (command[3].empty() ? "" : ",") + node->url();
+  command[5] = command[3];
+  command.push_back(test_script("interop/slt/own.test"));
+  if (const char* folder = std::getenv("OFFPRINT_SLT")) {
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      if (entry.path().extension() == ".test") command.push_back(entry.path());
+    }
+  }
+  const Finished done = run_program(command, {}, {}, 800);
+  EXPECT_EQ(done.exit_code, 0) << done.out << done.err;
+  EXPECT_NE(done.out.find(" 0 wrong"), std::string::npos) << done.out;
 }
 
 class ClusterReads : public ClusterServers {
