@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -163,40 +164,62 @@ std::optional<std::string> look_at_server(Remote& remote, const std::string& nam
   return version;
 }
 
+struct ToldNode {
+  std::string name, role, url;
+};
+struct ToldCluster {
+  std::vector<ToldNode> nodes;
+  std::string primary, least;
+  bool is_forced = false;
+};
+
+// Nothing: it is no answer to GET /v1/cluster.
+std::optional<ToldCluster> cluster_in(const std::string& answer) {
+  server::JsonReader reader;
+  std::string text = answer;
+  auto root = reader.parse(text);
+  simdjson::dom::array nodes;
+  if (!root || (*root)["nodes"].get(nodes) != simdjson::SUCCESS) return std::nullopt;
+  ToldCluster told;
+  for (simdjson::dom::element node : nodes)
+    told.nodes.push_back(
+        {json_text(node, "node"), json_text(node, "role"), json_text(node, "url")});
+  told.primary = json_text(*root, "primary");
+  told.least = json_text(*root, "min_in_sync");
+  told.is_forced = json_text(*root, "forced") == "true";
+  return told;
+}
+
 void look_at_cluster(Remote& remote, const std::string& url, const std::string& version,
                      Findings& findings) {
   auto answer = get(remote, url + "/v1/cluster");
   if (!answer && answer.error().code() == Code::kNotFound) return;  // a node alone
   if (!answer) return findings.add(Level::kWarning, "cluster", answer.error().message());
-  server::JsonReader reader;
-  auto root = reader.parse(*answer);
-  simdjson::dom::array nodes;
-  if (!root || (*root)["nodes"].get(nodes) != simdjson::SUCCESS)
-    return findings.add(Level::kProblem, "cluster", url + " does not tell of its cluster");
+  auto told = cluster_in(*answer);
+  if (!told) return findings.add(Level::kProblem, "cluster", url + " does not tell of its cluster");
   std::size_t in_sync = 0;
-  for (simdjson::dom::element node : nodes) {
-    const std::string name = json_text(node, "node"), role = json_text(node, "role");
-    const std::string at = json_text(node, "url");
-    in_sync += role != "behind" ? 1 : 0;
-    if (role == "behind")
-      findings.add(Level::kWarning, name, "is behind: a commit does not wait for it");
-    if (at.empty()) {
-      findings.add(Level::kProblem, name, "nothing was heard of it");
+  for (const ToldNode& node : told->nodes) {
+    in_sync += node.role != "behind" ? 1 : 0;
+    if (node.role == "behind")
+      findings.add(Level::kWarning, node.name, "is behind: a commit does not wait for it");
+    if (node.url.empty()) {
+      findings.add(Level::kProblem, node.name, "nothing was heard of it");
       continue;
     }
-    auto its = look_at_server(remote, name, at, findings);
-    if (its && *its != version)
-      findings.add(Level::kWarning, name, "has version " + *its + ", " + url + " has " + version);
+    auto its = look_at_server(remote, node.name, node.url, findings);
+    if (its && *its != version) {
+      findings.add(Level::kWarning, node.name,
+                   "has version " + *its + ", " + url + " has " + version);
+    }
   }
-  const std::string primary = json_text(*root, "primary"), least = json_text(*root, "min_in_sync");
-  const bool is_safe = in_sync > 1 && !primary.empty();
-  std::string text = primary.empty() ? "no primary is known" : primary + " is primary";
-  text += fmt::format(", {} in sync, a commit is on {} at least", in_sync, least);
+  const bool has_primary = !told->primary.empty();
+  std::string text = has_primary ? told->primary + " is primary" : "no primary is known";
+  text += fmt::format(", {} in sync, a commit is on {} at least", in_sync, told->least);
   if (in_sync <= 1) text += ": one disk has what is acknowledged now";
-  if (json_text(*root, "forced") == "true") text += "; the last failover was forced";
-  findings.add(primary.empty() ? Level::kProblem
-               : is_safe       ? Level::kOk
-                               : Level::kWarning,
+  if (told->is_forced) text += "; the last failover was forced";
+  findings.add(!has_primary  ? Level::kProblem
+               : in_sync > 1 ? Level::kOk
+                             : Level::kWarning,
                "cluster", text);
 }
 
