@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <deque>
-#include <limits>
 #include <utility>
 
 #include "base/log.h"
@@ -17,7 +16,6 @@ constexpr std::uint32_t kGroup = 0;
 constexpr Lsn kOwn{1};                       // in place of what a single node had
 constexpr std::uint64_t kTakenAtOnce = 256;  // records
 constexpr std::size_t kPartsUnderWay = 4;
-constexpr Lsn kNone{std::numeric_limits<std::uint64_t>::max()};
 constexpr std::chrono::milliseconds kLookEvery{500};  // whatever happens
 
 Result<> read_whole(ltx::ByteSource& source, std::span<std::uint8_t> to) {
@@ -92,7 +90,6 @@ std::optional<journal::Lsn> ClusteredStore::needed_from() {
     } else if (!appended_.empty()) {
       untaken = *appended_.begin();
     }
-    if (!in_parts_.empty()) untaken = std::min(untaken.value_or(kNone), *in_parts_.begin());
   }
   if (!untaken) return needed;
   auto place = log_->find(kGroup, *untaken);
@@ -104,14 +101,8 @@ void ClusteredStore::forget_before(journal::Lsn lsn) { log_->forget_before(lsn);
 
 Result<database::CommitLog::Appended> ClusteredStore::append(journal::Draft draft, Epoch term) {
   if (!draft.large_file) return append_one(std::move(draft), term);
-  std::optional<Lsn> first;
-  auto sent = append_parts(draft, term);
-  if (auto parts = PartsName::in(draft.metadata)) first = parts->first;
-  auto appended = sent ? append_one(std::move(draft), term) : fail(sent.error());
-  std::lock_guard lock(own_mutex_);
-  if (auto found = first ? in_parts_.find(*first) : in_parts_.end(); found != in_parts_.end())
-    in_parts_.erase(found);
-  return appended;
+  OFFPRINT_TRY(append_parts(draft, term));
+  return append_one(std::move(draft), term);
 }
 
 // Nothing has happened when it fails: the transaction's own record is still to come.
@@ -138,12 +129,7 @@ Result<> ClusteredStore::append_parts(journal::Draft& draft, Epoch term) {
       done = fail(appended.error());
       break;
     }
-    if (parts.count == 0) {
-      parts.first = appended->number;
-      draft.metadata.push_back(parts.metadata());
-      std::lock_guard lock(own_mutex_);
-      in_parts_.insert(parts.first);
-    }
+    if (parts.count == 0) parts.first = appended->number;
     under_way.push_back(*appended);
     if (under_way.size() <= kPartsUnderWay) continue;
     done = wait_for_part(under_way.front());
@@ -153,7 +139,7 @@ Result<> ClusteredStore::append_parts(journal::Draft& draft, Epoch term) {
     auto arrived = wait_for_part(each);
     if (done) done = std::move(arrived);
   }
-  if (!draft.metadata.empty() && parts.count > 0) draft.metadata.back() = parts.metadata();
+  draft.metadata.push_back(parts.metadata());
   return done;
 }
 
@@ -250,12 +236,7 @@ Lsn ClusteredStore::taken() {
 Result<ReplicatedLog::Held> ClusteredStore::hold() {
   // Of what it leads with, all that came before was taken.
   if (!leads()) return fail(Code::kNotPrimary, "another node is primary");
-  std::optional<Lsn> from;
-  {
-    std::lock_guard lock(own_mutex_);
-    if (!in_parts_.empty()) from = *in_parts_.begin();
-  }
-  return log_->hold(kGroup, from);
+  return log_->hold(kGroup);
 }
 
 void ClusteredStore::work() {

@@ -115,10 +115,9 @@ class ClusteredStore final : public database::CommonLog,
   std::mutex own_mutex_;  // taken before the log's
   // --- guarded by own_mutex_
   std::optional<Epoch> leads_;
-  Lsn taken_;                    // the store has all records up to it …
-  std::set<Lsn> appended_;       // … and those written here that are not among these
-  Lsn newest_;                   // written here
-  std::multiset<Lsn> in_parts_;  // the first parts of those whose records are still to come
+  Lsn taken_;               // the store has all records up to it …
+  std::set<Lsn> appended_;  // … and those written here that are not among these
+  Lsn newest_;              // written here
   // Of a record of this epoch it is not known whether it is there: what its database is now, nobody
   // can say before another epoch, and nothing is written upon it.
   std::optional<Epoch> lost_term_;

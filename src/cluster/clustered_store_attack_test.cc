@@ -404,6 +404,41 @@ TEST_F(ClusteredStoreAttackTest, ALargeTransactionComesInParts) {
   }
 }
 
+// What came of it is kept until it is decided, however little is kept otherwise.
+TEST_F(ClusteredStoreAttackTest, ALargeTransactionOutlivesRestartsOfAllThatFollow) {
+  for (auto& node : nodes_) {
+    node->adjust = [](database::StoreOptions& options) {
+      options.log_bytes_max = 1 << 18;
+      options.checkpoint_frames = 10;
+    };
+    node->stop({});
+  }
+  for (auto& node : nodes_) node->start();
+  connect();
+  ASSERT_TRUE(agree());
+  ASSERT_TRUE(write(database(1), insert("begin", 10)));
+  const std::size_t at = primary().value_or(0);
+  Running node = nodes_[at]->running();
+  auto newest = [&] { return node->cluster.log().status(0).member.last; };
+  const Lsn before = newest();
+  auto large = submit(*node->store, database(0), {insert("large", 40'000'000)}, false);
+  for (std::size_t n = 1; n <= 2; ++n) {
+    ASSERT_TRUE(
+        within(std::chrono::seconds(30), [&] { return newest().value >= before.value + 200 * n; }));
+    ASSERT_TRUE(write(database(1), insert(fmt::format("s{}", n), 3'000)));
+    restart((at + n) % 3, std::nullopt);
+    ASSERT_TRUE(within(std::chrono::seconds(30),
+                       [&] { return node->cluster.log().status(0).record.in_sync.size() >= 2; }));
+  }
+  EXPECT_FALSE(failed(large.get()));
+  node.reset();
+  ASSERT_TRUE(agree()) << describe();
+  for (auto& each : nodes_) {
+    EXPECT_EQ(rows(*each->running()->store, database(0), "SELECT sum(length(filler)) FROM log"),
+              "40000000\n");
+  }
+}
+
 // Who sends it is gone before its end: it is nowhere, and what came of it is in nobody's way.
 TEST_F(ClusteredStoreAttackTest, ALargeTransactionWhosePrimaryDies) {
   const std::size_t at = primary().value_or(0);

@@ -3,16 +3,56 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "cluster/parts.h"
 
 namespace offprint::cluster {
+namespace {
 
-void IndexedGroup::append(Epoch epoch, const journal::Location& place) {
+// Parts that nobody goes on with.
+constexpr std::chrono::minutes kLeftAfter{10};
+
+}  // namespace
+
+void IndexedGroup::append(Epoch epoch, const journal::Location& place, journal::Kind kind,
+                          const std::vector<journal::Metadata>& metadata) {
   log.append(epoch, Lsn{log.last().value + 1});
   places.push_back(place);
+  note_parts(epoch, log.last(), kind, metadata);
+}
+
+// Who sent parts is primary no more when a later epoch has begun, and does not go on.
+void IndexedGroup::note_parts(Epoch epoch, Lsn lsn, journal::Kind kind,
+                              const std::vector<journal::Metadata>& metadata) {
+  std::erase_if(in_parts, [&](const auto& each) {
+    return each.second.epoch < epoch && each.second.whole.value == 0;
+  });
+  if (kind == journal::Kind::kPart) {
+    const auto part = PartName::in(metadata);
+    if (!part) return;
+    InParts& known = in_parts.try_emplace(part->id, InParts{lsn, {}, epoch}).first->second;
+    known.touched = SteadyClock::now();
+  } else if (const auto parts = PartsName::in(metadata)) {
+    in_parts[parts->id] = {parts->first, lsn, epoch};
+  }
+}
+
+std::optional<Lsn> IndexedGroup::parts_from(Lsn decided) {
+  const Deadline left_before = SteadyClock::now() - kLeftAfter;
+  std::erase_if(in_parts, [&](const auto& each) {
+    const bool is_decided = each.second.whole.value != 0 && each.second.whole <= decided;
+    return is_decided || (each.second.whole.value == 0 && each.second.touched < left_before);
+  });
+  std::optional<Lsn> first;
+  for (const auto& [id, each] : in_parts) first = std::min(first.value_or(each.first), each.first);
+  return first;
 }
 
 void IndexedGroup::truncate(Lsn to) {
   log.truncate(to);
+  std::erase_if(in_parts, [&](const auto& each) { return each.second.first > to; });
+  for (auto& [id, each] : in_parts) {
+    if (each.whole > to) each.whole = {};
+  }
   places.resize(log.last().value - log.base().value);
 }
 
@@ -35,12 +75,13 @@ void GroupIndex::visit(const journal::Record& record) {
   if (!found.begun || (truncates && record.group_lsn > found.group.log.last())) {
     found.begun = true;
     found.group.places.clear();
+    found.group.in_parts.clear();
     found.group.log = truncates ? GroupLog(record.group_lsn, record.fencing_epoch)
                                 : GroupLog(Lsn{record.group_lsn.value - 1}, record.previous_epoch);
   }
   if (truncates) return found.group.truncate(std::max(record.group_lsn, found.group.log.base()));
   OFFPRINT_ASSERT(record.group_lsn.value == found.group.log.last().value + 1);
-  found.group.append(record.fencing_epoch, record.location);
+  found.group.append(record.fencing_epoch, record.location, record.kind, record.metadata);
 }
 
 IndexedGroup GroupIndex::take(const journal::Journal& journal, std::uint32_t group) {

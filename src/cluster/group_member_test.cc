@@ -293,9 +293,12 @@ TEST(GroupMemberTest, AGuardiansWordEndsAPromise) {
     EXPECT_EQ(b.wanted.changes[0].primary, kB);
     EXPECT_EQ(b.wanted.changes[0].epoch, Epoch{5});
     EXPECT_EQ(b.wanted.changes[0].in_sync, (Members{kA, kB, kC})) << "nothing else is changed";
-    // The dead one is left out at once then, and not after a second.
+    // The dead one is left out as soon as the other one is heard of, and not after a second.
     b.member.on_cas(b.now, CasOutcome::kApplied, 3, b.wanted);
     b.sync();
+    EXPECT_EQ(b.wanted.changes.size(), 1U);
+    b.acknowledge(kC, Lsn{0});
+    b.tick();
     ASSERT_EQ(b.wanted.changes.size(), 2U);
     EXPECT_EQ(b.wanted.changes[1].in_sync, (Members{kB, kC}));
     EXPECT_EQ(b.wanted.changes[1].version, 3U);
@@ -373,6 +376,9 @@ TEST(GroupMemberTest, ThePrimaryThatWasNotHeardForAGraceIsNotWaitedForAgain) {
   Member b(kB);
   b.receive(kA, append_of(Epoch{1}, Lsn{0}, Epoch{0}, {}, Lsn{1}));
   b.lead(view_of(2, Epoch{1}, kA, {kA, kB, kC}));
+  EXPECT_EQ(b.wanted.changes.size(), 1U) << "the other one may be gone, too";
+  b.acknowledge(kC, Lsn{0});
+  b.tick();
   ASSERT_EQ(b.wanted.changes.size(), 2U);
   EXPECT_EQ(b.wanted.changes[1].in_sync, (Members{kB, kC}));
   // But of two copies, of which both are wanted, none is left out.
@@ -380,6 +386,25 @@ TEST(GroupMemberTest, ThePrimaryThatWasNotHeardForAGraceIsNotWaitedForAgain) {
   c.receive(kA, append_of(Epoch{1}, Lsn{0}, Epoch{0}, {}, Lsn{1}));
   c.lead(view_of(2, Epoch{1}, kA, {kA, kC}));
   EXPECT_EQ(c.wanted.changes.size(), 1U);
+}
+
+// Of two that are silent one may come back: leaving out one of them alone would help nobody, and
+// the one that comes back would not be the one that is waited for.
+TEST(GroupMemberTest, NobodyIsLeftOutWhileTooFewWouldBeLeft) {
+  Member b(kB);
+  b.receive(kA, append_of(Epoch{1}, Lsn{0}, Epoch{0}, {}, Lsn{1}));
+  GroupView view = view_of(2, Epoch{1}, kA, {kA, kB, kC});
+  view.min_in_sync = 2;
+  b.lead(view);
+  ASSERT_EQ(b.wanted.changes.size(), 1U);
+  b.now += 2 * GroupMember::Timing{}.eject;
+  b.tick();
+  EXPECT_EQ(b.wanted.changes.size(), 1U);
+  b.now += GroupMember::Timing{}.cas_every;
+  b.acknowledge(kA, Lsn{0});
+  b.tick();
+  ASSERT_EQ(b.wanted.changes.size(), 2U);
+  EXPECT_EQ(b.wanted.changes[1].in_sync, (Members{kA, kB}));
 }
 
 TEST(GroupMemberTest, AGroupIsHandedOver) {

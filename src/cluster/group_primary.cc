@@ -205,6 +205,7 @@ void GroupMember::receive_ack(Time now, MemberId from, const Ack& ack, Effects& 
   found->lease_until = std::max(found->lease_until, since + options_.timing.lease);
   if (holds_leases(now)) leased_at_ = now;
   try_commit(now, effects);
+  if (is_primary_ && !is_recovered()) lead(now, effects);  // it may be the last that was waited for
   if (is_primary_) send_to(now, *found, false, effects);
 }
 
@@ -272,18 +273,27 @@ void GroupMember::lead(Time now, Effects& effects) {
   if (is_primary_ && now >= next_beacon_ && !is_silent(now)) send_beacons(now, effects);
 }
 
-// R3: the record first; who is left out counts until it says so.
+// R3: the record first; who is left out counts until it says so. Nobody is left out while that
+// would help nobody: with too few others, of whom one may be the first to come back, and he would
+// not be one of those that are waited for any more.
 bool GroupMember::try_shrink(Time now, Effects& effects) {
+  Members late;
   for (MemberId member : must_have()) {
     const Peer* found = peer(member);
-    if (found != nullptr && now - found->progress_at < options_.timing.eject) continue;
-    Cas cas{Cas::Kind::kShrink, view_, member};
-    cas.next.in_sync = without(view_.in_sync, member);
-    if (cas.next.in_sync.size() < view_.min_in_sync) continue;
-    change_record(now, std::move(cas), effects);
-    return true;
+    if (found == nullptr || now - found->progress_at >= options_.timing.eject) {
+      late.push_back(member);
+    } else if (!found->answered) {
+      return false;  // whether it is there is not known yet
+    }
   }
-  return false;
+  if (late.empty()) return false;
+  std::size_t left = view_.in_sync.size();
+  for (MemberId member : late) left -= contains(view_.in_sync, member) ? 1 : 0;
+  if (left < view_.min_in_sync) return false;
+  Cas cas{Cas::Kind::kShrink, view_, late.front()};
+  cas.next.in_sync = without(view_.in_sync, late.front());
+  change_record(now, std::move(cas), effects);
+  return true;
 }
 
 // R4: it counts before the record says so.

@@ -98,7 +98,7 @@ class ReplicatedLog::GroupEffects final : public Effects {
         if (!make_whole(draft, payload)) return ends();
         auto place = put(std::move(draft));
         if (!place) return ends();
-        group_.index.append(run.epoch, *place);
+        group_.index.append(run.epoch, *place, record.kind, record.metadata);
         if (record.kind == journal::Kind::kPart) group_.parts.take(record);
         newest = *place;
         taken = Lsn{lsn};
@@ -280,7 +280,7 @@ Result<ReplicatedLog::Appended> ReplicatedLog::append(std::uint32_t number, jour
     group.member.withdraw(*proposal);
     return fail(place.error());
   }
-  group.index.append(proposal->epoch, *place);
+  group.index.append(proposal->epoch, *place, record->kind, record->metadata);
   keep_fresh(group, {proposal->lsn, std::move(record)});
   group.member.flush(boot_time(), effects);
   return Appended{number, *proposal, *place};
@@ -380,13 +380,14 @@ ReplicatedLog::Status ReplicatedLog::status(std::uint32_t number) {
           group.lacks_parts};
 }
 
-Result<ReplicatedLog::Held> ReplicatedLog::hold(std::uint32_t number, std::optional<Lsn> from) {
+Result<ReplicatedLog::Held> ReplicatedLog::hold(std::uint32_t number) {
   Group& group = *groups_[number];
   std::lock_guard lock(group.mutex);
   const GroupMember::Status status = group.member.status(boot_time());
   if (!status.leads) return fail(Code::kNotPrimary, "another node writes here");
   Lsn before = status.commit;
-  if (from) before = std::max(std::min(before, Lsn{from->value - 1}), group.index.log.base());
+  if (const auto from = group.index.parts_from(status.commit); from)
+    before = std::max(std::min(before, Lsn{from->value - 1}), group.index.log.base());
   group.held.insert(before);
   return Held{number, before, group.index.log.epoch_at(before), status.epoch};
 }
@@ -402,6 +403,8 @@ std::optional<journal::Lsn> ReplicatedLog::needed_from() {
   for (auto& group : groups_) {
     std::lock_guard lock(group->mutex);
     Lsn decided = group->member.status(boot_time()).commit;
+    if (const auto parts = group->index.parts_from(decided))
+      decided = std::min(decided, Lsn{parts->value - 1});
     if (!group->held.empty()) decided = std::min(decided, *group->held.begin());
     Lsn next{std::max(decided, group->index.log.base()).value + 1};
     if (next > group->index.log.last()) continue;

@@ -109,15 +109,15 @@ class ReplicatedLog {
     bool lacks_parts = false;  // of a transaction's payload, which are not kept any more
   };
   Status status(std::uint32_t group);
-  // Keeps the records after the newest one that is committed, and from `from` on, until let_go().
-  // kNotPrimary.
+  // Keeps the records after the newest one that is committed, and the parts of transactions that
+  // are not, until let_go(). kNotPrimary.
   struct Held {
     std::uint32_t group = 0;
-    Lsn lsn;      // that newest one
+    Lsn lsn;      // the one before those
     Epoch epoch;  // in which it was written
     Epoch term;   // of this primary
   };
-  Result<Held> hold(std::uint32_t group, std::optional<Lsn> from);
+  Result<Held> hold(std::uint32_t group);
   void let_go(const Held& held);
   // Where the journal's first record is that is held, or whose fate is not decided; nothing: there
   // is none. What stands before it may be removed once it was applied …
