@@ -6,12 +6,6 @@
 #include "cluster/parts.h"
 
 namespace offprint::cluster {
-namespace {
-
-// Parts that nobody goes on with.
-constexpr std::chrono::minutes kLeftAfter{10};
-
-}  // namespace
 
 void IndexedGroup::append(Epoch epoch, const journal::Location& place, journal::Kind kind,
                           const std::vector<journal::Metadata>& metadata) {
@@ -37,7 +31,7 @@ void IndexedGroup::note_parts(Epoch epoch, Lsn lsn, journal::Kind kind,
 }
 
 std::optional<Lsn> IndexedGroup::parts_from(Lsn decided) {
-  const Deadline left_before = SteadyClock::now() - kLeftAfter;
+  const Deadline left_before = SteadyClock::now() - kPartsLeftAfter;
   std::erase_if(in_parts, [&](const auto& each) {
     const bool is_decided = each.second.whole.value != 0 && each.second.whole <= decided;
     return is_decided || (each.second.whole.value == 0 && each.second.touched < left_before);

@@ -11,8 +11,6 @@
 namespace offprint::cluster {
 namespace {
 
-// What nobody goes on with: its primary has died, for one.
-constexpr std::chrono::minutes kLeftAfter{10};
 constexpr std::size_t kPartNameSize = 12, kPartsNameSize = 28;
 
 const Bytes* find_value(const std::vector<journal::Metadata>& metadata, journal::MetadataType type,
@@ -59,7 +57,7 @@ void Parts::take(const PeerRecord& part) {
   const Deadline now = SteadyClock::now();
   std::lock_guard lock(mutex_);
   std::erase_if(arrivals_,
-                [&](const auto& each) { return each.second.touched < now - kLeftAfter; });
+                [&](const auto& each) { return each.second.touched < now - kPartsLeftAfter; });
   if (name->number == 0) {
     Arrival begun;
     if (auto payload = journal_.create_large_payload()) begun.payload = *std::move(payload);

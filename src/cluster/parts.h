@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -17,6 +18,9 @@
 // more than one part, and what brings records to all nodes brings these. docs/format/journal.md,
 // "Parts".
 namespace offprint::cluster {
+
+// Parts that nobody goes on with for so long are left: their primary has died, for one.
+inline constexpr std::chrono::minutes kPartsLeftAfter{10};
 
 // Which part this is: metadata kPart.
 struct PartName {

@@ -36,47 +36,27 @@ StreamKey key_of(const Service& service) {
   return service.streams.derived_key("instances of a cluster");
 }
 
-Response unavailable(std::string why) {
-  return structured_error(Error(Code::kUnavailable, std::move(why)));
-}
-
 bool is_definite(const Response& refusal) {
   return refusal.status >= kClientErrors && refusal.status < kServerErrors;
 }
 
 }  // namespace
 
-// Who uses an instance; it may outlive the host.
-struct ClusterInstances::Use {
-  std::atomic<int> leases{0};
-  std::atomic<bool> goes_on{true};
-  std::atomic<Deadline> last{SteadyClock::now()};
-};
-
-class ClusterInstances::InstanceLease final : public Lease {
+class ClusterInstances::InstanceLease final : public UseLease {
  public:
   using Term = std::shared_ptr<const std::atomic<std::uint64_t>>;
   // `of_primary`: where this node keeps it up, for as long as it does.
-  InstanceLease(std::shared_ptr<Use> use, std::unique_ptr<Lease> of_primary, Term term)
-      : use_(std::move(use)),
+  InstanceLease(std::shared_ptr<InstanceUse> use, std::unique_ptr<Lease> of_primary, Term term)
+      : UseLease(std::move(use)),
         of_primary_(std::move(of_primary)),
         term_(std::move(term)),
-        began_in_(*term_) {
-    ++use_->leases;
-  }
-  ~InstanceLease() override {
-    use_->last = SteadyClock::now();
-    --use_->leases;
-  }
-  InstanceLease(const InstanceLease&) = delete;
-  InstanceLease& operator=(const InstanceLease&) = delete;
+        began_in_(*term_) {}
   bool goes_on() const override {
-    if (!use_->goes_on) return false;
+    if (!UseLease::goes_on()) return false;
     return !of_primary_ || *term_ != began_in_ || of_primary_->goes_on();
   }
 
  private:
-  const std::shared_ptr<Use> use_;
   const std::unique_ptr<Lease> of_primary_;
   const Term term_;
   const std::uint64_t began_in_;
@@ -131,7 +111,7 @@ std::optional<DatabaseName> ClusterInstances::find_open(const InstanceAddress& i
 
 void ClusterInstances::open(const InstanceAddress& instance, std::size_t size_bytes,
                             std::function<void(Opened)> done) {
-  if (!waiting_.enter(size_bytes)) return done(structured_error(much_waits()));
+  if (!waiting_.enter(size_bytes)) return done(much_waits());
   auto answered = [this, size_bytes, done = std::move(done)](Opened opened) {
     waiting_.leave(size_bytes);
     done(std::move(opened));
@@ -221,7 +201,7 @@ void ClusterInstances::finish(const Opening& opening, const DatabaseName& name,
   {
     std::lock_guard lock(mutex_);
     Entry& entry = entries_[name.text()];
-    if (!entry.use || !entry.use->goes_on) entry.use = std::make_shared<Use>();
+    if (!entry.use || !entry.use->goes_on) entry.use = std::make_shared<InstanceUse>();
     entry.use->last = now;
     entry.address = address;
     entry.ask_at = now + std::min<milliseconds>(rest_after_ / 3, kAskEveryMax);
@@ -241,15 +221,11 @@ void ClusterInstances::refuse(OpeningPtr opening, Response refusal) {
 
 std::unique_ptr<InstanceHost::Lease> ClusterInstances::lease(const InstanceAddress& instance,
                                                              const DatabaseName& name) {
-  std::shared_ptr<Use> use;
+  std::shared_ptr<InstanceUse> use;
   {
     std::lock_guard lock(mutex_);
     auto entry = entries_.find(name.text());
-    if (entry != entries_.end()) use = entry->second.use;
-  }
-  if (!use) {  // it was let go just now
-    use = std::make_shared<Use>();
-    use->goes_on = false;
+    use = entry != entries_.end() ? entry->second.use : InstanceUse::over();
   }
   std::unique_ptr<Lease> of_primary;
   if (!service_.has_copies()) of_primary = service_.publications->lease(instance.source, name);
@@ -287,8 +263,7 @@ void ClusterInstances::look() {
     for (auto each = entries_.begin(); each != entries_.end();) {
       Entry& entry = each->second;
       if (has_changed) entry.ask_at = now;
-      const bool is_used = entry.use->leases > 0 || entry.use->last.load() + rest_after_ > now;
-      if (!is_used && !entry.is_asked_for) {
+      if (!entry.use->is_used(now, rest_after_) && !entry.is_asked_for) {
         entry.use->goes_on = false;
         std::erase_if(known_, [&](const auto& known) { return known.second.name == each->first; });
         each = entries_.erase(each);

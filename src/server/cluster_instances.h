@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "database/executor.h"
+#include "server/instance_use.h"
 #include "server/instances.h"
 #include "server/service.h"
 #include "server/waiting_limit.h"
@@ -41,7 +42,6 @@ class ClusterInstances final : public InstanceHost {
                                  const database::DatabaseName& name) override;
 
  private:
-  struct Use;
   class InstanceLease;
   // One that is to be opened.
   struct Opening {
@@ -60,7 +60,7 @@ class ClusterInstances final : public InstanceHost {
   // One that is used, or was lately.
   struct Entry {
     std::string address;
-    std::shared_ptr<Use> use;
+    std::shared_ptr<InstanceUse> use;
     Deadline ask_at;
     bool is_asked_for = false;
   };

@@ -1,7 +1,6 @@
 #include "server/instance_relay.h"
 
 #include <algorithm>
-#include <atomic>
 #include <deque>
 #include <limits>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "publication/digest.h"
 #include "server/errors.h"
 #include "server/forwarding.h"
+#include "server/instance_use.h"
 #include "server/json_reader.h"
 
 namespace offprint::server {
@@ -39,31 +39,7 @@ DatabaseName copy_name(const std::string& address) {
                                 "relayed-" + publication::digest(address).substr(0, kDigestSize));
 }
 
-Response unavailable(std::string why) {
-  return structured_error(Error(Code::kUnavailable, std::move(why)));
-}
-
 }  // namespace
-
-// Who uses an instance; it may outlive the relay.
-struct InstanceRelay::Use {
-  std::atomic<int> leases{0};
-  std::atomic<bool> goes_on{true};
-  std::atomic<Deadline> last{SteadyClock::now()};
-};
-
-class InstanceRelay::InstanceLease final : public Lease {
- public:
-  explicit InstanceLease(std::shared_ptr<Use> use) : use_(std::move(use)) { ++use_->leases; }
-  ~InstanceLease() override {
-    use_->last = SteadyClock::now();
-    --use_->leases;
-  }
-  bool goes_on() const override { return use_->goes_on; }
-
- private:
-  const std::shared_ptr<Use> use_;
-};
 
 // An instance that is kept up.
 struct InstanceRelay::Entry {
@@ -71,7 +47,7 @@ struct InstanceRelay::Entry {
   const std::string address;
   const DatabaseName name;
   bool is_fresh = false;  // it had all that the primary had, since it is kept up
-  std::shared_ptr<Use> use = std::make_shared<Use>();
+  std::shared_ptr<InstanceUse> use = std::make_shared<InstanceUse>();
   struct Waiting {
     Deadline until;
     Done done;
@@ -128,7 +104,7 @@ std::optional<DatabaseName> InstanceRelay::find_open(const InstanceAddress& inst
 }
 
 void InstanceRelay::open(const InstanceAddress& instance, std::size_t size_bytes, Done then) {
-  if (!waiting_.enter(size_bytes)) return then(structured_error(much_waits()));
+  if (!waiting_.enter(size_bytes)) return then(much_waits());
   Done done = [this, size_bytes, then = std::move(then)](Opened opened) {
     waiting_.leave(size_bytes);
     then(std::move(opened));
@@ -266,10 +242,8 @@ std::unique_ptr<InstanceHost::Lease> InstanceRelay::lease(const InstanceAddress&
                                                           const DatabaseName& name) {
   std::lock_guard lock(mutex_);
   auto entry = entries_.find(name.text());
-  if (entry != entries_.end()) return std::make_unique<InstanceLease>(entry->second->use);
-  auto over = std::make_shared<Use>();  // it was let go just now
-  over->goes_on = false;
-  return std::make_unique<InstanceLease>(std::move(over));
+  return std::make_unique<UseLease>(entry != entries_.end() ? entry->second->use
+                                                            : InstanceUse::over());
 }
 
 Result<std::string> InstanceRelay::address_of(const InstanceAddress&, const DatabaseName& name) {
@@ -382,8 +356,7 @@ void InstanceRelay::sweep() {
     std::set<std::string> let_go;
     for (auto each = entries_.begin(); each != entries_.end();) {
       Entry& entry = *each->second;
-      const bool is_used = entry.use->leases > 0 || !entry.waiting.empty() ||
-                           entry.use->last.load() + options_.rest_after > now;
+      const bool is_used = !entry.waiting.empty() || entry.use->is_used(now, options_.rest_after);
       if (is_used) {
         ++each;
         continue;

@@ -60,8 +60,6 @@ class InstanceRelay final : public InstanceHost, private replica::FollowedSet {
 
  private:
   using Done = std::function<void(Opened)>;
-  struct Use;
-  class InstanceLease;
   struct Entry;
   // Where an instance is that was asked for by some text.
   struct Known {

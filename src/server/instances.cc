@@ -147,9 +147,13 @@ std::string instance_text(const InstanceAddress& instance) {
   return text;
 }
 
-Error much_waits() {
-  return Error(Code::kUnavailable,
-               "PUBLICATION_BUSY: much waits for what the primary publishes; ask again later");
+Response unavailable(std::string why) {
+  return structured_error(Error(Code::kUnavailable, std::move(why)));
+}
+
+Response much_waits() {
+  return unavailable(
+      "PUBLICATION_BUSY: much waits for what the primary publishes; ask again later");
 }
 
 bool is_instance_pattern(std::string_view text) {

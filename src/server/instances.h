@@ -63,8 +63,10 @@ class InstanceHost {
                                          const database::DatabaseName& name) = 0;
 };
 
-// Why an instance is not opened now: requests of too many clients wait for the primary.
-Error much_waits();
+// Why an instance is not answered for now. much_waits(): requests of too many clients wait for the
+// primary.
+Response unavailable(std::string why);
+Response much_waits();
 
 // Of a node that makes them itself: service.publications, which may be null.
 std::unique_ptr<InstanceHost> make_publication_host(Service& service);
