@@ -101,6 +101,18 @@ function(offprint_bench_folder folder)
   endforeach()
 endfunction()
 
+# Programs that other presets make: compiled here, so that no change leaves them behind.
+function(offprint_compile_only name)
+  set(sources)
+  foreach(folder ${ARGN})
+    file(GLOB found CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${folder}/*.cc")
+    list(APPEND sources ${found})
+  endforeach()
+  add_library(${name} OBJECT ${sources})
+  offprint_compile_options(${name})
+  target_link_libraries(${name} PRIVATE offprint_server)
+endfunction()
+
 # fuzz/: every *_fuzz.cc is a libFuzzer target.
 function(offprint_fuzz_folder folder)
   file(GLOB programs CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${folder}/*_fuzz.cc")

@@ -76,6 +76,9 @@ void parse_payload(const Frame& frame) {
     case FrameKind::kDelta:
       rebuild_all(frame.payload);
       break;
+    case FrameKind::kSource:
+      (void)parse_source(frame.payload);
+      break;
   }
 }
 
@@ -101,7 +104,7 @@ std::size_t read_stream(ByteView bytes, std::size_t piece) {
 // Checksums are hard to guess: the payload as one kind of frame.
 void read_payload(ByteView bytes) {
   Frame frame;
-  if (bytes.empty() || bytes[0] < 1 || bytes[0] > static_cast<std::uint8_t>(FrameKind::kDelta))
+  if (bytes.empty() || bytes[0] < 1 || bytes[0] > static_cast<std::uint8_t>(FrameKind::kSource))
     return;
   frame.kind = static_cast<FrameKind>(bytes[0]);
   frame.payload = bytes.subspan(1);
