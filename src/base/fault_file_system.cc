@@ -163,7 +163,7 @@ class FaultFileSystem::OpenFile final : public File {
       node_->unsynced.clear();
       return offprint::fail(io_error("fdatasync " + path_, error));
     }
-    node_->sync();
+    if (!system_.ignores_sync(path_)) node_->sync();
     return {};
   }
 
@@ -271,6 +271,15 @@ void FaultFileSystem::fail(Operation operation, std::uint64_t n, int error_numbe
 void FaultFileSystem::set_capacity(std::uint64_t bytes) {
   std::lock_guard lock(mutex_);
   capacity_ = bytes;
+}
+
+void FaultFileSystem::ignore_syncs(const std::string& part_of_path) {
+  std::lock_guard lock(mutex_);
+  unsynced_part_ = part_of_path;
+}
+
+bool FaultFileSystem::ignores_sync(const std::string& path) const {
+  return !unsynced_part_.empty() && path.contains(unsynced_part_);
 }
 
 int FaultFileSystem::enter(Operation operation, const std::string& path, std::uint64_t offset,

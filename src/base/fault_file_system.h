@@ -62,6 +62,9 @@ class FaultFileSystem final : public FileSystem {
   void fail(Operation operation, std::uint64_t n, int error_number);
   // No more than `bytes` in all files together; beyond that ENOSPC.
   void set_capacity(std::uint64_t bytes);
+  // Files whose path holds this are said to be synced and are not, as by a disk that lies or a
+  // program that forgets to. Empty: none.
+  void ignore_syncs(const std::string& part_of_path);
   // Everything that was not synced goes, by the dice of `seed`; open files answer EIO from now on.
   void power_loss(std::uint64_t seed);
   // The process dies: open files answer EIO from now on, the content stays as last written.
@@ -110,6 +113,7 @@ class FaultFileSystem final : public FileSystem {
             std::uint64_t size = 0);
   void change_names(NameChange change);  // mutex_ held
   static void apply(const NameChange& change, Names& names);
+  bool ignores_sync(const std::string& path) const;           // mutex_ held
   bool room_for(const Node& node, std::uint64_t size) const;  // mutex_ held
   std::uint64_t used_locked() const;                          // mutex_ held
   std::shared_ptr<Node> find(const std::string& path) const;  // mutex_ held
@@ -121,6 +125,7 @@ class FaultFileSystem final : public FileSystem {
   std::vector<NameChange> name_changes_;
   std::vector<std::weak_ptr<Node>> nodes_;
   std::uint64_t capacity_ = UINT64_MAX;
+  std::string unsynced_part_;     // see ignore_syncs()
   std::uint64_t generation_ = 0;  // of open files: those of an older one are dead
   Hook hook_;
   std::uint64_t calls_ = 0;
