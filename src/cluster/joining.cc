@@ -22,6 +22,9 @@ constexpr std::chrono::milliseconds kTryEvery{500};
 
 const std::uint32_t kJournalGroup = journal_group(0);
 
+// There: what is in the folder is damaged, it says how.
+std::string damage_note(const std::string& data) { return data + "/damaged"; }
+
 std::string leaving(const std::string& data) {
   return data + " is leaving its cluster: run `offprint cluster leave` again";
 }
@@ -35,6 +38,9 @@ class Joining {
     OFFPRINT_TRY(FolderFill::take_over(files_, options_.data));
     OFFPRINT_TRY_ASSIGN(auto owner, FolderOwner::read(files_, options_.data));
     if (owner) OFFPRINT_TRY(check_owner(*owner));
+    if (owner) member_ = owner->member;
+    OFFPRINT_TRY_ASSIGN(bool is_damaged, files_.exists(damage_note(options_.data)));
+    anew = anew || (owner && is_damaged);
     if (owner && !anew) return owner;
     OFFPRINT_TRY_ASSIGN(coordinator_, create_etcd_coordinator(options_.etcd));
     do {
@@ -98,6 +104,12 @@ class Joining {
   Result<std::optional<FolderOwner>> filled_by_primary() {
     OFFPRINT_TRY_ASSIGN(auto record, this->record());
     if (!record) return fail(Code::kUnavailable, "the coordinator does not know it");
+    if (member_ && record->in_sync == std::vector{*member_}) {
+      return fail(Code::kInvalid,
+                  fmt::format("{} cannot be used, and no other node has all that it had: see "
+                              "'a folder is damaged' in docs/operations/cluster.md",
+                              options_.data));
+    }
     OFFPRINT_TRY_ASSIGN(auto said, read_now(*coordinator_, keys_.node(record->primary.node)));
     if (!said) return std::nullopt;
     OFFPRINT_TRY_ASSIGN(NodeRecord primary, NodeRecord::parse(said->value));
@@ -113,6 +125,7 @@ class Joining {
     log::info("filling {} with what {} has", options_.data, primary.member.node);
     OFFPRINT_TRY_ASSIGN(std::uint64_t bytes, fetch_fill(files_, request));
     OFFPRINT_TRY(FolderFill::take_over(files_, options_.data));
+    OFFPRINT_TRY(files_.remove(damage_note(options_.data)));
     log::info("{} is filled: {} MiB", options_.data, bytes >> 20);
     return owner;
   }
@@ -120,6 +133,7 @@ class Joining {
   FileSystem& files_;
   const JoinOptions& options_;
   const RecordKeys keys_{options_.cluster};
+  std::optional<RecordMember> member_;  // that the folder was, if it was one
   std::unique_ptr<Coordinator> coordinator_;
   std::string last_;
 };
@@ -132,6 +146,10 @@ Result<std::optional<FolderOwner>> join_cluster(FileSystem& files, const JoinOpt
 
 Result<std::optional<FolderOwner>> join_anew(FileSystem& files, const JoinOptions& options) {
   return Joining(files, options).join(true);
+}
+
+Result<> note_damage(FileSystem& files, const std::string& data, const Error& why) {
+  return write_file_atomically(files, damage_note(data), as_bytes(why.message() + "\n"));
 }
 
 Result<bool> is_single_nodes(FileSystem& files, const std::string& data) {

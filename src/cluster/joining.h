@@ -21,13 +21,16 @@ struct JoinOptions {
   std::function<bool(std::chrono::milliseconds)> cancelled;
 };
 
-// Before the folder is opened. An empty one is filled with what the cluster has; one of a single
-// node begins a cluster that is not there yet. Waits for the coordinator and the primary as long as
-// it takes. Nothing: cancelled. kInvalid: the folder is another node's, or has databases of its own
-// while the cluster has others.
+// Before the folder is opened. An empty or damaged one is filled with what the cluster has; one of
+// a single node begins a cluster that is not there yet. Waits for the coordinator and the primary
+// as long as it takes. Nothing: cancelled. kInvalid: the folder is another node's, or has databases
+// of its own while the cluster has others, or has to be filled and no other node has everything.
 Result<std::optional<FolderOwner>> join_cluster(FileSystem& files, const JoinOptions& options);
 // What is in the folder goes; it is filled again, as a new member.
 Result<std::optional<FolderOwner>> join_anew(FileSystem& files, const JoinOptions& options);
+
+// What the folder of a member has is of no use, and is filled again at the next start.
+Result<> note_damage(FileSystem& files, const std::string& data, const Error& why);
 
 // It has the databases of a single node.
 Result<bool> is_single_nodes(FileSystem& files, const std::string& data);

@@ -114,7 +114,9 @@ Result<Clustering::Next> Clustering::prepare(const ClusterOptions& options, cons
   std::ranges::copy(key, stream_key_.begin());
   node.etcd = options.etcd;
   node.replicas = options.replicas;
-  node.on_fatal = [](const Error&) {
+  node.on_fatal = [data](const Error& error) {
+    // What the others decided does not fit what is here.
+    if (error.code() == Code::kCorrupt) (void)cluster::note_damage(FileSystem::real(), data, error);
     std::fflush(nullptr);
     std::_Exit(1);  // what is durable is found at the next start
   };

@@ -291,7 +291,12 @@ Result<Clustering::Next> serve_once(ServeOptions& options, const sigset_t& signa
                       clustering.prepare(options.cluster, options.data, options.http.address, anew,
                                          signals, options.store));
   if (next != Next::kGoOn) return next;
-  OFFPRINT_TRY_ASSIGN(auto store, database::Store::open(options.store));
+  auto opened = database::Store::open(options.store);
+  if (!opened && opened.error().code() == Code::kCorrupt && clustering.is_used()) {
+    log::error("{} cannot be used: {}", options.data, opened.error().message());
+    return Next::kFill;
+  }
+  OFFPRINT_TRY_ASSIGN(auto store, std::move(opened));
   OFFPRINT_TRY_ASSIGN(next, clustering.start(*store, signals));
   if (next != Next::kGoOn) {
     clustering.stop();
@@ -353,7 +358,8 @@ Result<> serve_until_signal(ServeOptions& options, const sigset_t& signals) {
   for (;;) {
     OFFPRINT_TRY_ASSIGN(auto next, serve_once(options, signals, anew));
     if (next == Clustering::Next::kStop) return {};
-    log::warn("the other nodes do not keep any more what this one lacks: it is filled again");
+    log::warn(
+        "from what this node has there is no way to what the others have: it is filled again");
     anew = true;
   }
 }

@@ -1,5 +1,6 @@
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <random>
 
 #include "sqlite/connection.h"
@@ -16,6 +17,14 @@ class ClusterFill : public ClusterServers {
   void write_blobs(ServerProcess& node, int count) {
     for (int i = 0; i < count; ++i)
       node.query("shop", "INSERT INTO t SELECT 'blob-' || hex(randomblob(8)), randomblob(1048576)");
+  }
+  static void flip_byte(const std::string& path, std::streamoff at) {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(at);
+    const int byte = file.get();
+    ASSERT_TRUE(file) << path;
+    file.seekp(at);
+    file.put(static_cast<char>(byte ^ 1));
   }
   // On every node the same content, by its checksum.
   void expect_all_equal(const std::vector<std::string>& databases) {
@@ -203,6 +212,42 @@ TEST_F(ClusterFill, ALargeImportIsEverywhere) {
   EXPECT_EQ(told->status, 307) << told->body;
   EXPECT_NE(told->body.find(nodes_[primary()]->url() + "/db/again/import"), std::string::npos)
       << told->body;
+}
+
+// A follower, and then the primary, whose journals do not say any more what they said.
+TEST_F(ClusterFill, WhoseJournalIsDamagedIsFilledAgain) {
+  start_all();
+  begin_load(2);
+  for (const std::size_t damaged : {(primary() + 1) % 3, primary()}) {
+    std::this_thread::sleep_for(500ms);
+    nodes_[damaged]->kill();
+    flip_byte(nodes_[damaged]->data() + "/journal/0000000000000000.seg", 5'000);
+    ASSERT_TRUE(nodes_[damaged]->start()) << nodes_[damaged]->log();
+    EXPECT_NE(nodes_[damaged]->log().find("journal is damaged"), std::string::npos);
+    EXPECT_TRUE(within(60s, [&] { return in_sync(*nodes_[damaged]) == 3; })) << what_they_know();
+  }
+  end_load();
+  expect_all_equal({"shop"});
+  check();
+}
+
+TEST_F(ClusterFill, ADamagedFolderThatNobodyElseHasIsLeftAlone) {
+  ASSERT_TRUE(nodes_[0]->start());
+  nodes_[0]->create("shop");
+  nodes_[0]->query("shop", "CREATE TABLE t(id TEXT, at)");
+  nodes_[0]->kill();
+  const std::string segment = nodes_[0]->data() + "/journal/0000000000000000.seg";
+  flip_byte(segment, 5'000);
+  Finished refused =
+      run_program({program(), "serve", "--data", nodes_[0]->data(), "--listen",
+                   fmt::format("127.0.0.1:{}", free_port()), "--cluster", "test", "--node", "n1",
+                   "--etcd", etcd_.client_url(0), "--peer-listen", "127.0.0.1:0"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.err.find("no other node has all that it had"), std::string::npos)
+      << refused.err;
+  flip_byte(segment, 5'000);
+  ASSERT_TRUE(nodes_[0]->start()) << nodes_[0]->log();
+  EXPECT_EQ(nodes_[0]->query("shop", "SELECT count(*) FROM t"), "[[0]]");
 }
 
 TEST_F(ClusterFill, DatabasesOfTwoFoldersDoNotMix) {
