@@ -278,10 +278,6 @@ void FaultFileSystem::ignore_syncs(const std::string& part_of_path) {
   unsynced_part_ = part_of_path;
 }
 
-bool FaultFileSystem::ignores_sync(const std::string& path) const {
-  return !unsynced_part_.empty() && path.contains(unsynced_part_);
-}
-
 int FaultFileSystem::enter(Operation operation, const std::string& path, std::uint64_t offset,
                            std::uint64_t size) {
   Hook hook;

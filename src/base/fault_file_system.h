@@ -113,7 +113,9 @@ class FaultFileSystem final : public FileSystem {
             std::uint64_t size = 0);
   void change_names(NameChange change);  // mutex_ held
   static void apply(const NameChange& change, Names& names);
-  bool ignores_sync(const std::string& path) const;           // mutex_ held
+  bool ignores_sync(const std::string& path) const {  // mutex_ held
+    return !unsynced_part_.empty() && path.contains(unsynced_part_);
+  }
   bool room_for(const Node& node, std::uint64_t size) const;  // mutex_ held
   std::uint64_t used_locked() const;                          // mutex_ held
   std::shared_ptr<Node> find(const std::string& path) const;  // mutex_ held

@@ -8,7 +8,7 @@
 #include "cluster/coordinator_now.h"
 #include "cluster/folder_owner.h"
 #include "cluster/group_index.h"
-#include "database/folder_fill.h"
+#include "cluster/lost_transactions.h"
 #include "journal/journal.h"
 
 namespace offprint::cluster {
@@ -38,7 +38,7 @@ struct StoppedNode {
 
   static Result<StoppedNode> open(FileSystem& files, const std::string& data,
                                   const EtcdOptions& etcd) {
-    OFFPRINT_TRY(database::FolderFill::take_over(files, data));
+    OFFPRINT_TRY(take_over_fill(files, data));
     OFFPRINT_TRY_ASSIGN(auto owner, FolderOwner::read(files, data));
     if (!owner) return fail(Code::kInvalid, data + " is the folder of a node in no cluster");
     StoppedNode node{*owner, nullptr, nullptr};

@@ -9,14 +9,12 @@
 #include "cluster/coordinator_now.h"
 #include "cluster/fill_client.h"
 #include "cluster/group_index.h"
+#include "cluster/lost_transactions.h"
 #include "cluster/roster.h"
-#include "database/folder_fill.h"
 #include "journal/journal.h"
 
 namespace offprint::cluster {
 namespace {
-
-using database::FolderFill;
 
 constexpr std::chrono::milliseconds kTryEvery{500};
 
@@ -35,7 +33,7 @@ class Joining {
 
   Result<std::optional<FolderOwner>> join(bool anew) {
     OFFPRINT_TRY(files_.create_directories(options_.data));
-    OFFPRINT_TRY(FolderFill::take_over(files_, options_.data));
+    OFFPRINT_TRY(take_over_fill(files_, options_.data));
     OFFPRINT_TRY_ASSIGN(auto owner, FolderOwner::read(files_, options_.data));
     if (owner) OFFPRINT_TRY(check_owner(*owner));
     if (owner) member_ = owner->member;
@@ -124,7 +122,7 @@ class Joining {
                         [this] { return options_.cancelled(std::chrono::milliseconds(0)); }};
     log::info("filling {} with what {} has", options_.data, primary.member.node);
     OFFPRINT_TRY_ASSIGN(std::uint64_t bytes, fetch_fill(files_, request));
-    OFFPRINT_TRY(FolderFill::take_over(files_, options_.data));
+    OFFPRINT_TRY(take_over_fill(files_, options_.data));
     OFFPRINT_TRY(files_.remove(damage_note(options_.data)));
     log::info("{} is filled: {} MiB", options_.data, bytes >> 20);
     return owner;
@@ -153,14 +151,14 @@ Result<> note_damage(FileSystem& files, const std::string& data, const Error& wh
 }
 
 Result<bool> is_single_nodes(FileSystem& files, const std::string& data) {
-  OFFPRINT_TRY(FolderFill::take_over(files, data));
+  OFFPRINT_TRY(take_over_fill(files, data));
   OFFPRINT_TRY_ASSIGN(auto owner, FolderOwner::read(files, data));
   OFFPRINT_TRY_ASSIGN(bool has_databases, files.exists(data + "/journal"));
   return has_databases && !owner;
 }
 
 Result<> check_is_alone(FileSystem& files, const std::string& data) {
-  OFFPRINT_TRY(FolderFill::take_over(files, data));
+  OFFPRINT_TRY(take_over_fill(files, data));
   OFFPRINT_TRY_ASSIGN(auto owner, FolderOwner::read(files, data));
   if (!owner) return {};
   if (owner->leaves) return fail(Code::kInvalid, leaving(data));

@@ -17,8 +17,6 @@ namespace {
 
 constexpr std::array<const char*, 2> kFolders{"journal", "databases"};
 
-std::string filling(const std::string& directory) { return directory + "/filling"; }
-
 // The folder and all that is in it; absent is no error. What stays of it is empty.
 Result<> remove_all(FileSystem& files, const std::string& path) {
   OFFPRINT_TRY_ASSIGN(auto status, files.status(path));
@@ -33,8 +31,10 @@ Result<> remove_all(FileSystem& files, const std::string& path) {
 
 }  // namespace
 
+std::string FolderFill::folder(const std::string& directory) { return directory + "/filling"; }
+
 Result<FolderFill> FolderFill::begin(FileSystem& files, const std::string& directory) {
-  FolderFill fill(files, filling(directory));
+  FolderFill fill(files, folder(directory));
   OFFPRINT_TRY(remove_all(files, fill.directory_));
   OFFPRINT_TRY(make_store_folder(files, fill.directory_));
   return fill;
@@ -128,13 +128,13 @@ Result<> FolderFill::finish(std::span<const std::uint64_t> databases, const LogB
 }
 
 Result<bool> FolderFill::is_finished(FileSystem& files, const std::string& directory) {
-  return files.exists(filling(directory) + "/" + kMark);
+  return files.exists(folder(directory) + "/" + kMark);
 }
 
 Result<> FolderFill::take_over(FileSystem& files, const std::string& directory) {
   OFFPRINT_TRY_ASSIGN(bool waits, is_finished(files, directory));
   if (!waits) return {};
-  const std::string from = filling(directory);
+  const std::string from = folder(directory);
   // From here on the folder is nobody's until all has moved.
   OFFPRINT_TRY(files.remove(directory + "/" + kMark));
   OFFPRINT_TRY(files.sync_directory(directory));

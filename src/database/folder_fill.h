@@ -42,6 +42,8 @@ class FolderFill {
 
   // The file whose content finish() was given.
   static constexpr const char* kMark = "node";
+  // Where it grows.
+  static std::string folder(const std::string& directory);
   // Whether there is a finished one that waits for take_over().
   static Result<bool> is_finished(FileSystem& files, const std::string& directory);
   // Makes a finished one, if there is one, the folder's databases and journal; those that are there

@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <fstream>
 
 #include "tests/interop/etcd/cluster_servers.h"
@@ -39,6 +40,26 @@ class ClusterOperations : public ClusterServers {
     HttpConnection connection(node.port(), 20);
     return connection.request("POST", "/db/shop/query", R"({"sql":"SELECT count(*) FROM t"})",
                               "Offprint-Bookmark: " + bookmark + "\r\n");
+  }
+  // As many transactions of `shop`, which a forced failover has cut; the newest has that bookmark.
+  static void expect_kept(const ServerProcess& node, std::size_t count, const std::string& newest) {
+    std::size_t lists = 0;
+    for (const auto& folder : std::filesystem::directory_iterator(node.data() + "/lost")) {
+      ++lists;
+      std::ifstream list(folder.path() / "list.ndjson");
+      std::vector<std::string> lines;
+      for (std::string line; std::getline(list, line);) {
+        lines.push_back(line);
+        EXPECT_EQ(json_field(line, "database"), "shop") << line;
+        std::ifstream file(folder.path() / json_field(line, "file"), std::ios::binary);
+        std::string magic(4, '\0');
+        file.read(magic.data(), 4);
+        EXPECT_EQ(magic, "LTX1") << line;
+      }
+      ASSERT_EQ(lines.size(), count) << folder.path();
+      EXPECT_EQ(json_field(lines.back(), "bookmark"), newest);
+    }
+    EXPECT_EQ(lists, 1U) << node.log();
   }
 };
 
@@ -131,6 +152,8 @@ TEST_F(ClusterOperations, ANodeLeftAloneIsForced) {
   ASSERT_TRUE(within(60s, [&] { return in_sync(*nodes_[2]) == 3; })) << nodes_[0]->log();
   check();
   for (auto& node : nodes_) EXPECT_EQ(node->query("shop", "SELECT count(*) FROM t"), "[[130]]");
+  for (std::size_t n : {0U, 1U}) expect_kept(*nodes_[n], 5, lost);
+  EXPECT_FALSE(std::filesystem::exists(nodes_[2]->data() + "/lost"));
 }
 
 // All that etcd knew is gone. The node with the longest log begins the cluster again.

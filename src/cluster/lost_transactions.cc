@@ -1,0 +1,155 @@
+#include "cluster/lost_transactions.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cluster/folder_owner.h"
+#include "cluster/group_index.h"
+#include "database/folder_fill.h"
+#include "database/list_in_file.h"
+#include "database/replay.h"
+
+namespace offprint::cluster {
+namespace {
+
+using database::ListInFile;
+
+// The transactions of the folder's log that the list of the databases that come does not count.
+class LostTransactions {
+ public:
+  LostTransactions(FileSystem& files, const std::string& data, const ListInFile& now)
+      : files_(files), data_(data), now_(now), folder_(data + "/" + kLostFolder) {
+    if (auto before = ListInFile::read(data)) before_ = *std::move(before);
+  }
+
+  // Its history was not cut since it was written.
+  bool has_none() const { return std::ranges::includes(before_.cuts, now_.cuts); }
+
+  Result<> keep() {
+    GroupIndex index;
+    OFFPRINT_TRY_ASSIGN(journal_, journal::Journal::open(files_, data_ + "/journal", {},
+                                                         [&](const journal::Record& record) {
+                                                           index.visit(record);
+                                                           return Result<>();
+                                                         }));
+    const IndexedGroup group = index.take(*journal_, journal_group(0));
+    for (std::uint64_t number = group.log.base().value + 1; number <= group.log.last().value;
+         ++number) {
+      const bool committed = Lsn{number} <= group.commit;
+      OFFPRINT_TRY(look_at(group.place(Lsn{number}), committed));
+    }
+    return finish();
+  }
+
+ private:
+  Result<> look_at(const journal::Location& place, bool committed) {
+    OFFPRINT_TRY_ASSIGN(journal::Record record, journal_->read(place));
+    if (record.kind != journal::Kind::kTransaction || record.database_id == 0) return {};
+    OFFPRINT_TRY_ASSIGN(database::DatabaseState state, database::state_in(record));
+    const std::optional<std::string> name =
+        lost_from(record.database_id, state.position.bookmark());
+    return name ? keep_one(record, state, *name, committed) : Result<>();
+  }
+
+  // Nothing: it is not lost, or its database was dropped before.
+  std::optional<std::string> lost_from(std::uint64_t id, const Bookmark& transaction) const {
+    auto entry_in = [&](const ListInFile& list) -> const ListInFile::Entry* {
+      auto found = list.databases.find(id);
+      const bool is_it =
+          found != list.databases.end() && found->second.lineage == transaction.lineage;
+      return is_it ? &found->second : nullptr;
+    };
+    if (const auto* entry = entry_in(now_))
+      return entry->lost(transaction) ? std::optional(entry->name) : std::nullopt;
+    const auto* entry = entry_in(before_);
+    return entry != nullptr ? std::optional(entry->name) : std::nullopt;
+  }
+
+  Result<> keep_one(const journal::Record& record, const database::DatabaseState& state,
+                    const std::string& database, bool committed) {
+    if (count_++ == 0) OFFPRINT_TRY(files_.create_directories(unfinished()));
+    const std::string file =
+        fmt::format("{}-{:016x}.ltx", record.database_id, state.position.txid.value);
+    std::string why;
+    if (auto copied = copy_payload(record.location, unfinished() + "/" + file); !copied) {
+      if (copied.error().code() == Code::kFull || copied.error().code() == Code::kIo) return copied;
+      why = copied.error().message();  // damaged
+    }
+    list_ += fmt::format(R"({{"database":"{}","bookmark":"{}","time":"{}","known_committed":{},)",
+                         database, state.position.bookmark().text(),
+                         format_rfc3339(state.timestamp_ms), committed);
+    list_ += why.empty() ? fmt::format("\"file\":\"{}\"}}\n", file) : "\"file\":null}\n";
+    return {};
+  }
+
+  Result<> copy_payload(const journal::Location& place, const std::string& path) {
+    OFFPRINT_TRY_ASSIGN(auto source, journal_->open_payload(place));
+    OFFPRINT_TRY_ASSIGN(auto file, files_.open(path, FileSystem::Mode::kCreate));
+    OFFPRINT_TRY(file->truncate(0));  // of a try that was cut short
+    Bytes piece(1 << 20);
+    for (std::uint64_t at = 0;;) {
+      OFFPRINT_TRY_ASSIGN(std::size_t got, source->read(piece));
+      if (got == 0) return file->sync();
+      OFFPRINT_TRY(file->write_at(at, ByteView(piece).first(got)));
+      at += got;
+    }
+  }
+
+  Result<> finish() {
+    if (count_ == 0) return {};
+    OFFPRINT_TRY(write_file_atomically(files_, unfinished() + "/list.ndjson", as_bytes(list_)));
+    std::string time = format_rfc3339(unix_time_ms());
+    std::ranges::replace(time, ':', '-');
+    OFFPRINT_TRY(files_.rename(unfinished(), folder_ + "/" + time));
+    OFFPRINT_TRY(files_.sync_directory(folder_));
+    OFFPRINT_TRY(files_.sync_directory(data_));
+    log::warn("a forced failover cut {} transactions that were here: they are kept in {}/{}",
+              count_, folder_, time);
+    return {};
+  }
+  std::string unfinished() const { return folder_ + "/unfinished"; }
+
+  FileSystem& files_;
+  const std::string& data_;
+  const ListInFile& now_;
+  ListInFile before_;
+  const std::string folder_;
+  std::unique_ptr<journal::Journal> journal_;
+  std::string list_;
+  std::size_t count_ = 0;
+};
+
+Result<> keep_lost_transactions(FileSystem& files, const std::string& data,
+                                const std::string& filled) {
+  for (const std::string& part : {data + "/journal", filled + "/databases"}) {
+    OFFPRINT_TRY_ASSIGN(bool is_there, files.exists(part));
+    if (!is_there) return {};  // a new folder, or one whose fill is being taken over
+  }
+  OFFPRINT_TRY_ASSIGN(ListInFile now, ListInFile::read(filled));
+  LostTransactions lost(files, data, now);
+  return lost.has_none() ? Result<>() : lost.keep();
+}
+
+}  // namespace
+
+Result<> take_over_fill(FileSystem& files, const std::string& data) {
+  OFFPRINT_TRY_ASSIGN(bool waits, database::FolderFill::is_finished(files, data));
+  if (waits) {
+    auto kept = keep_lost_transactions(files, data, database::FolderFill::folder(data));
+    const bool must_wait =
+        !kept && (kept.error().code() == Code::kFull || kept.error().code() == Code::kIo);
+    if (must_wait) return kept;
+    // What is damaged cannot be kept, and a cluster that has it again is worth more.
+    if (!kept)
+      log::warn("what a forced failover may have cut is not known: {}", kept.error().message());
+  }
+  return database::FolderFill::take_over(files, data);
+}
+
+}  // namespace offprint::cluster
