@@ -76,15 +76,14 @@ class LostTransactions {
     if (count_++ == 0) OFFPRINT_TRY(files_.create_directories(unfinished()));
     const std::string file =
         fmt::format("{}-{:016x}.ltx", record.database_id, state.position.txid.value);
-    std::string why;
-    if (auto copied = copy_payload(record.location, unfinished() + "/" + file); !copied) {
-      if (copied.error().code() == Code::kFull || copied.error().code() == Code::kIo) return copied;
-      why = copied.error().message();  // damaged
-    }
-    list_ += fmt::format(R"({{"database":"{}","bookmark":"{}","time":"{}","known_committed":{},)",
-                         database, state.position.bookmark().text(),
-                         format_rfc3339(state.timestamp_ms), committed);
-    list_ += why.empty() ? fmt::format("\"file\":\"{}\"}}\n", file) : "\"file\":null}\n";
+    auto copied = copy_payload(record.location, unfinished() + "/" + file);
+    if (!copied && (copied.error().code() == Code::kFull || copied.error().code() == Code::kIo))
+      return copied;
+    list_ += fmt::format(
+        "{{\"database\":\"{}\",\"bookmark\":\"{}\",\"time\":\"{}\",\"known_committed\":{},"
+        "\"file\":{}}}\n",
+        database, state.position.bookmark().text(), format_rfc3339(state.timestamp_ms), committed,
+        copied ? fmt::format("\"{}\"", file) : "null");  // null: it is damaged
     return {};
   }
 
