@@ -28,6 +28,9 @@ class ClusterControl {
  public:
   virtual ~ClusterControl() = default;
   virtual ClusterStatus status() = 0;
+  // Requests that only the primary answers are answered here or passed on, or were some seconds
+  // ago.
+  virtual bool is_of_use() = 0;
   // Gives being primary to another node in sync, to that one if it has a name. kNotPrimary,
   // kUnavailable: there was none in time; kNotFound: no such node is in sync.
   virtual Result<> switch_over(const std::string& to) = 0;

@@ -14,6 +14,7 @@ constexpr std::chrono::milliseconds kHoldWritesMax{50};  // then those that wait
 constexpr std::chrono::milliseconds kInteractiveMax{2'000};
 constexpr std::chrono::milliseconds kHandOverMax{4'000};
 constexpr std::chrono::milliseconds kLeaveMax{500};
+constexpr std::int64_t kHeardMaxMs = 3'000;  // a primary says something several times a second
 
 }  // namespace
 
@@ -206,6 +207,19 @@ std::int64_t ClusterNode::age_ms() {
   const Time age = found.leads ? Time{} : boot_time() - found.heard_at;
   return std::max<std::int64_t>(0,
                                 std::chrono::duration_cast<std::chrono::milliseconds>(age).count());
+}
+
+// Where requests for the primary would be answered now.
+bool ClusterNode::reaches_primary() {
+  const GroupMember::Status found = store_side_->log().status(0).member;
+  if (is_primary()) return store_side_->store_leads() && found.role == GroupMember::Role::kPrimary;
+  return primary_url().has_value() && age_ms() < kHeardMaxMs;
+}
+
+bool ClusterNode::is_of_use() {
+  const Deadline now = SteadyClock::now();
+  if (reaches_primary()) of_use_until_ = now + kOfUseAfter;
+  return now < of_use_until_.load();
 }
 
 std::optional<std::string> ClusterNode::primary_url() {

@@ -60,6 +60,7 @@ class ClusterNode final : public ClusterControl {
 
   // --- ClusterControl; interactive transactions have up to 2 s to end, writes wait
   ClusterStatus status() override;
+  bool is_of_use() override;
   Result<> switch_over(const std::string& to) override;
   Result<> remove(const std::string& node) override;
 
@@ -69,8 +70,11 @@ class ClusterNode final : public ClusterControl {
   std::optional<std::string> primary_url();
 
  private:
+  // A change of primary takes less.
+  static constexpr std::chrono::seconds kOfUseAfter{5};
   explicit ClusterNode(Options options) : options_(std::move(options)) {}
   bool has_other_primary();
+  bool reaches_primary();
   bool try_hand_over(const std::vector<RecordMember>& candidates);
 
   const Options options_;
@@ -81,6 +85,7 @@ class ClusterNode final : public ClusterControl {
   database::Store* store_ = nullptr;
   std::mutex handing_over_;
   std::atomic<bool> leaving_ = false;
+  std::atomic<Deadline> of_use_until_ = SteadyClock::now() + kOfUseAfter;
 };
 
 }  // namespace offprint::cluster

@@ -39,6 +39,13 @@ namespace {
 
 using database::Verb;
 
+// A proxy may send requests here. Where any node's reads are asked for, a node without a primary
+// answers them.
+bool is_ready(const Service& service) {
+  const bool may_be_alone = service.cluster == nullptr || service.options.reads_anywhere;
+  return service.is_ready() && (may_be_alone || service.cluster->is_of_use());
+}
+
 constexpr std::uint64_t kStrangersBodyMax = 4 << 10;  // of a request that shows no token
 
 constexpr std::string_view kFrontPage =
@@ -338,11 +345,11 @@ void Router::route_root(HttpRequest& request, const Address& address, Responder 
     return handle_list_usage(service_, request, address, std::move(responder));
   if (path == "v1/tokens/revoked") return handle_list_revoked(service_, std::move(responder));
   if (path == "health") {
-    if (!address.parameter("ready") || service_.is_ready()) {
+    if (!address.parameter("ready") || is_ready(service_)) {
       return responder.respond(text_response("{\"status\":\"ok\"}\n", "application/json"));
     }
     return responder.respond(
-        structured_error(Error(Code::kUnavailable, "not every database can be served")));
+        structured_error(Error(Code::kUnavailable, "not every database can be served from here")));
   }
   if (path == "metrics") {
     return responder.respond(

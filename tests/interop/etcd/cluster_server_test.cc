@@ -49,6 +49,33 @@ TEST_F(ClusterServersTest, WithEtcdAwayTheyGoOn) {
   check();
 }
 
+// What a proxy before the nodes asks.
+class ClusterReadyTest : public ClusterServers {
+ protected:
+  void SetUp() override {
+    reads_ = "primary";
+    ClusterServers::SetUp();
+    start_all();
+  }
+  static bool is_ready(ServerProcess& node) {
+    auto answer = node.request("GET", "/health?ready=1");
+    return answer && answer->status == 200;
+  }
+};
+
+TEST_F(ClusterReadyTest, ANodeIsReadyWhileAPrimaryCanWrite) {
+  for (auto& node : nodes_) EXPECT_TRUE(is_ready(*node));
+  const std::size_t first = primary(), second = (first + 1) % 3, third = (first + 2) % 3;
+  nodes_[first]->kill();
+  nodes_[second]->query("shop", "INSERT INTO t VALUES('a', 1)");
+  EXPECT_TRUE(is_ready(*nodes_[second]));
+  EXPECT_TRUE(is_ready(*nodes_[third]));
+  nodes_[third]->kill();  // too few are left
+  EXPECT_TRUE(within(30s, [&] { return !is_ready(*nodes_[second]); }));
+  ASSERT_TRUE(nodes_[third]->start());
+  EXPECT_TRUE(within(30s, [&] { return is_ready(*nodes_[second]) && is_ready(*nodes_[third]); }));
+}
+
 TEST_F(ClusterServersTest, AFolderIsOfOneNode) {
   nodes_[0]->kill();
   Process::Options options;
