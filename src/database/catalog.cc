@@ -315,8 +315,11 @@ Result<> Catalog::set_unfilled(std::uint64_t id) {
   });
 }
 
-Result<> Catalog::remove(std::uint64_t id, const std::string& name, Epoch epoch) {
+Result<> Catalog::remove(std::uint64_t id, const std::string& name, Epoch epoch,
+                         const std::function<bool()>& only_if) {
   return run([&](Session& session) -> Result<> {
+    if (only_if && !only_if())
+      return fail(Code::kConflict, fmt::format("database '{}' has content meanwhile", name));
     OFFPRINT_TRY(
         execute(session, "DELETE FROM databases WHERE id = ?", {static_cast<std::int64_t>(id)}));
     OFFPRINT_TRY(execute(session, "DELETE FROM tags WHERE database_id = ?",

@@ -60,7 +60,9 @@ class Catalog {
                    const std::vector<std::pair<std::uint64_t, EpochEnd>>& ends);
   Result<bool> knows_cut(const Lineage& lineage);
   // Removes it, remembering `epoch` so that a database of the same name starts above it.
-  Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch);
+  // `only_if`: asked within that transaction; false: kConflict, it stays.
+  Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch,
+                  const std::function<bool()>& only_if = {});
   Result<std::vector<DroppedName>> dropped();
 
   PublicationList& publications() { return publications_; }

@@ -94,6 +94,7 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
   database->set_limits(row.limits);
   database->set_ends(row.ends);
   if (!is_clustered()) return database;
+  database->set_begins_filled(row.begins_filled);
   std::shared_lock lock(mutex_);
   if (leads_) {
     database->lead(*leads_);
@@ -138,13 +139,6 @@ std::vector<std::shared_ptr<HostedDatabase>> StoreImpl::all() {
   // In this order: what is imported comes into the index before it leaves the other list.
   for (auto& database : index_.all()) result.push_back(std::move(database));
   return result;
-}
-
-// What the log of a cluster cannot carry yet.
-Result<> StoreImpl::check_is_alone(const char* what) const {
-  if (!is_clustered()) return {};
-  return fail(Code::kInvalid,
-              fmt::format("NOT_IN_CLUSTERS: the nodes of a cluster cannot {} yet", what));
 }
 
 Result<> StoreImpl::check_is_primary() const {
@@ -193,13 +187,7 @@ Result<DatabaseInfo> StoreImpl::create(const DatabaseName& name, const CreateOpt
 Result<> StoreImpl::drop(const DatabaseName& name) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   if (auto busy = database->exclusive()) return fail(*std::move(busy));
-  if (is_clustered()) {  // what all nodes know of counts, and only then this one's part goes
-    OFFPRINT_TRY(
-        catalog_->remove(database->identity().id, name.text(), database->position().epoch));
-    std::lock_guard listing(listing_mutex_);
-    drop_here(database);
-    return {};
-  }
+  if (is_clustered()) return drop_listed(database);
   {
     std::unique_lock lock(mutex_);  // from one list into the other, never in none
     auto [place, is_new] = dropping_.try_emplace(database->identity().id);

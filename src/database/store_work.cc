@@ -44,11 +44,19 @@ void StoreImpl::release(const std::shared_ptr<HeldTransaction>& held) {
   held->database->release(held);
 }
 
+// By somebody else, who began it.
+static Result<> check_is_not_filled(HostedDatabase& database) {
+  if (!database.is_being_filled()) return {};
+  return fail(Code::kConflict,
+              fmt::format("database '{}' is being filled already", database.identity().name));
+}
+
 Result<Bookmark> StoreImpl::import_file(const DatabaseName& name, const std::string& path,
                                         const CreateOptions& options) {
   OFFPRINT_TRY(check_is_primary());
   auto database = index_.find(name.text());
   if (database) {
+    OFFPRINT_TRY(check_is_not_filled(*database));
     OFFPRINT_TRY_ASSIGN(Bookmark imported, database->import_file(path));
     OFFPRINT_TRY(database->wait_for_archive(imported));
     return imported;
@@ -88,9 +96,13 @@ Result<> StoreImpl::add_filled(const DatabaseName& name, const CreateOptions& op
 Result<> StoreImpl::adopt_file(const DatabaseName& name, const AdoptedFile& file,
                                const CreateOptions& options) {
   OFFPRINT_TRY(check_is_primary());
-  OFFPRINT_TRY(check_is_alone("take over a database"));
-  auto adopt = [&](HostedDatabase& database) { return adopt_into(*catalog_, database, file); };
-  if (auto existing = index_.find(name.text())) return adopt(*existing);
+  auto adopt = [&](HostedDatabase& database) {
+    return is_clustered() ? adopt_listed(database, file) : adopt_into(*catalog_, database, file);
+  };
+  if (auto existing = index_.find(name.text())) {
+    OFFPRINT_TRY(check_is_not_filled(*existing));
+    return adopt(*existing);
+  }
   return add_filled(name, options, {.at = file.position.bookmark(), .filled = true}, adopt);
 }
 
@@ -309,17 +321,34 @@ void StoreImpl::read_past(const DatabaseName& name, std::unique_ptr<Request> req
 
 Result<Bookmark> StoreImpl::rewrite(const DatabaseName& name, Snapshot& to) {
   OFFPRINT_TRY(check_is_primary());
-  OFFPRINT_TRY(check_is_alone("restore a database in its place"));
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   OFFPRINT_TRY_ASSIGN(Bookmark rewritten, database->rewrite(to));
   OFFPRINT_TRY(database->wait_for_archive(rewritten));
   return rewritten;
 }
 
+// Its first state, at that position, becomes what `from` shows.
+Result<> StoreImpl::fill_from(HostedDatabase& database, const Position& at, Snapshot& from,
+                              std::optional<std::int64_t> timestamp_ms) {
+  CopyTarget target;
+  target.position = at;
+  target.page_size = from.page_size();
+  target.page_count = from.page_count();
+  OFFPRINT_TRY_ASSIGN(auto writer,
+                      make_copy_writer(*environment_->journal, target,
+                                       [&](const NewHistory& history) {
+                                         return database.begin_new_history(history, timestamp_ms);
+                                       }));
+  for (PageNo page = 1; page <= from.page_count(); ++page) {
+    OFFPRINT_TRY_ASSIGN(ByteView image, from.page(page));
+    OFFPRINT_TRY(writer->page(page, image));
+  }
+  return writer->finish();
+}
+
 Result<DatabaseInfo> StoreImpl::fork(const DatabaseName& name, const DatabaseName& fork,
                                      Snapshot& from) {
   OFFPRINT_TRY(check_is_primary());
-  OFFPRINT_TRY(check_is_alone("fork or copy a database"));
   OFFPRINT_TRY_ASSIGN(auto parent, get(name));
   if (index_.find(fork.text()))
     return fail(Code::kConflict, fmt::format("database '{}' exists already", fork.text()));
@@ -333,21 +362,10 @@ Result<DatabaseInfo> StoreImpl::fork(const DatabaseName& name, const DatabaseNam
                 [&](const Bookmark& each) { return each.txid > from.position().txid; });
   beginning.ancestors.push_back(from.position().bookmark());
   OFFPRINT_TRY(add_filled(fork, options, beginning, [&](HostedDatabase& database) -> Result<> {
-    CopyTarget target;
-    target.position = database.position();  // its own lineage, the parent's numbers
-    target.position.txid = from.position().txid;
-    target.position.checksum = from.position().checksum;
-    target.page_size = from.page_size();
-    target.page_count = from.page_count();
-    OFFPRINT_TRY_ASSIGN(auto writer, make_copy_writer(*environment_->journal, target,
-                                                      [&](const NewHistory& history) {
-                                                        return database.begin_new_history(history);
-                                                      }));
-    for (PageNo page = 1; page <= from.page_count(); ++page) {
-      OFFPRINT_TRY_ASSIGN(ByteView image, from.page(page));
-      OFFPRINT_TRY(writer->page(page, image));
-    }
-    return writer->finish();
+    Position begins = database.position();  // its own lineage, the parent's numbers
+    begins.txid = from.position().txid;
+    begins.checksum = from.position().checksum;
+    return fill_from(database, begins, from);
   }));
   OFFPRINT_TRY_ASSIGN(auto forked, get(fork));
   OFFPRINT_TRY(forked->wait_for_archive(forked->bookmark()));
