@@ -50,7 +50,7 @@ Result<std::unique_ptr<database::Snapshot>> ArchivedStates::open_kept(const Kept
   const Restored& restored = kept.restored;
   const Position position{kept.at.lineage, kept.at.epoch, restored.txid, restored.checksum};
   return std::make_unique<database::FileSnapshot>(std::move(file), position, restored.page_size,
-                                        restored.page_count);
+                                                  restored.page_count);
 }
 
 // Who reads a file that is removed goes on reading it.

@@ -7,9 +7,9 @@
 #include <fmt/format.h>
 
 #include "base/random.h"
+#include "database/file_snapshot.h"
 #include "ltx/checksum.h"
 #include "sqlite/connection.h"
-#include "database/file_snapshot.h"
 
 namespace offprint::archive {
 namespace {

@@ -116,8 +116,9 @@ TEST_F(ClusteredHistoryTest, ARestoreInPlaceIsOnAllNodes) {
   node.reset();
   ASSERT_TRUE(write("shop", "INSERT INTO t VALUES('later')"));
   ASSERT_TRUE(agree());
-  EXPECT_EQ(on_all_nodes("shop", "SELECT group_concat(a), (SELECT count(*) FROM sqlite_schema)"
-                                 " FROM t"),
+  EXPECT_EQ(on_all_nodes("shop",
+                         "SELECT group_concat(a), (SELECT count(*) FROM sqlite_schema)"
+                         " FROM t"),
             "before,later|1\n");
   // Who is primary then can undo it.
   hand_over_to(other);
@@ -318,7 +319,8 @@ TEST_F(ClusteredHistoryTest, AFileIsTakenOverOnAllNodes) {
     request->at_least = lost;
     auto future = request->future();
     each->running()->store->submit(name("again"), std::move(request));
-    EXPECT_TRUE(future.get().outcome.error);
+    const Answers answers = future.get();
+    EXPECT_TRUE(answers.outcome.error) << each->folder() << describe();
   }
 }
 

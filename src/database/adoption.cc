@@ -52,8 +52,8 @@ Result<std::unique_ptr<Snapshot>> open_adopted(FileSystem& files, const AdoptedF
 
 Result<> check_is_unwritten(HostedDatabase& database) {
   if (database.position().txid.value == 0) return {};
-  return fail(Code::kConflict, fmt::format("database '{}' has transactions of its own",
-                                           database.identity().name));
+  return fail(Code::kConflict,
+              fmt::format("database '{}' has transactions of its own", database.identity().name));
 }
 
 Epoch epoch_after_loss(Epoch known) {

@@ -221,15 +221,14 @@ Error HostedDatabase::read_only_error() {
                            identity_.name, tails_));
 }
 
-bool HostedDatabase::is_being_filled() {
-  return begins_filled_ && position().txid.value == 0;
-}
+bool HostedDatabase::is_being_filled() { return begins_filled_ && position().txid.value == 0; }
 
 Error HostedDatabase::filling_error() {
-  return Error(Code::kUnavailable,
-               fmt::format("DATABASE_FILLING: the content of database '{}' is on its way; try again "
-                           "when it is there",
-                           identity_.name));
+  return Error(
+      Code::kUnavailable,
+      fmt::format("DATABASE_FILLING: the content of database '{}' is on its way; try again "
+                  "when it is there",
+                  identity_.name));
 }
 
 void HostedDatabase::submit(std::unique_ptr<Request> request) {

@@ -318,8 +318,8 @@ void HostedDatabase::note_decided(const Decision& decision) {
     log_.clear();
     checkpointed_ = TxId{0};
     closed_as_.reset();
-    return note_new_history(unapplied_, {decision.entry.txid, decision.entry.location, true,
-                                         decision.whole});
+    return note_new_history(unapplied_,
+                            {decision.entry.txid, decision.entry.location, true, decision.whole});
   }
   log_.push_back(decision.entry);
   unapplied_.push_back({.txid = decision.entry.txid,
@@ -339,9 +339,8 @@ void HostedDatabase::move_unwritten(const Position& position) {
 Result<> HostedDatabase::begin_new_history(const NewHistory& history,
                                            std::optional<std::int64_t> timestamp_ms) {
   Result<> result = fail(Code::kUnavailable, "not run");
-  run_task_and_wait([&] {
-    result = begin_new_history_at_turn(history, timestamp_ms.value_or(unix_time_ms()));
-  });
+  run_task_and_wait(
+      [&] { result = begin_new_history_at_turn(history, timestamp_ms.value_or(unix_time_ms())); });
   return result;
 }
 

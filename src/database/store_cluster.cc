@@ -190,9 +190,10 @@ void StoreImpl::end_filling(std::uint64_t id) {
   filling_.erase(id);
 }
 
-// A database that was to begin with content, and whose primary ended before it had any, or who filled
-// it failed: as if it had not been begun. Whether it is so is asked when the list is changed: what
-// earlier primaries decided is here then, or this node is not primary, and the list refuses.
+// A database that was to begin with content, and whose primary ended before it had any, or who
+// filled it failed: as if it had not been begun. Whether it is so is asked when the list is
+// changed: what earlier primaries decided is here then, or this node is not primary, and the list
+// refuses.
 void StoreImpl::remove_if_cut_short(const std::shared_ptr<HostedDatabase>& database) {
   const HostedDatabase::Identity& identity = database->identity();
   {

@@ -334,11 +334,10 @@ Result<> StoreImpl::fill_from(HostedDatabase& database, const Position& at, Snap
   target.position = at;
   target.page_size = from.page_size();
   target.page_count = from.page_count();
-  OFFPRINT_TRY_ASSIGN(auto writer,
-                      make_copy_writer(*environment_->journal, target,
-                                       [&](const NewHistory& history) {
-                                         return database.begin_new_history(history, timestamp_ms);
-                                       }));
+  OFFPRINT_TRY_ASSIGN(
+      auto writer, make_copy_writer(*environment_->journal, target, [&](const NewHistory& history) {
+        return database.begin_new_history(history, timestamp_ms);
+      }));
   for (PageNo page = 1; page <= from.page_count(); ++page) {
     OFFPRINT_TRY_ASSIGN(ByteView image, from.page(page));
     OFFPRINT_TRY(writer->page(page, image));
