@@ -279,6 +279,95 @@ TEST_F(ClusteredHistoryTest, AForkIsWholeOrNotThereWhoeverDies) {
   fmt::print("{} forks acknowledged, {} there\n", acknowledged, whole);
 }
 
+TEST_F(ClusteredHistoryTest, ATagOutlivesItsPrimary) {
+  import_rows("shop", "row", 600);
+  Running node = primary_node();
+  const Bookmark imported = node->store->info(name("shop"))->bookmark;
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(write("shop", "INSERT INTO t VALUES('other', 0)"));
+  node = primary_node();
+  for (const auto& [tag, at] : {std::pair("newest", node->store->info(name("shop"))->bookmark),
+                                std::pair("old", imported)}) {
+    auto state = node->store->snapshot_at(name("shop"), at);
+    ASSERT_TRUE(state) << state.error().message();
+    auto added = node->store->add_tag(name("shop"), tag, **state);
+    ASSERT_TRUE(added) << added.error().message();
+    EXPECT_EQ(added->bookmark, at);
+    EXPECT_EQ(node->store->add_tag(name("shop"), tag, **state).error().code(), Code::kConflict);
+  }
+  EXPECT_EQ(node->store->list("", "", 10).size(), 1U);  // nobody sees how they are kept
+  node.reset();
+  ASSERT_TRUE(write("shop", "DELETE FROM t"));
+  const std::size_t dead = primary().value_or(0);
+  nodes_[dead]->stop(3);
+  node = primary_node();
+  ASSERT_EQ(node->store->tags(name("shop"))->size(), 2U);
+  for (const auto& [tag, rows] : {std::pair("newest", 603), std::pair("old", 600)}) {
+    auto state = node->store->snapshot_at(name("shop"), database::Tag{tag});
+    ASSERT_TRUE(state) << state.error().message();
+    ASSERT_TRUE(node->store->rewrite(name("shop"), **state));
+    EXPECT_EQ(this->rows(*node->store, "shop", "SELECT count(*) FROM t"),
+              fmt::format("{}\n", rows));
+  }
+  ASSERT_TRUE(node->store->remove_tag(name("shop"), "newest"));
+  EXPECT_EQ(node->store->remove_tag(name("shop"), "newest").error().code(), Code::kNotFound);
+  node.reset();
+  nodes_[dead]->start();
+  connect();
+  ASSERT_TRUE(agree());
+  for (auto& each : nodes_) {
+    database::Store& store = *each->running()->store;
+    const auto tags = store.tags(name("shop"));
+    ASSERT_TRUE(tags && tags->size() == 1);
+    EXPECT_EQ(tags->front().tag, "old");
+    EXPECT_TRUE(store.snapshot_at(name("shop"), database::Tag{"old"}));
+    EXPECT_EQ(store.list("=", "", 10).size(), 1U);
+  }
+  ASSERT_TRUE(primary_node()->store->drop(name("shop")));
+  for (auto& each : nodes_) {
+    EXPECT_TRUE(within(std::chrono::seconds(20),
+                       [&] { return each->running()->store->list("=", "", 10).empty(); }));
+  }
+}
+
+// A tag is there with all of its state, or not at all.
+TEST_F(ClusteredHistoryTest, ATagIsWholeOrNotThereWhoeverDies) {
+  import_rows("shop", "row", 800);
+  std::mt19937_64 random = seeded();
+  int acknowledged = 0;
+  std::size_t whole = 0;
+  for (int round = 0, end = rounds(6); round < end; ++round) {
+    const std::string tag = fmt::format("tag{}", round);
+    Result<database::TagInfo> made = fail(Code::kInternal, "not run");
+    std::thread adding([&, node = primary_node()]() mutable {
+      auto state = node->store->snapshot(name("shop"));
+      made = state ? node->store->add_tag(name("shop"), tag, **state) : fail(state.error());
+      if (state) state->reset();
+      node.reset();
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 500));
+    end_primary(random);
+    adding.join();
+    acknowledged += made ? 1 : 0;
+    ASSERT_TRUE(agree()) << describe();
+    Running node = primary_node();
+    const auto tags = node->store->tags(name("shop"));
+    ASSERT_TRUE(tags);
+    EXPECT_TRUE(!made || std::ranges::count(*tags, tag, &database::TagInfo::tag) == 1);
+    for (const auto& each : *tags) {
+      auto state = node->store->snapshot_at(name("shop"), database::Tag{each.tag});
+      ASSERT_TRUE(state) << state.error().message();
+      EXPECT_EQ((*state)->position().bookmark(), each.bookmark);
+    }
+    // What was cut short goes.
+    ASSERT_TRUE(within(std::chrono::seconds(20), [&] {
+      const auto listed = node->store->tags(name("shop"));
+      return listed && listed->size() == node->store->list("=", "", 100).size();
+    }));
+    whole = node->store->tags(name("shop"))->size();
+  }
+  fmt::print("{} tags acknowledged, {} there\n", acknowledged, whole);
+}
+
 TEST_F(ClusteredHistoryTest, AFileIsTakenOverOnAllNodes) {
   import_rows("shop", "row", 600);
   Running node = primary_node();

@@ -158,7 +158,7 @@ void HostedDatabase::became_visible() {
   Subscribers<>* subscribers = subscribers_.get();
   lock.unlock();
   if (subscribers != nullptr) subscribers->call();
-  environment_.committed.call(identity_.name, first);
+  if (!is_state_name(identity_.name)) environment_.committed.call(identity_.name, first);
 }
 
 void HostedDatabase::on_decided(const DatabaseState& state, const sqlite::WalPoint& point,

@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <boost/container/deque.hpp>
@@ -23,6 +24,11 @@ namespace offprint::database {
 // Takes no memory while it was never used: there are many databases, and most do nothing.
 template <class T>
 using Deque = boost::container::deque<T>;
+
+// Names that begin with it are of databases that are the state which a tag names (tags.h): nobody
+// is told of them, and requests do not find them.
+inline constexpr char kStateNames = '=';
+inline bool is_state_name(std::string_view name) { return name.starts_with(kStateNames); }
 
 // A transaction record that recovery may have to apply, and the newest txid in it.
 struct UnappliedRecord {

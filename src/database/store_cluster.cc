@@ -57,6 +57,7 @@ Result<> StoreImpl::lead(Epoch term, const std::optional<Lineage>& cut) {
   if (!std::exchange(usage_is_kept_, true)) usage_keeper_.start(*catalog_);
   environment_->helpers.post([this, unfilled = std::move(unfilled)] {
     for (const auto& database : unfilled) remove_if_cut_short(database);
+    list_own_tags();
   });
   return {};
 }
@@ -216,6 +217,7 @@ Result<> StoreImpl::drop_listed(const std::shared_ptr<HostedDatabase>& database,
   const HostedDatabase::Identity& identity = database->identity();
   OFFPRINT_TRY(catalog_->remove(identity.id, identity.name, database->position().epoch, only_if));
   std::lock_guard listing(listing_mutex_);
+  for (const auto& state : states_of(identity.id)) drop_here(state);
   drop_here(database);
   return {};
 }
@@ -238,6 +240,7 @@ void StoreImpl::drop_here(const std::shared_ptr<HostedDatabase>& database) {
   database->shut_down(
       Error(Code::kNotFound, fmt::format("database '{}' was dropped", identity.name)), true);
   environment_->insights.forget(identity.id);
+  tags_->remove_all(identity.id);
   if (auto removed = remove_database_files(*environment_->options.files, identity.path); !removed) {
     log::warn("files of '{}' stay until the next start: {}", identity.name,
               removed.error().message());

@@ -62,16 +62,17 @@ Result<Bookmark> StoreImpl::import_file(const DatabaseName& name, const std::str
     return imported;
   }
   Bookmark imported;
-  OFFPRINT_TRY(add_filled(name, options, {.filled = true}, [&](HostedDatabase& fresh) -> Result<> {
-    OFFPRINT_TRY_ASSIGN(imported, fresh.import_file(path));
-    return {};
-  }));
+  OFFPRINT_TRY(
+      add_filled(name.text(), options, {.filled = true}, [&](HostedDatabase& fresh) -> Result<> {
+        OFFPRINT_TRY_ASSIGN(imported, fresh.import_file(path));
+        return {};
+      }));
   OFFPRINT_TRY_ASSIGN(database, get(name));
   OFFPRINT_TRY(database->wait_for_archive(imported));
   return imported;
 }
 
-Result<> StoreImpl::add_filled(const DatabaseName& name, const CreateOptions& options,
+Result<> StoreImpl::add_filled(const std::string& name, const CreateOptions& options,
                                const Catalog::Beginning& beginning,
                                const std::function<Result<>(HostedDatabase&)>& fill) {
   OFFPRINT_TRY_ASSIGN(auto database, add(name, options, beginning));
@@ -103,7 +104,7 @@ Result<> StoreImpl::adopt_file(const DatabaseName& name, const AdoptedFile& file
     OFFPRINT_TRY(check_is_not_filled(*existing));
     return adopt(*existing);
   }
-  return add_filled(name, options, {.at = file.position.bookmark(), .filled = true}, adopt);
+  return add_filled(name.text(), options, {.at = file.position.bookmark(), .filled = true}, adopt);
 }
 
 // --- copies
@@ -135,7 +136,8 @@ Result<> StoreImpl::finish_copy(const DatabaseName& name, const NewHistory& hist
     return {};
   };
   if (existing) return fill(*existing);
-  return add_filled(name, {}, {.at = history.target.position.bookmark(), .filled = true}, fill);
+  return add_filled(name.text(), {}, {.at = history.target.position.bookmark(), .filled = true},
+                    fill);
 }
 
 // --- history
@@ -199,7 +201,7 @@ Result<Bookmark> StoreImpl::bookmark_of(const DatabaseName& name, const Moment& 
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   if (const auto* bookmark = std::get_if<Bookmark>(&moment)) return *bookmark;
   if (const auto* tag = std::get_if<Tag>(&moment)) {
-    OFFPRINT_TRY_ASSIGN(TagInfo found, tags_->find(database->identity().id, tag->name));
+    OFFPRINT_TRY_ASSIGN(TagInfo found, find_tag(database->identity().id, tag->name));
     return found.bookmark;
   }
   const std::int64_t time_ms = std::get<AtTime>(moment).unix_ms;
@@ -219,29 +221,16 @@ Result<std::unique_ptr<Snapshot>> StoreImpl::snapshot_at(const DatabaseName& nam
   if (state) return state;
   if (state.error().code() != Code::kBehind) return fail(state.error());
   const auto* asked = std::get_if<Tag>(&moment);
-  OFFPRINT_TRY_ASSIGN(auto tags, catalog_->tags(database->identity().id));
+  OFFPRINT_TRY_ASSIGN(auto tags, tags_of(database->identity().id));
   for (const TagInfo& tag : tags) {
     if (asked != nullptr ? tag.tag == asked->name : tag.bookmark == at)
-      return tags_->open(database->identity().id, tag);
+      return open_tag(database->identity().id, tag);
   }
   OlderStates* older = older_states_;
   // Others' states are not this database's, whoever has them.
   if (older == nullptr || at.lineage != database->position().lineage)
     return unavailable(state.error());
   return older->snapshot_at(name, at);
-}
-
-Result<TagInfo> StoreImpl::add_tag(const DatabaseName& name, const std::string& tag,
-                                   Snapshot& state) {
-  OFFPRINT_TRY(check_is_primary());
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
-  return tags_->add(database->identity().id, tag, state);
-}
-
-Result<> StoreImpl::remove_tag(const DatabaseName& name, const std::string& tag) {
-  OFFPRINT_TRY(check_is_primary());
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
-  return tags_->remove(database->identity().id, tag);
 }
 
 Result<std::vector<StoredPublication>> StoreImpl::publications(const DatabaseName& name) {
@@ -291,11 +280,6 @@ Result<> StoreImpl::remove_consumer(const DatabaseName& name, const std::string&
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   return catalog_->publications().remove_consumer(database->identity().id, publication, version,
                                                   consumer);
-}
-
-Result<std::vector<TagInfo>> StoreImpl::tags(const DatabaseName& name) {
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
-  return catalog_->tags(database->identity().id);
 }
 
 void StoreImpl::read_past(const DatabaseName& name, std::unique_ptr<Request> request) {
@@ -360,12 +344,13 @@ Result<DatabaseInfo> StoreImpl::fork(const DatabaseName& name, const DatabaseNam
   std::erase_if(beginning.ancestors,
                 [&](const Bookmark& each) { return each.txid > from.position().txid; });
   beginning.ancestors.push_back(from.position().bookmark());
-  OFFPRINT_TRY(add_filled(fork, options, beginning, [&](HostedDatabase& database) -> Result<> {
-    Position begins = database.position();  // its own lineage, the parent's numbers
-    begins.txid = from.position().txid;
-    begins.checksum = from.position().checksum;
-    return fill_from(database, begins, from);
-  }));
+  OFFPRINT_TRY(
+      add_filled(fork.text(), options, beginning, [&](HostedDatabase& database) -> Result<> {
+        Position begins = database.position();  // its own lineage, the parent's numbers
+        begins.txid = from.position().txid;
+        begins.checksum = from.position().checksum;
+        return fill_from(database, begins, from);
+      }));
   OFFPRINT_TRY_ASSIGN(auto forked, get(fork));
   OFFPRINT_TRY(forked->wait_for_archive(forked->bookmark()));
   return forked->info();

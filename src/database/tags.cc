@@ -50,14 +50,33 @@ std::string Tags::file_name(std::uint64_t database_id, const std::string& tag) {
   return fmt::format("{:016x}-{}.ltx", database_id, tag);
 }
 
+std::string Tags::state_prefix(std::uint64_t database_id) {
+  return fmt::format("{}{:x}/", kStateNames, database_id);
+}
+
+std::string Tags::state_name(std::uint64_t database_id, const std::string& tag) {
+  return state_prefix(database_id) + tag;
+}
+
+Result<> Tags::check(const std::string& tag, const Snapshot& state) {
+  if (!is_tag(tag)) {
+    return fail(Code::kInvalid,
+                "a tag is 1 to 63 letters, digits, '-', '_' and '.', with a letter or digit first");
+  }
+  if (state.page_count() == 0)
+    return fail(Code::kInvalid, "an empty database has no state to name");
+  return {};
+}
+
 std::string Tags::file_of(std::uint64_t database_id, const std::string& tag) const {
   return folder() + "/" + file_name(database_id, tag);
 }
 
-Result<> Tags::start() {
+Result<> Tags::start(const std::set<std::string>& states) {
   OFFPRINT_TRY_ASSIGN(auto tags, catalog_.all_tags());
   std::vector<std::string> known;
   for (const auto& [id, tag] : tags) {
+    if (states.contains(state_name(id, tag))) continue;
     known.push_back(file_of(id, tag));
     OFFPRINT_TRY_ASSIGN(bool kept, files_.exists(known.back()));
     if (kept) continue;
@@ -81,12 +100,7 @@ Result<TagInfo> Tags::add(std::uint64_t database_id, const std::string& tag, Sna
 }
 
 Result<TagInfo> Tags::add_one(std::uint64_t database_id, const std::string& tag, Snapshot& state) {
-  if (!is_tag(tag)) {
-    return fail(Code::kInvalid,
-                "a tag is 1 to 63 letters, digits, '-', '_' and '.', with a letter or digit first");
-  }
-  if (state.page_count() == 0)
-    return fail(Code::kInvalid, "an empty database has no state to name");
+  OFFPRINT_TRY(check(tag, state));
   if (find(database_id, tag)) return fail(Code::kConflict, fmt::format("tag '{}' exists", tag));
   OFFPRINT_TRY(files_.create_directories(folder()));
   OFFPRINT_TRY(files_.sync_directory(directory_));
@@ -141,6 +155,12 @@ Result<TagInfo> Tags::find(std::uint64_t database_id, const std::string& tag) {
 
 Result<std::unique_ptr<Snapshot>> Tags::open(std::uint64_t database_id, const TagInfo& tag) {
   const std::string path = file_of(database_id, tag.tag);
+  OFFPRINT_TRY_ASSIGN(bool is_here, files_.exists(path));
+  if (!is_here) {
+    return fail(Code::kNotFound,
+                fmt::format("TAG_NOT_HERE: this node does not have the state that tag '{}' names",
+                            tag.tag));
+  }
   OFFPRINT_TRY_ASSIGN(auto file, files_.open(path, FileSystem::Mode::kRead));
   ltx::FileSource source(std::shared_ptr<File>(std::move(file)));
   std::array<std::uint8_t, 8> random;
