@@ -362,6 +362,13 @@ Result<> Catalog::remove(std::uint64_t id, const std::string& name, Epoch epoch,
   });
 }
 
+Result<> Catalog::forget_states() {
+  return run([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(execute(session, "DELETE FROM databases WHERE name GLOB '=*'"));
+    return {};
+  });
+}
+
 Result<std::vector<TagInfo>> Catalog::tags(std::uint64_t id) {
   std::vector<TagInfo> tags;
   OFFPRINT_TRY(read([&](Session& session) -> Result<> {

@@ -69,6 +69,8 @@ class Catalog {
   Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch,
                   const std::function<bool()>& only_if = {});
   Result<std::vector<DroppedName>> dropped();
+  // Of a list that an archive had: it keeps what tags name as files.
+  Result<> forget_states();
 
   PublicationList& publications() { return publications_; }
 

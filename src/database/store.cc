@@ -36,6 +36,7 @@ Result<> StoreImpl::start() {
   OFFPRINT_TRY(load_catalog());
   OFFPRINT_TRY(restore_catalog(options, *catalog_database_));
   OFFPRINT_TRY(catalog_->set_up());
+  if (options.restore_catalog) OFFPRINT_TRY(catalog_->forget_states());
   OFFPRINT_TRY(load_databases());
   upkeep_.start();
   usage_keeper_.start(*catalog_);

@@ -1,6 +1,7 @@
 #include "database/tags.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include <fmt/format.h>
 
@@ -25,14 +26,16 @@ bool is_tag(std::string_view text) {
              text, [&](char c) { return is_plain(c) || c == '-' || c == '_' || c == '.'; });
 }
 
-Result<> write_snapshot(Snapshot& state, ltx::ByteSink& sink) {
+}  // namespace
+
+Result<> Tags::write(Snapshot& state, std::int64_t made_ms, ltx::ByteSink& sink) {
   ltx::Encoder encoder(sink);
   ltx::Header header;
   header.page_size = state.page_size();
   header.page_count = state.page_count();
   header.min_txid = TxId{1};
   header.max_txid = state.position().txid;
-  header.timestamp_ms = unix_time_ms();
+  header.timestamp_ms = made_ms;
   OFFPRINT_TRY(encoder.begin(header));
   const PageNo lock = ltx::lock_page(header.page_size);
   for (PageNo page = 1; page <= header.page_count; ++page) {
@@ -44,8 +47,6 @@ Result<> write_snapshot(Snapshot& state, ltx::ByteSink& sink) {
   return {};
 }
 
-}  // namespace
-
 std::string Tags::file_name(std::uint64_t database_id, const std::string& tag) {
   return fmt::format("{:016x}-{}.ltx", database_id, tag);
 }
@@ -56,6 +57,17 @@ std::string Tags::state_prefix(std::uint64_t database_id) {
 
 std::string Tags::state_name(std::uint64_t database_id, const std::string& tag) {
   return state_prefix(database_id) + tag;
+}
+
+std::string Tags::file_name_of_state(std::string_view state_name) {
+  const std::size_t slash = state_name.find('/');
+  if (!is_state_name(state_name) || slash == std::string_view::npos) return {};
+  std::uint64_t id = 0;
+  const std::string_view number = state_name.substr(1, slash - 1);
+  auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), id, 16);
+  const std::string tag(state_name.substr(slash + 1));
+  if (error != std::errc() || end != number.data() + number.size() || !is_tag(tag)) return {};
+  return file_name(id, tag);
 }
 
 Result<> Tags::check(const std::string& tag, const Snapshot& state) {
@@ -76,8 +88,8 @@ Result<> Tags::start(const std::set<std::string>& states) {
   OFFPRINT_TRY_ASSIGN(auto tags, catalog_.all_tags());
   std::vector<std::string> known;
   for (const auto& [id, tag] : tags) {
-    if (states.contains(state_name(id, tag))) continue;
     known.push_back(file_of(id, tag));
+    if (states.contains(state_name(id, tag))) continue;
     OFFPRINT_TRY_ASSIGN(bool kept, files_.exists(known.back()));
     if (kept) continue;
     log::warn("tag '{}' of database {} is gone: {} is not there", tag, id, known.back());
@@ -114,7 +126,7 @@ Result<TagInfo> Tags::add_one(std::uint64_t database_id, const std::string& tag,
   auto written = [&]() -> Result<> {
     OFFPRINT_TRY_ASSIGN(auto file, files_.open(unfinished, FileSystem::Mode::kCreateNew));
     ltx::FileSink sink(*file);
-    OFFPRINT_TRY(write_snapshot(state, sink));
+    OFFPRINT_TRY(write(state, info.created_at_ms, sink));
     OFFPRINT_TRY(file->sync());
     OFFPRINT_TRY_ASSIGN(info.size_bytes, file->size());
     OFFPRINT_TRY(files_.rename(unfinished, path));

@@ -5,11 +5,13 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/file_system.h"
 #include "database/catalog.h"
 #include "database/store.h"
+#include "ltx/codec.h"
 
 namespace offprint::database {
 
@@ -26,6 +28,10 @@ class Tags {
   // What such a database is called, and what the names of all that belong to one begin with.
   static std::string state_name(std::uint64_t database_id, const std::string& tag);
   static std::string state_prefix(std::uint64_t database_id);
+  // Of a tag's file, as the name of such a database says; empty: it is none.
+  static std::string file_name_of_state(std::string_view state_name);
+  // What a tag's file holds; `made_ms` stands in it.
+  static Result<> write(Snapshot& state, std::int64_t made_ms, ltx::ByteSink& sink);
   // kInvalid: not a tag's name, or there is nothing to keep.
   static Result<> check(const std::string& tag, const Snapshot& state);
 

@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <random>
 
 #include "tests/interop/etcd/cluster_servers.h"
@@ -88,6 +89,76 @@ TEST_F(ClusterHistory, RestoresAndForksGoThroughAnyNode) {
   nodes_[victim]->query("shop", "INSERT INTO t VALUES('x', 3)");
   expect_soon(replica.file(), "SELECT count(*) FROM t", "[[4]]");
   EXPECT_EQ(replica.terminate(), 0);
+}
+
+// Also the tags of the time when the first node was alone; a node that lost its disk gets them, and
+// what is made of the archive.
+TEST_F(ClusterHistory, TagsAreOnAllNodes) {
+  {
+    ServerProcess alone(folders_[0]);
+    ASSERT_TRUE(alone.start());
+    alone.create("shop");
+    alone.query("shop", "CREATE TABLE t(id TEXT, at)");
+    alone.query("shop", "INSERT INTO t VALUES('x', 1)");
+    EXPECT_EQ(alone.run({"db", "snapshot", "shop", "--tag", "alone"}).exit_code, 0);
+    EXPECT_EQ(alone.terminate(), 0);
+  }
+  TemporaryFolder archive;
+  const std::string url = "file://" + archive / "a";
+  for (int n = 0; n < 3; ++n) make_node(n, {"--archive", url, "--archive-sync-ms", "20"});
+  for (auto& node : nodes_) ASSERT_TRUE(node->start());
+  wait_in_sync(3);
+  fill("shop", 1500, 2);
+  Finished tagged = nodes_[1]->run({"db", "snapshot", "shop", "--tag", "three"});
+  ASSERT_EQ(tagged.exit_code, 0) << tagged.err;
+  Finished forked = nodes_[2]->run({"db", "fork", "shop", "branch"});
+  ASSERT_EQ(forked.exit_code, 0) << forked.err;
+  nodes_[0]->query("branch", "INSERT INTO t VALUES('x', 3)");
+  nodes_[2]->query("shop", "DELETE FROM t");
+  auto tags_at = [&](std::size_t n) {
+    Finished listed = nodes_[n]->run({"db", "snapshot", "shop"});
+    return listed.out.contains("alone") && listed.out.contains("three") ? std::string()
+                                                                        : listed.out + listed.err;
+  };
+  for (std::size_t n = 0; n < 3; ++n) EXPECT_EQ(tags_at(n), "");
+  nodes_[0]->kill();  // the one that had the file
+  std::filesystem::remove_all(nodes_[0]->data());
+  EXPECT_TRUE(within(20s, [&] { return primary() != 0; }));
+  restart_all_dead();
+  EXPECT_EQ(tags_at(0), "");
+  // What it was given is what the others have.
+  Finished moved;
+  EXPECT_TRUE(within(30s,
+                     [&] {
+                       moved = nodes_[1]->run({"cluster", "switchover", "n1"});
+                       return primary() == 0;
+                     }))
+      << moved.out << moved.err;
+  for (const auto& [tag, rows] :
+       {std::pair("tag:three", "[[1501,2,1]]"), std::pair("tag:alone", "[[1,1,1]]")}) {
+    Finished restored = nodes_[2]->run({"db", "restore", "shop", "--at", tag});
+    ASSERT_EQ(restored.exit_code, 0) << restored.err;
+    expect_on_all("shop", kCount, rows);
+  }
+  std::this_thread::sleep_for(1s);  // the archive's turn comes every 20 ms
+  for (auto& node : nodes_) EXPECT_EQ(node->terminate(), 0);
+  Finished proven = run_program({program(), "verify", url + "/branch"});
+  EXPECT_EQ(proven.exit_code, 0) << proven.out << proven.err;
+  Finished again = run_program({program(), "restore-node", url, archive / "data"});
+  ASSERT_EQ(again.exit_code, 0) << again.out << again.err;
+  EXPECT_FALSE((again.out + again.err).contains("tag")) << again.out << again.err;
+  TemporaryFolder folder;
+  std::filesystem::rename(archive / "data", folder / "data");
+  ServerProcess alone(folder);
+  ASSERT_TRUE(alone.start());
+  Finished restored = alone.run({"db", "restore", "shop", "--at", "tag:three"});
+  EXPECT_EQ(restored.exit_code, 0) << restored.err;
+  EXPECT_EQ(alone.query("shop", kCount), "[[1501,2,1]]");
+  EXPECT_EQ(alone.query("branch", kCount), "[[1502,3,1]]");
+  Finished dropped = alone.run({"db", "snapshot", "shop", "--drop", "alone"});
+  EXPECT_EQ(dropped.exit_code, 0) << dropped.err;
+  EXPECT_TRUE(alone.restart());
+  EXPECT_TRUE(alone.run({"db", "snapshot", "shop"}).out.contains("three"));
 }
 
 // kill -9 while 6 MB go through the log: all of it, or nothing.
