@@ -405,6 +405,15 @@ Result<> Catalog::add_tag(std::uint64_t id, const TagInfo& tag) {
   return run([&](Session& session) { return insert_tag(session, id, tag); });
 }
 
+Result<> Catalog::set_tag_size(std::uint64_t id, const std::string& tag, std::uint64_t bytes) {
+  return run([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(execute(session,
+                         "UPDATE tags SET size_bytes = ? WHERE database_id = ? AND tag = ?",
+                         {static_cast<std::int64_t>(bytes), static_cast<std::int64_t>(id), tag}));
+    return {};
+  });
+}
+
 Result<> Catalog::remove_tag(std::uint64_t id, const std::string& tag) {
   return run([&](Session& session) -> Result<> {
     OFFPRINT_TRY(execute(session, "DELETE FROM tags WHERE database_id = ? AND tag = ?",

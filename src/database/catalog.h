@@ -79,6 +79,7 @@ class Catalog {
   // Of databases that are there: number and name.
   Result<std::vector<std::pair<std::uint64_t, std::string>>> all_tags();
   Result<> add_tag(std::uint64_t id, const TagInfo& tag);
+  Result<> set_tag_size(std::uint64_t id, const std::string& tag, std::uint64_t bytes);
   Result<> remove_tag(std::uint64_t id, const std::string& tag);
 
   // Drops entries of tokens that have expired.

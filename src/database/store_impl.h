@@ -180,8 +180,8 @@ class StoreImpl final : public Store {
                      std::optional<std::int64_t> timestamp_ms = {});
   Result<> finish_copy(const DatabaseName& name, const NewHistory& history);
   // --- tags
-  Result<> add_state(const HostedDatabase& of, const std::string& tag, Catalog::Beginning beginning,
-                     Snapshot& state);
+  Result<std::uint64_t> add_state(const HostedDatabase& of, const std::string& tag,
+                                  Catalog::Beginning beginning, Snapshot& state);
   Result<std::vector<TagInfo>> tags_of(std::uint64_t id);
   Result<TagInfo> find_tag(std::uint64_t id, const std::string& tag);
   bool is_unmade(std::uint64_t id, const std::string& tag);

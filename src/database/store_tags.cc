@@ -21,24 +21,31 @@ Result<TagInfo> StoreImpl::add_tag(const DatabaseName& name, const std::string& 
   info.tag = tag;
   info.bookmark = state.position().bookmark();
   info.created_at_ms = unix_time_ms();
-  info.size_bytes = std::uint64_t{state.page_size()} * state.page_count();
   Catalog::Beginning beginning;
   beginning.tag = info;
   beginning.tag_of = database->identity().id;
-  OFFPRINT_TRY(add_state(*database, tag, std::move(beginning), state));
+  OFFPRINT_TRY_ASSIGN(info.size_bytes, add_state(*database, tag, std::move(beginning), state));
   return info;
 }
 
-Result<> StoreImpl::add_state(const HostedDatabase& of, const std::string& tag,
-                              Catalog::Beginning beginning, Snapshot& state) {
+// Answers what it takes on the disk.
+Result<std::uint64_t> StoreImpl::add_state(const HostedDatabase& of, const std::string& tag,
+                                           Catalog::Beginning beginning, Snapshot& state) {
+  const std::uint64_t id = of.identity().id;
   CreateOptions options = of.identity().options;
   options.page_size = state.page_size();
   options.tails.clear();
   beginning.at = state.position().bookmark();
   beginning.filled = true;
-  return add_filled(
-      Tags::state_name(of.identity().id, tag), options, beginning,
-      [&](HostedDatabase& database) { return fill_from(database, state.position(), state); });
+  OFFPRINT_TRY(add_filled(
+      Tags::state_name(id, tag), options, beginning,
+      [&](HostedDatabase& database) { return fill_from(database, state.position(), state); }));
+  const std::uint64_t bytes = std::uint64_t{state.page_size()} * state.page_count();
+  // Who keeps the list elsewhere, as an archive does, takes the state with this change. The tag is
+  // there in any case.
+  if (auto noted = catalog_->set_tag_size(id, tag, bytes); !noted)
+    log::warn("tag '{}' of '{}': {}", tag, of.identity().name, noted.error().message());
+  return bytes;
 }
 
 Result<> StoreImpl::remove_tag(const DatabaseName& name, const std::string& tag) {
@@ -92,7 +99,7 @@ void StoreImpl::list_own_tags() {
   if (!all) return log::warn("tags: {}", all.error().message());
   for (const auto& [id, tag] : *all) {
     auto database = index_.find(id);
-    if (!database || state_of(id, tag)) continue;
+    if (!database || state_of(id, tag) || !tags_->has_file(id, tag)) continue;
     auto moved = [&]() -> Result<> {
       OFFPRINT_TRY_ASSIGN(TagInfo info, tags_->find(id, tag));
       OFFPRINT_TRY_ASSIGN(auto state, tags_->open(id, info));
