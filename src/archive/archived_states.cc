@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "archive/file_snapshot.h"
 #include "base/log.h"
+#include "database/file_snapshot.h"
 
 namespace offprint::archive {
 Result<std::unique_ptr<ArchivedStates>> ArchivedStates::open(ObjectStore& objects,
@@ -49,8 +49,8 @@ Result<std::unique_ptr<database::Snapshot>> ArchivedStates::open_kept(const Kept
   OFFPRINT_TRY_ASSIGN(auto file, options_.files->open(kept.path, FileSystem::Mode::kRead));
   const Restored& restored = kept.restored;
   const Position position{kept.at.lineage, kept.at.epoch, restored.txid, restored.checksum};
-  return std::make_unique<FileSnapshot>(std::move(file), position, restored.page_size,
-                                        restored.page_count);
+  return std::make_unique<database::FileSnapshot>(std::move(file), position, restored.page_size,
+                                                  restored.page_count);
 }
 
 // Who reads a file that is removed goes on reading it.

@@ -41,7 +41,7 @@ Archiver::Archiver(ObjectStore& objects, database::Store& store, std::string own
       pool_(std::make_unique<database::ThreadPool>(options_.threads)),
       urgent_pool_(std::make_unique<database::ThreadPool>(options_.threads)) {
   if (!options_.tags_folder.empty())
-    tags_ = std::make_unique<TagFiles>(objects_, *options_.files, options_.tags_folder);
+    tags_ = std::make_unique<TagFiles>(objects_, *options_.files, options_.tags_folder, store_);
 }
 
 Archiver::~Archiver() { stop(); }

@@ -6,8 +6,8 @@
 
 #include <fmt/format.h>
 
-#include "archive/file_snapshot.h"
 #include "base/random.h"
+#include "database/file_snapshot.h"
 #include "ltx/checksum.h"
 #include "sqlite/connection.h"
 
@@ -98,7 +98,7 @@ Result<std::unique_ptr<database::Snapshot>> FetchedDatabase::state(std::uint32_t
     if (got != image.size()) return fail(Code::kIo, "a fetched file became shorter");
     position.checksum = ltx::toggle(position.checksum, ltx::page_checksum(page, image));
   }
-  return std::make_unique<FileSnapshot>(std::move(file), position, page_size, page_count);
+  return std::make_unique<database::FileSnapshot>(std::move(file), position, page_size, page_count);
 }
 
 Result<std::unique_ptr<NamedObjects>> NamedObjects::open(const std::vector<std::string>& urls,

@@ -1,6 +1,7 @@
 #include "archive/tag_files.h"
 
 #include <algorithm>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -90,6 +91,7 @@ Result<> TagFiles::list_objects() {
 
 Result<> TagFiles::list_local() {
   local_.clear();
+  list_states();
   OFFPRINT_TRY_ASSIGN(bool there, files_.exists(folder_));
   if (!there) return {};
   OFFPRINT_TRY_ASSIGN(auto names, files_.list(folder_));
@@ -100,26 +102,58 @@ Result<> TagFiles::list_local() {
     if (!file) return fail(file.error());
     auto header = header_of(**file);
     if (!header) return fail(header.error().with_context(folder_ + "/" + name));
-    local_[key_of(name, header->timestamp_ms)] = name;
+    local_[key_of(name, header->timestamp_ms)] = {name};
   }
   return {};
+}
+
+void TagFiles::list_states() {
+  for (const auto& info : store_.list(std::string(1, database::kStateNames), "",
+                                      std::numeric_limits<std::size_t>::max())) {
+    const std::string name = database::Tags::file_name_of_state(info.name);
+    if (name.empty() || info.page_count == 0) continue;  // it is being filled
+    local_[key_of(name, info.created_at_ms)] = {name, info.id, info.created_at_ms};
+  }
+}
+
+// kNotFound: it was dropped just now.
+Result<std::shared_ptr<File>> TagFiles::open(const Local& local) {
+  if (!local.database) {
+    OFFPRINT_TRY_ASSIGN(auto file,
+                        files_.open(folder_ + "/" + local.file_name, FileSystem::Mode::kRead));
+    return std::shared_ptr<File>(std::move(file));
+  }
+  OFFPRINT_TRY_ASSIGN(auto state, store_.snapshot(*local.database));
+  OFFPRINT_TRY(files_.create_directories(folder_));
+  const std::string unfinished = folder_ + "/archived.tmp";
+  OFFPRINT_TRY(files_.remove(unfinished));
+  OFFPRINT_TRY_ASSIGN(auto file, files_.open(unfinished, FileSystem::Mode::kCreateNew));
+  OFFPRINT_TRY(files_.remove(unfinished));  // it lives as long as it is open
+  ltx::FileSink sink(*file);
+  OFFPRINT_TRY(database::Tags::write(*state, local.made_ms, sink));
+  return std::shared_ptr<File>(std::move(file));
+}
+
+Result<std::optional<ObjectInfo>> TagFiles::put(const std::string& key, const Local& local) {
+  auto file = open(local);
+  if (!file && file.error().code() == Code::kNotFound) return std::nullopt;
+  if (!file) return fail(file.error());
+  ltx::FileSource source(*std::move(file));
+  OFFPRINT_TRY_ASSIGN(ObjectInfo put, objects_.put(key, source));
+  return put;
 }
 
 Result<> TagFiles::put_new() {
   OFFPRINT_TRY(list_local());
   if (local_.empty() && known_ && known_->empty()) return {};
   OFFPRINT_TRY(list_objects());
-  for (const auto& [key, name] : local_) {
+  for (const auto& [key, local] : local_) {
     if (auto known = known_->find(key); known != known_->end()) {
       known->second.is_local = true;
       continue;
     }
-    auto file = files_.open(folder_ + "/" + name, FileSystem::Mode::kRead);
-    if (!file && file.error().code() == Code::kNotFound) continue;
-    if (!file) return fail(file.error());
-    ltx::FileSource source(std::shared_ptr<File>(*std::move(file)));
-    OFFPRINT_TRY_ASSIGN(ObjectInfo put, objects_.put(key, source));
-    (*known_)[key] = {put.timestamp_ms, true};
+    OFFPRINT_TRY_ASSIGN(auto done, put(key, local));
+    if (done) (*known_)[key] = {done->timestamp_ms, true};
   }
   return {};
 }

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "database/hosted_database.h"
 #include "database/state.h"
 
 namespace offprint::cluster {
@@ -18,15 +19,19 @@ constexpr std::chrono::seconds kTakesNothingMax{30};
 // So long a filled node has to take the log.
 constexpr std::chrono::minutes kKeepLogFor{10};
 
+// Also the states that tags name.
 std::vector<std::uint64_t> listed(database::Store& store) {
   std::vector<std::uint64_t> ids;
-  std::string after;
-  for (;;) {
-    const auto some = store.list("", after, kListedAtOnce);
-    for (const database::DatabaseInfo& each : some) ids.push_back(each.id);
-    if (some.size() < kListedAtOnce) return ids;
-    after = some.back().name;
+  for (const std::string& prefix : {std::string(), std::string(1, database::kStateNames)}) {
+    std::string after;
+    for (bool is_more = true; is_more;) {
+      const auto some = store.list(prefix, after, kListedAtOnce);
+      for (const database::DatabaseInfo& each : some) ids.push_back(each.id);
+      is_more = some.size() == kListedAtOnce;
+      if (is_more) after = some.back().name;
+    }
   }
+  return ids;
 }
 
 }  // namespace

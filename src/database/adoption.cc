@@ -11,6 +11,7 @@
 
 #include "base/random.h"
 #include "database/checkpoint_record.h"
+#include "database/file_snapshot.h"
 #include "database/store_folder.h"
 
 namespace offprint::database {
@@ -18,15 +19,21 @@ namespace {
 
 constexpr std::string_view kMagic{"SQLite format 3\0", 16};
 
-// The beginning of page 1 as it counts for checksums. The file itself is in WAL mode then.
-Result<std::array<std::uint8_t, 100>> prepare(FileSystem& files, const AdoptedFile& adopted) {
-  OFFPRINT_TRY_ASSIGN(auto file, files.open(adopted.path, FileSystem::Mode::kReadWrite));
+// The beginning of page 1 as it counts for checksums.
+Result<std::array<std::uint8_t, 100>> read_header(File& file, const AdoptedFile& adopted) {
   std::array<std::uint8_t, 100> header{};
-  OFFPRINT_TRY_ASSIGN(std::size_t got, file->read_at(0, header));
-  OFFPRINT_TRY_ASSIGN(std::uint64_t size, file->size());
+  OFFPRINT_TRY_ASSIGN(std::size_t got, file.read_at(0, header));
+  OFFPRINT_TRY_ASSIGN(std::uint64_t size, file.size());
   if (got != header.size() || !std::ranges::equal(as_text(header).substr(0, 16), kMagic) ||
       size != std::uint64_t{adopted.page_size} * adopted.page_count)
     return fail(Code::kInvalid, adopted.path + " is no SQLite file of that size");
+  return header;
+}
+
+// Answers that; the file is in WAL mode then.
+Result<std::array<std::uint8_t, 100>> prepare(FileSystem& files, const AdoptedFile& adopted) {
+  OFFPRINT_TRY_ASSIGN(auto file, files.open(adopted.path, FileSystem::Mode::kReadWrite));
+  OFFPRINT_TRY_ASSIGN(auto header, read_header(*file, adopted));
   if (header[kWriteVersion] != 2 || header[kWriteVersion + 1] != 2) {
     OFFPRINT_TRY(mark_as_wal(*file));
     OFFPRINT_TRY(file->sync());
@@ -35,6 +42,19 @@ Result<std::array<std::uint8_t, 100>> prepare(FileSystem& files, const AdoptedFi
 }
 
 }  // namespace
+
+Result<std::unique_ptr<Snapshot>> open_adopted(FileSystem& files, const AdoptedFile& file) {
+  OFFPRINT_TRY_ASSIGN(auto opened, files.open(file.path, FileSystem::Mode::kRead));
+  if (auto header = read_header(*opened, file); !header) return fail(header.error());
+  return std::make_unique<FileSnapshot>(std::move(opened), file.position, file.page_size,
+                                        file.page_count);
+}
+
+Result<> check_is_unwritten(HostedDatabase& database) {
+  if (database.position().txid.value == 0) return {};
+  return fail(Code::kConflict,
+              fmt::format("database '{}' has transactions of its own", database.identity().name));
+}
 
 Epoch epoch_after_loss(Epoch known) {
   constexpr std::uint32_t kOrdinarySteps = 1'024;
@@ -46,10 +66,7 @@ Epoch epoch_after_loss(Epoch known) {
 }
 
 Result<> adopt_into(Catalog& catalog, HostedDatabase& database, const AdoptedFile& file) {
-  if (database.position().txid.value != 0) {
-    return fail(Code::kConflict,
-                fmt::format("database '{}' has transactions of its own", database.identity().name));
-  }
+  OFFPRINT_TRY(check_is_unwritten(database));
   OFFPRINT_TRY(catalog.set_restored(database.identity().id, file.position.bookmark()));
   if (file.page_count == 0) {
     database.move_unwritten(file.position);

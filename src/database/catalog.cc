@@ -125,6 +125,31 @@ Catalog::Row read_row(const sqlite::Statement& row) {
   return result;
 }
 
+Result<> insert_tag(Session& session, std::uint64_t id, const TagInfo& tag) {
+  OFFPRINT_TRY(execute(session, "INSERT INTO tags VALUES(?, ?, ?, ?, ?)",
+                       {static_cast<std::int64_t>(id), tag.tag, tag.bookmark.text(),
+                        tag.created_at_ms, static_cast<std::int64_t>(tag.size_bytes)}));
+  return {};
+}
+
+// What goes with it: of a state its tag, of others what their tags name. `unmade`: it was never
+// filled; a tag that is older than it was a node's own before, and stays that.
+Result<> remove_tags(Session& session, std::uint64_t id, const std::string& name, bool unmade) {
+  const auto number = static_cast<std::int64_t>(id);
+  if (is_state_name(name)) {
+    OFFPRINT_TRY(execute(session,
+                         "DELETE FROM tags WHERE printf('=%x/%s', database_id, tag) = ?1"
+                         " AND (?2 = 0 OR created_at_ms >="
+                         " (SELECT created_at_ms FROM databases WHERE id = ?3))",
+                         {name, std::int64_t{unmade}, number}));
+    return {};
+  }
+  OFFPRINT_TRY(
+      execute(session, "DELETE FROM databases WHERE name GLOB printf('=%x/*', ?)", {number}));
+  OFFPRINT_TRY(execute(session, "DELETE FROM tags WHERE database_id = ?", {number}));
+  return {};
+}
+
 constexpr std::int64_t kNoDatabase = 0;  // an epoch of it is the mark of a cluster's lineage
 
 std::int64_t mark_of(const Lineage& lineage) {
@@ -209,18 +234,18 @@ Result<std::vector<Catalog::Row>> Catalog::rows(std::optional<std::uint64_t> onl
   return rows;
 }
 
-Result<Catalog::Row> Catalog::add(const DatabaseName& name, const CreateOptions& options,
+Result<Catalog::Row> Catalog::add(const std::string& name, const CreateOptions& options,
                                   const Beginning& beginning) {
   Row added;
-  added.name = name.text();
+  added.name = name;
   added.lineage = beginning.at ? beginning.at->lineage : Lineage::random();
   added.begins_filled = beginning.filled;
   added.ancestors = beginning.ancestors;
   added.options = options;
-  added.created_at_ms = unix_time_ms();
+  added.created_at_ms = beginning.tag ? beginning.tag->created_at_ms : unix_time_ms();
   auto result = run([&](Session& session) -> Result<> {
     std::int64_t epoch = 0;
-    OFFPRINT_TRY(execute(session, "SELECT epoch + 1 FROM dropped WHERE name = ?", {name.text()},
+    OFFPRINT_TRY(execute(session, "SELECT epoch + 1 FROM dropped WHERE name = ?", {name},
                          [&](const auto& row) { epoch = row.column_int(0); }));
     if (beginning.at) epoch = beginning.at->epoch.value;
     added.epoch = Epoch{static_cast<std::uint32_t>(epoch)};
@@ -231,16 +256,20 @@ Result<Catalog::Row> Catalog::add(const DatabaseName& name, const CreateOptions&
                                 "auto_vacuum, encoding, foreign_keys,"
                                 " created_at_ms, begins_filled, ancestors, tails) "
                                 "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                                {name.text(), lineage, epoch, std::int64_t{options.page_size},
+                                {name, lineage, epoch, std::int64_t{options.page_size},
                                  std::int64_t{options.auto_vacuum}, options.encoding,
                                  std::int64_t{options.foreign_keys}, added.created_at_ms,
                                  std::int64_t{beginning.filled},
                                  ancestors_text(beginning.ancestors), options.tails}));
     added.id = static_cast<std::uint64_t>(inserted.last_insert_rowid);
+    if (beginning.tag) OFFPRINT_TRY(insert_tag(session, beginning.tag_of, *beginning.tag));
     return {};
   });
-  if (!result && result.error().sqlite_code() == SQLITE_CONSTRAINT_UNIQUE) {
-    return fail(Code::kConflict, fmt::format("database '{}' exists already", name.text()));
+  const int code = result ? SQLITE_OK : result.error().sqlite_code();
+  if (beginning.tag && (code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY))
+    return fail(Code::kConflict, fmt::format("tag '{}' exists", beginning.tag->tag));
+  if (code == SQLITE_CONSTRAINT_UNIQUE) {
+    return fail(Code::kConflict, fmt::format("database '{}' exists already", name));
   }
   if (!result) return fail(std::move(result).error());
   return added;
@@ -315,17 +344,27 @@ Result<> Catalog::set_unfilled(std::uint64_t id) {
   });
 }
 
-Result<> Catalog::remove(std::uint64_t id, const std::string& name, Epoch epoch) {
+Result<> Catalog::remove(std::uint64_t id, const std::string& name, Epoch epoch,
+                         const std::function<bool()>& only_if) {
   return run([&](Session& session) -> Result<> {
+    if (only_if && !only_if())
+      return fail(Code::kConflict, fmt::format("database '{}' has content meanwhile", name));
+    OFFPRINT_TRY(remove_tags(session, id, name, only_if != nullptr));
     OFFPRINT_TRY(
         execute(session, "DELETE FROM databases WHERE id = ?", {static_cast<std::int64_t>(id)}));
-    OFFPRINT_TRY(execute(session, "DELETE FROM tags WHERE database_id = ?",
-                         {static_cast<std::int64_t>(id)}));
     OFFPRINT_TRY(execute(session, "DELETE FROM epoch_ends WHERE database_id = ?",
                          {static_cast<std::int64_t>(id)}));
+    if (is_state_name(name)) return {};
     OFFPRINT_TRY(PublicationList::remove_database(session, id));
     OFFPRINT_TRY(execute(session, "INSERT OR REPLACE INTO dropped(name, epoch) VALUES(?, ?)",
                          {name, std::int64_t{epoch.value}}));
+    return {};
+  });
+}
+
+Result<> Catalog::forget_states() {
+  return run([&](Session& session) -> Result<> {
+    OFFPRINT_TRY(execute(session, "DELETE FROM databases WHERE name GLOB '=*'"));
     return {};
   });
 }
@@ -363,10 +402,14 @@ Result<std::vector<std::pair<std::uint64_t, std::string>>> Catalog::all_tags() {
 }
 
 Result<> Catalog::add_tag(std::uint64_t id, const TagInfo& tag) {
+  return run([&](Session& session) { return insert_tag(session, id, tag); });
+}
+
+Result<> Catalog::set_tag_size(std::uint64_t id, const std::string& tag, std::uint64_t bytes) {
   return run([&](Session& session) -> Result<> {
-    OFFPRINT_TRY(execute(session, "INSERT INTO tags VALUES(?, ?, ?, ?, ?)",
-                         {static_cast<std::int64_t>(id), tag.tag, tag.bookmark.text(),
-                          tag.created_at_ms, static_cast<std::int64_t>(tag.size_bytes)}));
+    OFFPRINT_TRY(execute(session,
+                         "UPDATE tags SET size_bytes = ? WHERE database_id = ? AND tag = ?",
+                         {static_cast<std::int64_t>(bytes), static_cast<std::int64_t>(id), tag}));
     return {};
   });
 }

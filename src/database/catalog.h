@@ -36,6 +36,9 @@ class Catalog {
     std::optional<Bookmark> at = {};  // of a copy: its lineage and epoch
     bool filled = false;              // see Row
     std::vector<Bookmark> ancestors = {};
+    // It is the state that this tag of the database with that number names; listed with it.
+    std::optional<TagInfo> tag = {};
+    std::uint64_t tag_of = 0;
   };
 
   explicit Catalog(std::shared_ptr<HostedDatabase> database) : database_(std::move(database)) {}
@@ -45,7 +48,7 @@ class Catalog {
   // By id. `only`: of that one, if it is there.
   Result<std::vector<Row>> rows(std::optional<std::uint64_t> only = {});
   // Adds a database under a new id. kConflict: the name is taken.
-  Result<Row> add(const DatabaseName& name, const CreateOptions& options,
+  Result<Row> add(const std::string& name, const CreateOptions& options,
                   const Beginning& beginning);
   // What it began with was nothing.
   Result<> set_unfilled(std::uint64_t id);
@@ -59,9 +62,15 @@ class Catalog {
   Result<> set_cut(const Lineage& lineage,
                    const std::vector<std::pair<std::uint64_t, EpochEnd>>& ends);
   Result<bool> knows_cut(const Lineage& lineage);
-  // Removes it, remembering `epoch` so that a database of the same name starts above it.
-  Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch);
+  // Removes it, remembering `epoch` so that a database of the same name starts above it. With it go
+  // its tags and the databases that are their states; with such a database, its tag.
+  // `only_if`: it goes since it was never filled; asked within that transaction, false: kConflict,
+  // it stays.
+  Result<> remove(std::uint64_t id, const std::string& name, Epoch epoch,
+                  const std::function<bool()>& only_if = {});
   Result<std::vector<DroppedName>> dropped();
+  // Of a list that an archive had: it keeps what tags name as files.
+  Result<> forget_states();
 
   PublicationList& publications() { return publications_; }
 
@@ -70,6 +79,7 @@ class Catalog {
   // Of databases that are there: number and name.
   Result<std::vector<std::pair<std::uint64_t, std::string>>> all_tags();
   Result<> add_tag(std::uint64_t id, const TagInfo& tag);
+  Result<> set_tag_size(std::uint64_t id, const std::string& tag, std::uint64_t bytes);
   Result<> remove_tag(std::uint64_t id, const std::string& tag);
 
   // Drops entries of tokens that have expired.

@@ -31,15 +31,21 @@ std::vector<DatabaseIndex::Database> DatabaseIndex::list(const std::string& pref
   std::vector<Database> chosen;
   std::shared_lock lock(mutex_);
   auto at = after < prefix ? by_name_.lower_bound(prefix) : by_name_.upper_bound(after);
-  for (; at != by_name_.end() && chosen.size() < limit && at->first.starts_with(prefix); ++at) {
+  const bool wants_states = is_state_name(prefix);
+  while (at != by_name_.end() && chosen.size() < limit && at->first.starts_with(prefix)) {
+    if (!wants_states && is_state_name(at->first)) {  // they stand together
+      at = by_name_.lower_bound(std::string(1, kStateNames + 1));
+      continue;
+    }
     if (at->first.find(contains) != std::string::npos) chosen.push_back(at->second);
+    ++at;
   }
   return chosen;
 }
 
 std::size_t DatabaseIndex::size() const {
   std::shared_lock lock(mutex_);
-  return by_name_.size();
+  return by_name_.size() - states_;
 }
 
 void DatabaseIndex::add(const Database& database) {
@@ -48,10 +54,11 @@ void DatabaseIndex::add(const Database& database) {
     std::unique_lock lock(mutex_);
     Database& place = by_name_[identity.name];
     if (place) by_id_.erase(place->identity().id);
+    if (!place && is_state_name(identity.name)) ++states_;
     place = database;
     by_id_[identity.id] = database;
   }
-  subscribers_.call(identity.name);
+  if (!is_state_name(identity.name)) subscribers_.call(identity.name);
 }
 
 bool DatabaseIndex::remove(const Database& database) {
@@ -60,6 +67,7 @@ bool DatabaseIndex::remove(const Database& database) {
   auto found = by_name_.find(identity.name);
   if (found == by_name_.end() || found->second != database) return false;
   by_name_.erase(found);
+  if (is_state_name(identity.name)) --states_;
   by_id_.erase(identity.id);
   return true;
 }

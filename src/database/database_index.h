@@ -21,12 +21,13 @@ class DatabaseIndex {
   Database find(const std::string& name) const;
   Database find(std::uint64_t id) const;
   std::vector<Database> all() const;
-  // By name: those that begin with `prefix`, come after `after` and contain `contains`.
+  // By name: those that begin with `prefix`, come after `after` and contain `contains`. States that
+  // tags name (tags.h) are left out, unless `prefix` asks for them.
   std::vector<Database> list(const std::string& prefix, const std::string& after, std::size_t limit,
                              const std::string& contains) const;
-  std::size_t size() const;
+  std::size_t size() const;  // without those
 
-  // In place of the one of its name, if there is one; then tells the subscribers.
+  // In place of the one of its name, if there is one; then tells the subscribers (of tags: not).
   void add(const Database& database);
   // False: it is not, or not any more, the one of its name.
   bool remove(const Database& database);
@@ -39,6 +40,7 @@ class DatabaseIndex {
   mutable std::shared_mutex mutex_;
   std::map<std::string, Database> by_name_;            // guarded by mutex_
   std::unordered_map<std::uint64_t, Database> by_id_;  // guarded by mutex_
+  std::size_t states_ = 0;                             // of tags; guarded by mutex_
   Subscribers<std::string> subscribers_;
 };
 

@@ -225,10 +225,11 @@ Result<> copy_database(sqlite::Connection& source, sqlite::Connection& target) {
 }  // namespace
 
 Result<Bookmark> HostedDatabase::import_at_turn(const std::string& path) {
+  if (has_primary_elsewhere()) return fail(read_only_error());
   {
     std::lock_guard lock(mutex_);
     if (refused_) return fail(*refused_);
-    if (is_copy())
+    if (!tails_.empty())
       return fail(Code::kConflict,
                   fmt::format("database '{}' follows the file {}", identity_.name, tails_));
     if (state_.position.txid.value != 0) {

@@ -49,6 +49,8 @@ DatabaseInfo HostedDatabase::info() {
   info.open = files_ != nullptr;
   info.readers = subscribers_ ? static_cast<int>(subscribers_->count()) : 0;
   info.stopped = stopped_;
+  if (info.stopped.empty() && begins_filled_ && state_.position.txid.value == 0)
+    info.stopped = filling_error().message();
   info.options = identity_.options;
   info.options.tails = tails_;
   info.limits = limits_;
@@ -156,7 +158,7 @@ void HostedDatabase::became_visible() {
   Subscribers<>* subscribers = subscribers_.get();
   lock.unlock();
   if (subscribers != nullptr) subscribers->call();
-  environment_.committed.call(identity_.name, first);
+  if (!is_state_name(identity_.name)) environment_.committed.call(identity_.name, first);
 }
 
 void HostedDatabase::on_decided(const DatabaseState& state, const sqlite::WalPoint& point,
@@ -203,16 +205,15 @@ Result<> HostedDatabase::wait_for_archive(const Bookmark& at) {
 }
 
 void HostedDatabase::answer_read_only(Request& request) {
-  // Not has_primary_elsewhere(): this node may have become primary just now.
-  if (identity_.options.tails.empty()) {
-    return answer_error(request,
-                        Error(Code::kNotPrimary,
-                              "NOT_PRIMARY: this node has a copy; only the primary can do this"));
-  }
-  answer_error(request, tailed_error());
+  answer_error(request, read_only_error());
 }
 
-Error HostedDatabase::tailed_error() {
+Error HostedDatabase::read_only_error() {
+  // Not has_primary_elsewhere(): this node may have become primary just now.
+  if (identity_.options.tails.empty()) {
+    return Error(Code::kNotPrimary,
+                 "NOT_PRIMARY: this node has a copy; only the primary can do this");
+  }
   std::lock_guard lock(mutex_);
   return Error(Code::kForbidden,
                fmt::format("DATABASE_TAILED: database '{}' follows the file {}: it is written by "
@@ -220,7 +221,18 @@ Error HostedDatabase::tailed_error() {
                            identity_.name, tails_));
 }
 
+bool HostedDatabase::is_being_filled() { return begins_filled_ && position().txid.value == 0; }
+
+Error HostedDatabase::filling_error() {
+  return Error(
+      Code::kUnavailable,
+      fmt::format("DATABASE_FILLING: the content of database '{}' is on its way; try again "
+                  "when it is there",
+                  identity_.name));
+}
+
 void HostedDatabase::submit(std::unique_ptr<Request> request) {
+  if (is_being_filled()) return answer_error(*request, filling_error());
   if (auto blocked = reads_blocked()) return answer_error(*request, *std::move(blocked));
   bool asks_primary = has_primary_elsewhere() && request->needs_primary;
   if (is_copy() && (asks_primary || !request->likely_read_only()))

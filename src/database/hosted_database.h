@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <boost/container/deque.hpp>
@@ -23,6 +24,11 @@ namespace offprint::database {
 // Takes no memory while it was never used: there are many databases, and most do nothing.
 template <class T>
 using Deque = boost::container::deque<T>;
+
+// Names that begin with it are of databases that are the state which a tag names (tags.h): nobody
+// is told of them, and requests do not find them.
+inline constexpr char kStateNames = '=';
+inline bool is_state_name(std::string_view name) { return name.starts_with(kStateNames); }
 
 // A transaction record that recovery may have to apply, and the newest txid in it.
 struct UnappliedRecord {
@@ -95,7 +101,10 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
 
   // Of a copy; see Store.
   void apply(std::vector<IncomingTransaction> transactions, std::function<void(Result<>)> done);
-  Result<> begin_new_history(const NewHistory& history);
+  // Or of a database that was never written, which begins with it. `timestamp_ms`: of that state;
+  // nothing: now.
+  Result<> begin_new_history(const NewHistory& history,
+                             std::optional<std::int64_t> timestamp_ms = {});
   // --- in a cluster; see Store
   // `done`: it is so, at the turn.
   void lead(Epoch term, std::function<void()> done = [] {});
@@ -111,6 +120,9 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   void set_ends(std::vector<EpochEnd> ends);
   // Never written, it stands elsewhere now.
   void move_unwritten(const Position& position);
+  // It is to begin with content, or (false) without: until it has some, requests are refused.
+  void set_begins_filled(bool filled) { begins_filled_ = filled; }
+  bool is_being_filled();
   // Why nothing that needs the writer can begin now: a request that runs alone.
   std::optional<Error> exclusive();
 
@@ -189,7 +201,10 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
     TransactionRecorder::Decision decision;
     CommitLog::Appended appended;
   };
-  Result<Taken> draft_rewrite(Snapshot& to, const DatabaseState& state);
+  Result<TransactionRecorder::Decision> decide_rewrite(Snapshot& to, const DatabaseState& state);
+  // Waits until it is decided.
+  Result<TransactionRecorder::Decision> decide(journal::Draft draft, const DatabaseState& before,
+                                               const DatabaseState& next);
   Decider decider();
   Result<Taken> take_place(journal::Draft draft, const DatabaseState& before,
                            const DatabaseState& next);
@@ -207,12 +222,13 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   Result<> take_decided_at_turn(std::vector<TransactionRecorder::Decision> records);
   void change_role(const Task& flip);
   void note_decided(const TransactionRecorder::Decision& decision);
-  Result<> begin_new_history_at_turn(const NewHistory& history);
+  Result<> begin_new_history_at_turn(const NewHistory& history, std::int64_t timestamp_ms);
   Result<> adopt_at_turn(const AdoptedFile& file);
   bool is_of_this_history(const Bookmark& bookmark) const;  // mutex_ held
   void answer_committed(std::vector<Answer> answers);
   void answer_read_only(Request& request);
-  Error tailed_error();
+  Error read_only_error();
+  Error filling_error();
   bool is_copy() const { return identity_.is_copy || follows_; }
   // Another node knows more.
   bool has_primary_elsewhere() const { return is_copy() && identity_.options.tails.empty(); }
@@ -277,6 +293,7 @@ class HostedDatabase : public std::enable_shared_from_this<HostedDatabase> {
   Epoch term_;  // see lead()
 
   std::atomic<bool> follows_{false};              // see follow()
+  std::atomic<bool> begins_filled_{false};        // see set_begins_filled()
   std::atomic<std::uint64_t> limits_version_{0};  // changes with limits_
   std::atomic<bool> reads_blocked_{false};        // limits_.reads_blocked
 

@@ -13,6 +13,8 @@ using Decision = TransactionRecorder::Decision;
 constexpr std::size_t kNotedMax = 64;
 
 bool is_continued(const Position& at, const Decision& next) {
+  if (next.new_history) return next.whole && at.txid.value == 0;
+  if (next.entry.txid != at.txid.next() || next.entry.epoch < at.epoch) return false;
   if (at.txid.value == 0) return true;  // this node does not know the lineage of the list yet
   // Of a large one what it follows on stands in its payload, which is looked at when it is applied.
   return next.state.position.lineage == at.lineage &&
@@ -81,9 +83,7 @@ Result<> HostedDatabase::take_decided_at_turn(std::vector<Decision> records) {
   if (records.empty()) return {};
   Position at = state.position;
   for (const Decision& each : records) {
-    const bool follows =
-        each.entry.txid == at.txid.next() && each.entry.epoch >= at.epoch && is_continued(at, each);
-    if (!follows) {
+    if (!is_continued(at, each)) {
       return fail(refuse_if_damaged(
           Error(Code::kCorrupt, fmt::format("transaction {} was decided, and does not follow on {}",
                                             each.entry.txid.value, at.txid.value))));

@@ -155,7 +155,7 @@ Result<bool> HostedDatabase::recover() {
                         above.new_history, *environment_.journal);
   };
   auto complete = recover();
-  if (!complete && is_copy() && above.whole &&
+  if (!complete && (is_copy() || above.new_history) && above.whole &&
       (complete.error().code() == Code::kInvalid || is_damage(complete.error()))) {
     // Another page size, or damaged: the file is made again.
     OFFPRINT_TRY(remove_database_files(*environment_.options.files, identity_.path));

@@ -224,10 +224,11 @@ Result<Bookmark> HostedDatabase::rewrite(Snapshot& to) {
 Result<Bookmark> HostedDatabase::rewrite_at_turn(Snapshot& to) {
   DatabaseState state;
   std::shared_ptr<HeldTransaction> held;
+  if (has_primary_elsewhere()) return fail(read_only_error());
   {
     std::lock_guard lock(mutex_);
     if (refused_) return fail(*refused_);
-    if (is_copy())
+    if (!tails_.empty())
       return fail(Code::kConflict, fmt::format("database '{}' follows the file {}: restore it into "
                                                "a new database",
                                                identity_.name, tails_));
@@ -255,19 +256,15 @@ Result<Bookmark> HostedDatabase::rewrite_at_turn(Snapshot& to) {
   if (to.page_size() != state.page_size)
     return fail(Code::kInvalid, fmt::format("pages had {} bytes then, and have {} now",
                                             to.page_size(), state.page_size));
-  OFFPRINT_TRY_ASSIGN(Taken taken, draft_rewrite(to, state));
-  const Decision& decision = taken.decision;
-  if (auto committed = environment_.log->wait(taken.appended); !committed) {
-    if (committed.error().code() == Code::kIo) environment_.fatal(committed.error());
-    return fail(committed.error());
-  }
+  OFFPRINT_TRY_ASSIGN(const Decision decision, decide_rewrite(to, state));
   // It is decided: recovery brings it into the file, now or when it can be opened again.
   close_files();
   note_decided(decision);
   needs_recovery_ = true;
   auto files = open_files();
   became_visible();
-  if (!files) return fail(files.error());
+  if (!files)
+    log::warn("database '{}' cannot be opened: {}", identity_.name, files.error().message());
   const TxId then = to.position().txid;  // a file has none
   log::info("database '{}': made what {}, as transaction {}", identity_.name,
             then.value == 0 ? "a file holds" : fmt::format("it was at transaction {}", then.value),
@@ -275,8 +272,7 @@ Result<Bookmark> HostedDatabase::rewrite_at_turn(Snapshot& to) {
   return decision.state.position.bookmark();
 }
 
-Result<HostedDatabase::Taken> HostedDatabase::draft_rewrite(Snapshot& to,
-                                                            const DatabaseState& state) {
+Result<Decision> HostedDatabase::decide_rewrite(Snapshot& to, const DatabaseState& state) {
   DatabaseState next = state;
   next.position.txid = state.position.txid.next();
   next.position.epoch = std::max(Epoch{state.position.epoch.value + 1}, decider().least_epoch);
@@ -298,7 +294,7 @@ Result<HostedDatabase::Taken> HostedDatabase::draft_rewrite(Snapshot& to,
     draft.metadata.push_back({journal::MetadataType::kUndo, *std::move(undo)});
   draft.large_file = payload->file();
   draft.large_size = payload->size();
-  return take_place(std::move(draft), state, next);
+  return decide(std::move(draft), state, next);
 }
 
 }  // namespace offprint::database

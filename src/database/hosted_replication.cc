@@ -260,6 +260,15 @@ Result<HostedDatabase::Taken> HostedDatabase::take_place(journal::Draft draft,
   return Taken{{next, entry}, *appended};
 }
 
+Result<Decision> HostedDatabase::decide(journal::Draft draft, const DatabaseState& before,
+                                        const DatabaseState& next) {
+  OFFPRINT_TRY_ASSIGN(Taken taken, take_place(std::move(draft), before, next));
+  auto decided = environment_.log->wait(taken.appended);
+  if (!decided && decided.error().code() == Code::kIo) environment_.fatal(decided.error());
+  if (!decided) return fail(decided.error());
+  return taken.decision;
+}
+
 Result<> HostedDatabase::apply_to_file(std::vector<Decision> decisions) {
   if (decisions.empty()) return {};
   OFFPRINT_TRY_ASSIGN(auto files, open_files());
@@ -305,6 +314,13 @@ void HostedDatabase::note_decided(const Decision& decision) {
   std::lock_guard lock(mutex_);
   state_ = decision.state;
   state_lsn_ = decision.entry.location.lsn;
+  if (decision.new_history) {
+    log_.clear();
+    checkpointed_ = TxId{0};
+    closed_as_.reset();
+    return note_new_history(unapplied_,
+                            {decision.entry.txid, decision.entry.location, true, decision.whole});
+  }
   log_.push_back(decision.entry);
   unapplied_.push_back({.txid = decision.entry.txid,
                         .location = decision.entry.location,
@@ -320,24 +336,31 @@ void HostedDatabase::move_unwritten(const Position& position) {
   became_visible();
 }
 
-Result<> HostedDatabase::begin_new_history(const NewHistory& history) {
+Result<> HostedDatabase::begin_new_history(const NewHistory& history,
+                                           std::optional<std::int64_t> timestamp_ms) {
   Result<> result = fail(Code::kUnavailable, "not run");
-  run_task_and_wait([&] { result = begin_new_history_at_turn(history); });
+  run_task_and_wait(
+      [&] { result = begin_new_history_at_turn(history, timestamp_ms.value_or(unix_time_ms())); });
   return result;
 }
 
-Result<> HostedDatabase::begin_new_history_at_turn(const NewHistory& history) {
+Result<> HostedDatabase::begin_new_history_at_turn(const NewHistory& history,
+                                                   std::int64_t timestamp_ms) {
   const CopyTarget& target = history.target;
-  DatabaseState state;
+  DatabaseState before;
+  if (follows_) return fail(read_only_error());
   {
     std::lock_guard lock(mutex_);
     if (dropped_ || (refused_ && refused_->code() != Code::kCorrupt)) return fail(*refused_);
-    state = state_;
+    before = state_;
   }
+  if (!identity_.is_copy && before.position.txid.value != 0)
+    return fail(Code::kConflict, "the database was written meanwhile");
+  DatabaseState state = before;
   state.position = target.position;
   state.page_size = target.page_size;
   state.page_count = target.page_count;
-  state.timestamp_ms = unix_time_ms();
+  state.timestamp_ms = timestamp_ms;
   if (history.has_header) state.header = history.header;
   journal::Draft draft;
   draft.kind = journal::Kind::kTransaction;
@@ -347,23 +370,22 @@ Result<> HostedDatabase::begin_new_history_at_turn(const NewHistory& history) {
       {journal::MetadataType::kNewHistory, Bytes{static_cast<std::uint8_t>(target.whole)}});
   draft.large_file = history.payload_file;
   draft.large_size = history.payload_size;
-  auto location = environment_.journal->commit(std::move(draft));
-  if (!location && location.error().code() == Code::kIo) environment_.fatal(location.error());
-  if (!location) return fail(location.error());
+  OFFPRINT_TRY_ASSIGN(Decision decision, decide(std::move(draft), before, state));
+  decision.new_history = true;
+  decision.whole = target.whole;
   close_files();
+  note_decided(decision);
   {
     std::lock_guard lock(mutex_);
-    state_ = state;
-    state_lsn_ = location->lsn;
-    log_.clear();
-    checkpointed_ = TxId{0};
-    note_new_history(unapplied_, {state.position.txid, *location, true, target.whole});
-    closed_as_.reset();
     stopped_.clear();
     refused_.reset();
   }
   needs_recovery_ = true;
-  if (auto files = open_files(); !files) return fail(files.error());
+  auto files = open_files();
+  // Of a copy it is proven only now. What begins here was proven before it was decided.
+  if (!files && identity_.is_copy) return fail(files.error());
+  if (!files)
+    log::warn("database '{}' cannot be opened: {}", identity_.name, files.error().message());
   became_visible();
   return {};
 }

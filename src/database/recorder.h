@@ -73,6 +73,8 @@ class TransactionRecorder final : public sqlite::CommitGate {
   struct Decision {
     DatabaseState state;
     LogEntry entry;
+    bool new_history = false;  // as UnappliedRecord has them
+    bool whole = false;
   };
   // Of a copy: the next commit is these, oldest first.
   void expect(std::vector<Decision> decisions) { expected_ = std::move(decisions); }

@@ -36,6 +36,7 @@ Result<> StoreImpl::start() {
   OFFPRINT_TRY(load_catalog());
   OFFPRINT_TRY(restore_catalog(options, *catalog_database_));
   OFFPRINT_TRY(catalog_->set_up());
+  if (options.restore_catalog) OFFPRINT_TRY(catalog_->forget_states());
   OFFPRINT_TRY(load_databases());
   upkeep_.start();
   usage_keeper_.start(*catalog_);
@@ -62,7 +63,11 @@ Result<> StoreImpl::load_catalog() {
 Result<> StoreImpl::load_databases() {
   const std::unique_ptr<Replay> replay = std::move(replay_);
   OFFPRINT_TRY_ASSIGN(auto rows, catalog_->rows());
-  if (!is_clustered()) OFFPRINT_TRY(tags_->start());
+  std::set<std::string> states;
+  for (const Catalog::Row& row : rows) {
+    if (is_state_name(row.name)) states.insert(row.name);
+  }
+  if (!is_clustered()) OFFPRINT_TRY(tags_->start(states));
   for (const Catalog::Row& row : rows) {
     auto initial = DatabaseState::never_written(row.lineage, row.epoch, row.options.page_size);
     bool dropped = replay->is_dropped(row.id);  // stopped in the middle of a drop
@@ -94,6 +99,7 @@ std::shared_ptr<HostedDatabase> StoreImpl::host(const Catalog::Row& row, Replaye
   database->set_limits(row.limits);
   database->set_ends(row.ends);
   if (!is_clustered()) return database;
+  database->set_begins_filled(row.begins_filled);
   std::shared_lock lock(mutex_);
   if (leads_) {
     database->lead(*leads_);
@@ -140,13 +146,6 @@ std::vector<std::shared_ptr<HostedDatabase>> StoreImpl::all() {
   return result;
 }
 
-// What the log of a cluster cannot carry yet.
-Result<> StoreImpl::check_is_alone(const char* what) const {
-  if (!is_clustered()) return {};
-  return fail(Code::kInvalid,
-              fmt::format("NOT_IN_CLUSTERS: the nodes of a cluster cannot {} yet", what));
-}
-
 Result<> StoreImpl::check_is_primary() const {
   if (!environment_->options.copies) return {};
   return fail(Code::kNotPrimary, "NOT_PRIMARY: this node has copies; only the primary can do this");
@@ -167,7 +166,7 @@ Result<std::shared_ptr<HostedDatabase>> StoreImpl::get_history(const DatabaseNam
 // --- catalog
 
 // Into the catalog; nobody finds it by its name yet.
-Result<std::shared_ptr<HostedDatabase>> StoreImpl::add(const DatabaseName& name,
+Result<std::shared_ptr<HostedDatabase>> StoreImpl::add(const std::string& name,
                                                        const CreateOptions& options,
                                                        const Catalog::Beginning& beginning) {
   OFFPRINT_TRY(check_options(options));
@@ -176,7 +175,7 @@ Result<std::shared_ptr<HostedDatabase>> StoreImpl::add(const DatabaseName& name,
   if (is_clustered()) {  // what the list has become meanwhile counts
     OFFPRINT_TRY_ASSIGN(auto listed, find_listed(row.id));
     if (listed) return listed;
-    return fail(Code::kConflict, fmt::format("database '{}' was dropped meanwhile", name.text()));
+    return fail(Code::kConflict, fmt::format("database '{}' was dropped meanwhile", name));
   }
   Replayed fresh;
   fresh.state = DatabaseState::never_written(row.lineage, row.epoch, options.page_size);
@@ -185,7 +184,7 @@ Result<std::shared_ptr<HostedDatabase>> StoreImpl::add(const DatabaseName& name,
 
 Result<DatabaseInfo> StoreImpl::create(const DatabaseName& name, const CreateOptions& options) {
   OFFPRINT_TRY(check_is_primary());
-  OFFPRINT_TRY_ASSIGN(auto database, add(name, options, {}));
+  OFFPRINT_TRY_ASSIGN(auto database, add(name.text(), options, {}));
   if (!is_clustered()) index_.add(database);
   return database->info();
 }
@@ -193,20 +192,19 @@ Result<DatabaseInfo> StoreImpl::create(const DatabaseName& name, const CreateOpt
 Result<> StoreImpl::drop(const DatabaseName& name) {
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   if (auto busy = database->exclusive()) return fail(*std::move(busy));
-  if (is_clustered()) {  // what all nodes know of counts, and only then this one's part goes
-    OFFPRINT_TRY(
-        catalog_->remove(database->identity().id, name.text(), database->position().epoch));
-    std::lock_guard listing(listing_mutex_);
-    drop_here(database);
-    return {};
-  }
+  return drop_database(database);
+}
+
+Result<> StoreImpl::drop_database(const std::shared_ptr<HostedDatabase>& database) {
+  if (is_clustered()) return drop_listed(database);
+  for (const auto& state : states_of(database->identity().id)) OFFPRINT_TRY(drop_database(state));
   {
     std::unique_lock lock(mutex_);  // from one list into the other, never in none
     auto [place, is_new] = dropping_.try_emplace(database->identity().id);
     if (is_new) place->second = {database->identity(), {}, database, {}};
     if (!index_.remove(database)) {
       if (is_new) dropping_.erase(place);
-      return fail(Code::kNotFound, fmt::format("no database '{}'", name.text()));
+      return fail(Code::kNotFound, fmt::format("no database '{}'", database->identity().name));
     }
   }
   return give_up(database);

@@ -22,8 +22,8 @@
 
 namespace offprint::database {
 
-// The store in three parts: store.cc (start and stop, the list of databases), store_work.cc (what
-// is asked of one of them), store_cluster.cc (on a node of a cluster).
+// The store in four parts: store.cc (start and stop, the list of databases), store_work.cc (what
+// is asked of one of them), store_tags.cc, store_cluster.cc (on a node of a cluster).
 class StoreImpl final : public Store {
   static constexpr std::uint64_t kCatalogId = 0;
 
@@ -146,7 +146,6 @@ class StoreImpl final : public Store {
   Result<std::shared_ptr<HostedDatabase>> get(const DatabaseName& name);
   Result<std::shared_ptr<HostedDatabase>> get_history(const DatabaseName& name);
   Result<> check_is_primary() const;
-  Result<> check_is_alone(const char* what) const;
   std::shared_ptr<HostedDatabase> host(const Catalog::Row& row, Replayed replayed);
   Result<> load_catalog();
   Result<> load_databases();
@@ -156,6 +155,13 @@ class StoreImpl final : public Store {
   Result<> follow_catalog();
   Result<> fill_listed(const std::shared_ptr<HostedDatabase>& database,
                        const std::function<Result<>(HostedDatabase&)>& fill);
+  // `only_if`: asked when the list is changed; see Catalog::remove().
+  Result<> drop_listed(const std::shared_ptr<HostedDatabase>& database,
+                       const std::function<bool()>& only_if = {});
+  Result<> adopt_listed(HostedDatabase& database, const AdoptedFile& file);
+  void remove_if_cut_short(const std::shared_ptr<HostedDatabase>& database);
+  bool claim_filling(std::uint64_t id);
+  void end_filling(std::uint64_t id);
   std::shared_ptr<HostedDatabase> host_listed(const Catalog::Row& row);
   Result<std::shared_ptr<HostedDatabase>> find_listed(std::uint64_t id);
   void drop_here(const std::shared_ptr<HostedDatabase>& database);
@@ -164,15 +170,28 @@ class StoreImpl final : public Store {
     return database_file(environment_->options.directory, id);
   }
   Result<> sweep_orphans();
-  Result<std::shared_ptr<HostedDatabase>> add(const DatabaseName& name,
-                                              const CreateOptions& options,
+  Result<std::shared_ptr<HostedDatabase>> add(const std::string& name, const CreateOptions& options,
                                               const Catalog::Beginning& beginning);
   // A database that is found by its name once `fill` has filled it; else it is dropped again.
-  Result<> add_filled(const DatabaseName& name, const CreateOptions& options,
+  Result<> add_filled(const std::string& name, const CreateOptions& options,
                       const Catalog::Beginning& beginning,
                       const std::function<Result<>(HostedDatabase&)>& fill);
+  Result<> fill_from(HostedDatabase& database, const Position& at, Snapshot& from,
+                     std::optional<std::int64_t> timestamp_ms = {});
   Result<> finish_copy(const DatabaseName& name, const NewHistory& history);
+  // --- tags
+  Result<std::uint64_t> add_state(const HostedDatabase& of, const std::string& tag,
+                                  Catalog::Beginning beginning, Snapshot& state);
+  Result<std::vector<TagInfo>> tags_of(std::uint64_t id);
+  Result<TagInfo> find_tag(std::uint64_t id, const std::string& tag);
+  bool is_unmade(std::uint64_t id, const std::string& tag);
+  Result<std::unique_ptr<Snapshot>> open_tag(std::uint64_t id, const TagInfo& tag);
+  // As databases of their own. Null: it is none.
+  std::shared_ptr<HostedDatabase> state_of(std::uint64_t id, const std::string& tag);
+  std::vector<std::shared_ptr<HostedDatabase>> states_of(std::uint64_t id);
+  void list_own_tags();
   void read_past(const DatabaseName& name, std::unique_ptr<Request> request);
+  Result<> drop_database(const std::shared_ptr<HostedDatabase>& database);
   Result<> give_up(const std::shared_ptr<HostedDatabase>& database);
   void finish_drops();
   std::vector<std::shared_ptr<HostedDatabase>> all();
@@ -207,6 +226,8 @@ class StoreImpl final : public Store {
   std::unique_ptr<Replay> replay_;  // until the databases are made of it
   // Of a node of a cluster.
   std::optional<Epoch> leads_;  // guarded by mutex_
+  // Listed databases that somebody here fills, or removes since nobody will: by mutex_.
+  std::set<std::uint64_t> filling_;
   // Whoever makes or drops databases as the list says, or gives them their role: none is there
   // twice, or misses one. Taken before mutex_.
   std::mutex listing_mutex_;

@@ -44,26 +44,35 @@ void StoreImpl::release(const std::shared_ptr<HeldTransaction>& held) {
   held->database->release(held);
 }
 
+// By somebody else, who began it.
+static Result<> check_is_not_filled(HostedDatabase& database) {
+  if (!database.is_being_filled()) return {};
+  return fail(Code::kConflict,
+              fmt::format("database '{}' is being filled already", database.identity().name));
+}
+
 Result<Bookmark> StoreImpl::import_file(const DatabaseName& name, const std::string& path,
                                         const CreateOptions& options) {
   OFFPRINT_TRY(check_is_primary());
   auto database = index_.find(name.text());
   if (database) {
+    OFFPRINT_TRY(check_is_not_filled(*database));
     OFFPRINT_TRY_ASSIGN(Bookmark imported, database->import_file(path));
     OFFPRINT_TRY(database->wait_for_archive(imported));
     return imported;
   }
   Bookmark imported;
-  OFFPRINT_TRY(add_filled(name, options, {.filled = true}, [&](HostedDatabase& fresh) -> Result<> {
-    OFFPRINT_TRY_ASSIGN(imported, fresh.import_file(path));
-    return {};
-  }));
+  OFFPRINT_TRY(
+      add_filled(name.text(), options, {.filled = true}, [&](HostedDatabase& fresh) -> Result<> {
+        OFFPRINT_TRY_ASSIGN(imported, fresh.import_file(path));
+        return {};
+      }));
   OFFPRINT_TRY_ASSIGN(database, get(name));
   OFFPRINT_TRY(database->wait_for_archive(imported));
   return imported;
 }
 
-Result<> StoreImpl::add_filled(const DatabaseName& name, const CreateOptions& options,
+Result<> StoreImpl::add_filled(const std::string& name, const CreateOptions& options,
                                const Catalog::Beginning& beginning,
                                const std::function<Result<>(HostedDatabase&)>& fill) {
   OFFPRINT_TRY_ASSIGN(auto database, add(name, options, beginning));
@@ -88,10 +97,14 @@ Result<> StoreImpl::add_filled(const DatabaseName& name, const CreateOptions& op
 Result<> StoreImpl::adopt_file(const DatabaseName& name, const AdoptedFile& file,
                                const CreateOptions& options) {
   OFFPRINT_TRY(check_is_primary());
-  OFFPRINT_TRY(check_is_alone("take over a database"));
-  auto adopt = [&](HostedDatabase& database) { return adopt_into(*catalog_, database, file); };
-  if (auto existing = index_.find(name.text())) return adopt(*existing);
-  return add_filled(name, options, {.at = file.position.bookmark(), .filled = true}, adopt);
+  auto adopt = [&](HostedDatabase& database) {
+    return is_clustered() ? adopt_listed(database, file) : adopt_into(*catalog_, database, file);
+  };
+  if (auto existing = index_.find(name.text())) {
+    OFFPRINT_TRY(check_is_not_filled(*existing));
+    return adopt(*existing);
+  }
+  return add_filled(name.text(), options, {.at = file.position.bookmark(), .filled = true}, adopt);
 }
 
 // --- copies
@@ -123,7 +136,8 @@ Result<> StoreImpl::finish_copy(const DatabaseName& name, const NewHistory& hist
     return {};
   };
   if (existing) return fill(*existing);
-  return add_filled(name, {}, {.at = history.target.position.bookmark(), .filled = true}, fill);
+  return add_filled(name.text(), {}, {.at = history.target.position.bookmark(), .filled = true},
+                    fill);
 }
 
 // --- history
@@ -187,7 +201,7 @@ Result<Bookmark> StoreImpl::bookmark_of(const DatabaseName& name, const Moment& 
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   if (const auto* bookmark = std::get_if<Bookmark>(&moment)) return *bookmark;
   if (const auto* tag = std::get_if<Tag>(&moment)) {
-    OFFPRINT_TRY_ASSIGN(TagInfo found, tags_->find(database->identity().id, tag->name));
+    OFFPRINT_TRY_ASSIGN(TagInfo found, find_tag(database->identity().id, tag->name));
     return found.bookmark;
   }
   const std::int64_t time_ms = std::get<AtTime>(moment).unix_ms;
@@ -207,29 +221,16 @@ Result<std::unique_ptr<Snapshot>> StoreImpl::snapshot_at(const DatabaseName& nam
   if (state) return state;
   if (state.error().code() != Code::kBehind) return fail(state.error());
   const auto* asked = std::get_if<Tag>(&moment);
-  OFFPRINT_TRY_ASSIGN(auto tags, catalog_->tags(database->identity().id));
+  OFFPRINT_TRY_ASSIGN(auto tags, tags_of(database->identity().id));
   for (const TagInfo& tag : tags) {
     if (asked != nullptr ? tag.tag == asked->name : tag.bookmark == at)
-      return tags_->open(database->identity().id, tag);
+      return open_tag(database->identity().id, tag);
   }
   OlderStates* older = older_states_;
   // Others' states are not this database's, whoever has them.
   if (older == nullptr || at.lineage != database->position().lineage)
     return unavailable(state.error());
   return older->snapshot_at(name, at);
-}
-
-Result<TagInfo> StoreImpl::add_tag(const DatabaseName& name, const std::string& tag,
-                                   Snapshot& state) {
-  OFFPRINT_TRY(check_is_primary());
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
-  return tags_->add(database->identity().id, tag, state);
-}
-
-Result<> StoreImpl::remove_tag(const DatabaseName& name, const std::string& tag) {
-  OFFPRINT_TRY(check_is_primary());
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
-  return tags_->remove(database->identity().id, tag);
 }
 
 Result<std::vector<StoredPublication>> StoreImpl::publications(const DatabaseName& name) {
@@ -281,11 +282,6 @@ Result<> StoreImpl::remove_consumer(const DatabaseName& name, const std::string&
                                                   consumer);
 }
 
-Result<std::vector<TagInfo>> StoreImpl::tags(const DatabaseName& name) {
-  OFFPRINT_TRY_ASSIGN(auto database, get(name));
-  return catalog_->tags(database->identity().id);
-}
-
 void StoreImpl::read_past(const DatabaseName& name, std::unique_ptr<Request> request) {
   auto found = [&]() -> Result<PastReads::Source> {
     OFFPRINT_TRY_ASSIGN(auto database, get(name));
@@ -309,17 +305,33 @@ void StoreImpl::read_past(const DatabaseName& name, std::unique_ptr<Request> req
 
 Result<Bookmark> StoreImpl::rewrite(const DatabaseName& name, Snapshot& to) {
   OFFPRINT_TRY(check_is_primary());
-  OFFPRINT_TRY(check_is_alone("restore a database in its place"));
   OFFPRINT_TRY_ASSIGN(auto database, get(name));
   OFFPRINT_TRY_ASSIGN(Bookmark rewritten, database->rewrite(to));
   OFFPRINT_TRY(database->wait_for_archive(rewritten));
   return rewritten;
 }
 
+// Its first state, at that position, becomes what `from` shows.
+Result<> StoreImpl::fill_from(HostedDatabase& database, const Position& at, Snapshot& from,
+                              std::optional<std::int64_t> timestamp_ms) {
+  CopyTarget target;
+  target.position = at;
+  target.page_size = from.page_size();
+  target.page_count = from.page_count();
+  OFFPRINT_TRY_ASSIGN(
+      auto writer, make_copy_writer(*environment_->journal, target, [&](const NewHistory& history) {
+        return database.begin_new_history(history, timestamp_ms);
+      }));
+  for (PageNo page = 1; page <= from.page_count(); ++page) {
+    OFFPRINT_TRY_ASSIGN(ByteView image, from.page(page));
+    OFFPRINT_TRY(writer->page(page, image));
+  }
+  return writer->finish();
+}
+
 Result<DatabaseInfo> StoreImpl::fork(const DatabaseName& name, const DatabaseName& fork,
                                      Snapshot& from) {
   OFFPRINT_TRY(check_is_primary());
-  OFFPRINT_TRY(check_is_alone("fork or copy a database"));
   OFFPRINT_TRY_ASSIGN(auto parent, get(name));
   if (index_.find(fork.text()))
     return fail(Code::kConflict, fmt::format("database '{}' exists already", fork.text()));
@@ -332,23 +344,13 @@ Result<DatabaseInfo> StoreImpl::fork(const DatabaseName& name, const DatabaseNam
   std::erase_if(beginning.ancestors,
                 [&](const Bookmark& each) { return each.txid > from.position().txid; });
   beginning.ancestors.push_back(from.position().bookmark());
-  OFFPRINT_TRY(add_filled(fork, options, beginning, [&](HostedDatabase& database) -> Result<> {
-    CopyTarget target;
-    target.position = database.position();  // its own lineage, the parent's numbers
-    target.position.txid = from.position().txid;
-    target.position.checksum = from.position().checksum;
-    target.page_size = from.page_size();
-    target.page_count = from.page_count();
-    OFFPRINT_TRY_ASSIGN(auto writer, make_copy_writer(*environment_->journal, target,
-                                                      [&](const NewHistory& history) {
-                                                        return database.begin_new_history(history);
-                                                      }));
-    for (PageNo page = 1; page <= from.page_count(); ++page) {
-      OFFPRINT_TRY_ASSIGN(ByteView image, from.page(page));
-      OFFPRINT_TRY(writer->page(page, image));
-    }
-    return writer->finish();
-  }));
+  OFFPRINT_TRY(
+      add_filled(fork.text(), options, beginning, [&](HostedDatabase& database) -> Result<> {
+        Position begins = database.position();  // its own lineage, the parent's numbers
+        begins.txid = from.position().txid;
+        begins.checksum = from.position().checksum;
+        return fill_from(database, begins, from);
+      }));
   OFFPRINT_TRY_ASSIGN(auto forked, get(fork));
   OFFPRINT_TRY(forked->wait_for_archive(forked->bookmark()));
   return forked->info();

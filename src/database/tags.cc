@@ -1,6 +1,7 @@
 #include "database/tags.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include <fmt/format.h>
 
@@ -25,14 +26,16 @@ bool is_tag(std::string_view text) {
              text, [&](char c) { return is_plain(c) || c == '-' || c == '_' || c == '.'; });
 }
 
-Result<> write_snapshot(Snapshot& state, ltx::ByteSink& sink) {
+}  // namespace
+
+Result<> Tags::write(Snapshot& state, std::int64_t made_ms, ltx::ByteSink& sink) {
   ltx::Encoder encoder(sink);
   ltx::Header header;
   header.page_size = state.page_size();
   header.page_count = state.page_count();
   header.min_txid = TxId{1};
   header.max_txid = state.position().txid;
-  header.timestamp_ms = unix_time_ms();
+  header.timestamp_ms = made_ms;
   OFFPRINT_TRY(encoder.begin(header));
   const PageNo lock = ltx::lock_page(header.page_size);
   for (PageNo page = 1; page <= header.page_count; ++page) {
@@ -44,21 +47,49 @@ Result<> write_snapshot(Snapshot& state, ltx::ByteSink& sink) {
   return {};
 }
 
-}  // namespace
-
 std::string Tags::file_name(std::uint64_t database_id, const std::string& tag) {
   return fmt::format("{:016x}-{}.ltx", database_id, tag);
+}
+
+std::string Tags::state_prefix(std::uint64_t database_id) {
+  return fmt::format("{}{:x}/", kStateNames, database_id);
+}
+
+std::string Tags::state_name(std::uint64_t database_id, const std::string& tag) {
+  return state_prefix(database_id) + tag;
+}
+
+std::string Tags::file_name_of_state(std::string_view state_name) {
+  const std::size_t slash = state_name.find('/');
+  if (!is_state_name(state_name) || slash == std::string_view::npos) return {};
+  std::uint64_t id = 0;
+  const std::string_view number = state_name.substr(1, slash - 1);
+  auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), id, 16);
+  const std::string tag(state_name.substr(slash + 1));
+  if (error != std::errc() || end != number.data() + number.size() || !is_tag(tag)) return {};
+  return file_name(id, tag);
+}
+
+Result<> Tags::check(const std::string& tag, const Snapshot& state) {
+  if (!is_tag(tag)) {
+    return fail(Code::kInvalid,
+                "a tag is 1 to 63 letters, digits, '-', '_' and '.', with a letter or digit first");
+  }
+  if (state.page_count() == 0)
+    return fail(Code::kInvalid, "an empty database has no state to name");
+  return {};
 }
 
 std::string Tags::file_of(std::uint64_t database_id, const std::string& tag) const {
   return folder() + "/" + file_name(database_id, tag);
 }
 
-Result<> Tags::start() {
+Result<> Tags::start(const std::set<std::string>& states) {
   OFFPRINT_TRY_ASSIGN(auto tags, catalog_.all_tags());
   std::vector<std::string> known;
   for (const auto& [id, tag] : tags) {
     known.push_back(file_of(id, tag));
+    if (states.contains(state_name(id, tag))) continue;
     OFFPRINT_TRY_ASSIGN(bool kept, files_.exists(known.back()));
     if (kept) continue;
     log::warn("tag '{}' of database {} is gone: {} is not there", tag, id, known.back());
@@ -81,12 +112,7 @@ Result<TagInfo> Tags::add(std::uint64_t database_id, const std::string& tag, Sna
 }
 
 Result<TagInfo> Tags::add_one(std::uint64_t database_id, const std::string& tag, Snapshot& state) {
-  if (!is_tag(tag)) {
-    return fail(Code::kInvalid,
-                "a tag is 1 to 63 letters, digits, '-', '_' and '.', with a letter or digit first");
-  }
-  if (state.page_count() == 0)
-    return fail(Code::kInvalid, "an empty database has no state to name");
+  OFFPRINT_TRY(check(tag, state));
   if (find(database_id, tag)) return fail(Code::kConflict, fmt::format("tag '{}' exists", tag));
   OFFPRINT_TRY(files_.create_directories(folder()));
   OFFPRINT_TRY(files_.sync_directory(directory_));
@@ -100,7 +126,7 @@ Result<TagInfo> Tags::add_one(std::uint64_t database_id, const std::string& tag,
   auto written = [&]() -> Result<> {
     OFFPRINT_TRY_ASSIGN(auto file, files_.open(unfinished, FileSystem::Mode::kCreateNew));
     ltx::FileSink sink(*file);
-    OFFPRINT_TRY(write_snapshot(state, sink));
+    OFFPRINT_TRY(write(state, info.created_at_ms, sink));
     OFFPRINT_TRY(file->sync());
     OFFPRINT_TRY_ASSIGN(info.size_bytes, file->size());
     OFFPRINT_TRY(files_.rename(unfinished, path));
@@ -141,6 +167,12 @@ Result<TagInfo> Tags::find(std::uint64_t database_id, const std::string& tag) {
 
 Result<std::unique_ptr<Snapshot>> Tags::open(std::uint64_t database_id, const TagInfo& tag) {
   const std::string path = file_of(database_id, tag.tag);
+  OFFPRINT_TRY_ASSIGN(bool is_here, files_.exists(path));
+  if (!is_here) {
+    return fail(Code::kNotFound,
+                fmt::format("TAG_NOT_HERE: this node does not have the state that tag '{}' names",
+                            tag.tag));
+  }
   OFFPRINT_TRY_ASSIGN(auto file, files_.open(path, FileSystem::Mode::kRead));
   ltx::FileSource source(std::shared_ptr<File>(std::move(file)));
   std::array<std::uint8_t, 8> random;

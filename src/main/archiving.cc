@@ -225,11 +225,8 @@ Result<std::shared_ptr<Archiving::Writer>> Archiving::make_writer(const std::str
   archiver.take_over = take_over;
   archiver.schedule.sync = std::chrono::milliseconds(options_.sync_ms);
   archiver.urgent_kept = std::chrono::milliseconds(options_.wait_ms);
-  if (cluster.empty()) {
-    archiver.tags_folder = data_ + "/tags";
-  } else {
-    archiver.lease_look_ms = kLeaseLookMs;
-  }
+  archiver.tags_folder = data_ + "/tags";
+  if (!cluster.empty()) archiver.lease_look_ms = kLeaseLookMs;
   OFFPRINT_TRY(set_schedule(options_, archiver.schedule));
   made->archiver =
       std::make_unique<archive::Archiver>(*made->objects, *store_, owner.name, archiver);

@@ -273,6 +273,8 @@ Result<Response> list_tags(Service& service, const DatabaseName& name) {
 
 void add_tag(Service& service, const DatabaseName& name, HttpRequest& request,
              Responder responder) {
+  if (service.has_copies())
+    return responder.respond(structured_error(not_primary("tags are the primary's")));
   struct Wish {
     std::string tag;
     std::optional<database::Moment> at;
@@ -303,6 +305,8 @@ void handle_tags(Service& service, const HistoryAddress& asked, const DatabaseNa
   const bool removes = !asked.tag.empty() && request.method == Method::kDelete;
   if (!removes && (!asked.tag.empty() || !request.is_get()))
     return responder.respond(wrong_method(asked.tag.empty() ? "GET, POST" : "DELETE"));
+  if (removes && service.has_copies())
+    return responder.respond(structured_error(not_primary("tags are the primary's")));
   respond_from_helper(service, std::move(responder), [&service, name, removes, tag = asked.tag] {
     auto answer = [&]() -> Result<Response> {
       if (!removes) return list_tags(service, name);

@@ -8,10 +8,10 @@
 #include "base/file_system.h"
 #include "database/store.h"
 
-namespace offprint::archive {
+namespace offprint::database {
 
-// A database file that nobody writes, as a state.
-class FileSnapshot final : public database::Snapshot {
+// A database file that nobody writes, as a state. Thread: one at a time.
+class FileSnapshot final : public Snapshot {
  public:
   FileSnapshot(std::unique_ptr<File> file, const Position& position, std::uint32_t page_size,
                std::uint32_t page_count)
@@ -24,7 +24,7 @@ class FileSnapshot final : public database::Snapshot {
       return fail(Code::kNotFound, fmt::format("page {} does not exist", page));
     OFFPRINT_TRY_ASSIGN(std::size_t size,
                         file_->read_at(std::uint64_t{page - 1} * buffer_.size(), buffer_));
-    if (size != buffer_.size()) return fail(Code::kIo, "a file of earlier states became shorter");
+    if (size != buffer_.size()) return fail(Code::kIo, "a file that is a state became shorter");
     return ByteView(buffer_);
   }
 
@@ -35,4 +35,4 @@ class FileSnapshot final : public database::Snapshot {
   Bytes buffer_;
 };
 
-}  // namespace offprint::archive
+}  // namespace offprint::database
