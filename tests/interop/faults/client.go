@@ -199,4 +199,6 @@ func stockOutcome(err error) Outcome {
 	return Unknown
 }
 
-func takenAlready(err error) bool { return err != nil && strings.Contains(err.Error(), "constraint failed") }
+func takenAlready(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "constraint failed")
+}

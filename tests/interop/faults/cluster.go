@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -320,6 +321,28 @@ func (c *Cluster) finals(database string) ([]Final, error) {
 		}
 	}
 	return finals, nil
+}
+
+// snapshots are the databases' files, as each node has them at one position.
+func (c *Cluster) snapshots(database string) error {
+	return within(progressPatience, "the same bytes at all nodes", func() error {
+		var first *Reply
+		for _, node := range c.nodes {
+			reply := c.client.request(node.host-1, "GET", "/db/"+database+"/snapshot", nil,
+				map[string]string{"Offprint-Read": "any"})
+			if reply.Status != 200 || len(reply.Body) < 512 {
+				return fmt.Errorf("%s: status %d %s", node.name, reply.Status, reply.Message)
+			}
+			if first == nil {
+				first = reply
+			}
+			if reply.Bookmark != first.Bookmark || !bytes.Equal(reply.Body, first.Body) {
+				return fmt.Errorf("%s has other bytes (%d, at %s) than %s (%d, at %s)", node.name, len(reply.Body),
+					reply.Bookmark, c.nodes[0].name, len(first.Body), first.Bookmark)
+			}
+		}
+		return nil
+	})
 }
 
 func readFinal(node string, span Span, reply *Reply) Final {

@@ -36,7 +36,7 @@ func readSettings(t *testing.T) settings {
 	}
 	s := settings{program: os.Getenv("OFFPRINT_PROGRAM"), etcd: os.Getenv("OFFPRINT_ETCD"),
 		only: os.Getenv("OFFPRINT_FAULTS_ONLY"), seed: number(t, "OFFPRINT_TEST_SEED", time.Now().UnixNano()%1e9),
-		budget: number(t, "OFFPRINT_FAULTS_S", 150)}
+		budget: number(t, "OFFPRINT_FAULTS_S", 100)}
 	s.folder = os.Getenv("OFFPRINT_FAULTS_FOLDER")
 	if s.folder == "" {
 		s.folder = t.TempDir()
@@ -201,8 +201,11 @@ func check(t *testing.T, c *Cluster, database string, history *History) {
 	for _, fault := range findFaults(history, finals) {
 		t.Error(fault)
 	}
+	if err := c.snapshots(database); err != nil {
+		t.Error(err)
+	}
 	for _, what := range []string{"register", "append", "interactive", "transfer", "claim", "increase", "session read"} {
-		if history.Counts[what+" done"] < 5 {
+		if history.Counts[what+" done"] < 3 {
 			t.Errorf("the load did not work: %s", history.summary())
 			return
 		}
