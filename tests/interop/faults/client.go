@@ -16,7 +16,11 @@ import (
 	_ "github.com/tursodatabase/libsql-client-go/libsql"
 )
 
-const clientPatience = 6 * time.Second // longer than --request-timeout-ms, so nodes answer for themselves
+// Longer than --request-timeout-ms, so that nodes answer for themselves where they can.
+const clientPatience = 3 * time.Second
+
+// Who waited that long for a node takes others for a while, as people's programs do.
+const avoidedFor = 2 * time.Second
 
 func init() {
 	// The stock client uses it, also for a rollback, to which it gives no deadline.
@@ -30,12 +34,13 @@ type Client struct {
 	nodes    []string // URLs
 	database string
 	random   *rand.Rand
+	avoided  map[int]time.Time
 }
 
 func newClient(nodes []string, database string, seed int64) *Client {
 	transport := &http.Transport{MaxIdleConnsPerHost: 2, ResponseHeaderTimeout: clientPatience}
 	return &Client{http: &http.Client{Transport: transport, Timeout: clientPatience}, nodes: nodes, database: database,
-		random: rand.New(rand.NewSource(seed))}
+		random: rand.New(rand.NewSource(seed)), avoided: map[int]time.Time{}}
 }
 
 // Reply is an answer, or that there was none (status 0).
@@ -133,14 +138,31 @@ func (c *Client) query(node int, headers map[string]string, statements ...Statem
 	return c.request(node, "POST", "/db/"+c.database+"/query", statements, headers)
 }
 
-func (c *Client) anyNode() int { return c.random.Intn(len(c.nodes)) }
+func (c *Client) anyNode() int {
+	for range 4 {
+		node := c.random.Intn(len(c.nodes))
+		if time.Now().After(c.avoided[node]) {
+			return node
+		}
+	}
+	return c.random.Intn(len(c.nodes))
+}
+
+// took tells how long a request to a node took that began then.
+func (c *Client) took(node int, call int64) {
+	if now()-call > int64(clientPatience/2) {
+		c.avoided[node] = time.Now().Add(avoidedFor)
+	}
+}
 
 // once sends a request with a key to one node after the other until it is decided, or the time is over.
 func (c *Client) once(key string, until func() bool, statements ...Statement) (*Reply, Outcome) {
 	headers := map[string]string{"Idempotency-Key": key}
 	happened := Refused
 	for node := c.anyNode(); ; node = (node + 1) % len(c.nodes) {
+		call := now()
 		reply := c.query(node, headers, statements...)
+		c.took(node, call)
 		if reply.final() {
 			return reply, reply.outcome()
 		}

@@ -193,7 +193,7 @@ func newNode(network *Network, program, folder string, host, nodes int) *Node {
 	node.plain = network.on(host, program, "serve", "--data", node.folder, "--listen", address(host)+":8080",
 		"--insecure", "--cluster", "faults", "--node", name, "--peer-listen", address(host)+":9081",
 		"--etcd", strings.Join(etcd, ","), "--cluster-secret", filepath.Join(folder, "secret"),
-		"--replicas", strconv.Itoa(nodes), "--request-timeout-ms", "4000")
+		"--replicas", strconv.Itoa(nodes), "--request-timeout-ms", "2500")
 	node.commandLine = append([]string{}, node.plain...)
 	return node
 }

@@ -54,6 +54,13 @@ func (k *keys) draw(random *rand.Rand) int {
 	return k.first + random.Intn(keysAtOnce)
 }
 
+// look draws a key that may be read as often as one likes.
+func (k *keys) look(random *rand.Rand) int {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	return k.first + random.Intn(keysAtOnce)
+}
+
 // retire: too much about the present keys is unknown.
 func (k *keys) retire() {
 	k.mutex.Lock()
@@ -66,6 +73,10 @@ func startLoad(nodes []string, database string, seed int64, history *History) (*
 	var workers []func(*Client)
 	for range 3 {
 		workers = append(workers, l.registerWorker)
+	}
+	for node := range nodes {
+		workers = append(workers, func(c *Client) { l.registerReader(c, node) },
+			func(c *Client) { l.listReader(c, node) })
 	}
 	workers = append(workers, l.appendWorker, l.appendWorker, l.interactiveWorker, l.bankWorker, l.bankWorker,
 		l.bankReader, l.staleReader)
@@ -111,9 +122,11 @@ func (l *Load) registerWorker(c *Client) {
 		if op.Kind != Read {
 			op.Value, op.Expected = l.value(), seen[op.Key]
 		}
+		node := c.anyNode()
 		op.Call = now()
-		err := doRegister(stock[c.anyNode()], &op)
+		err := doRegister(stock[node], &op)
 		op.Return = now()
+		c.took(node, op.Call)
 		op.Outcome = stockOutcome(err)
 		if op.Outcome == Unknown && op.Kind != Read {
 			l.registry.retire()
@@ -123,6 +136,41 @@ func (l *Load) registerWorker(c *Client) {
 		}
 		l.history.count("register", op.Outcome)
 		l.history.add(func() { l.history.Registers = append(l.history.Registers, op) })
+		pace(c)
+	}
+}
+
+// Each node has readers of its own, who stay with it whatever happens to it: an old primary would answer them.
+func (l *Load) registerReader(c *Client, node int) {
+	stock, err := openStock(l.nodes[node:node+1], l.database)
+	if err != nil {
+		l.history.fault("%v", err)
+		return
+	}
+	for !l.stopping.Load() {
+		op := RegisterOp{Key: l.registry.look(c.random), Kind: Read}
+		op.Call = now()
+		op.Outcome = stockOutcome(doRegister(stock[0], &op))
+		op.Return = now()
+		l.history.count("register read", op.Outcome)
+		l.history.add(func() { l.history.Registers = append(l.history.Registers, op) })
+		pace(c)
+	}
+}
+
+func (l *Load) listReader(c *Client, node int) {
+	for !l.stopping.Load() {
+		first, second := l.lists.look(c.random), l.lists.look(c.random)
+		txn := AppendTxn{Steps: []Micro{{Key: first}, {Key: second}}}
+		txn.Call = now()
+		reply := c.query(node, map[string]string{"Offprint-Read": "primary"}, Statement{selectList, []any{first}},
+			Statement{selectList, []any{second}})
+		txn.Return, txn.Outcome = now(), reply.outcome()
+		l.history.count("list read", txn.Outcome)
+		if txn.Outcome == Done {
+			txn.Steps[0].List, txn.Steps[1].List = integers(reply.Results[0].Rows), integers(reply.Results[1].Rows)
+			l.history.add(func() { l.history.Appends = append(l.history.Appends, txn) })
+		}
 		pace(c)
 	}
 }
@@ -193,9 +241,11 @@ func (l *Load) appendWorker(c *Client) {
 				statements = append(statements, Statement{selectList, []any{step.Key}})
 			}
 		}
+		node := c.anyNode()
 		txn.Call = now()
-		reply := c.query(c.anyNode(), nil, statements...)
+		reply := c.query(node, nil, statements...)
 		txn.Return, txn.Outcome = now(), reply.outcome()
+		c.took(node, txn.Call)
 		if txn.Outcome == Done {
 			for i := range txn.Steps {
 				if !txn.Steps[i].Append {
@@ -217,9 +267,11 @@ func (l *Load) interactiveWorker(c *Client) {
 	}
 	for !l.stopping.Load() {
 		txn := AppendTxn{Steps: l.drawSteps(c), Outcome: Refused}
+		node := c.anyNode()
 		txn.Call = now()
-		interact(stock[c.anyNode()], &txn)
+		interact(stock[node], &txn)
 		txn.Return = now()
+		c.took(node, txn.Call)
 		l.record(txn, "interactive")
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -307,7 +359,7 @@ func (l *Load) bankReader(c *Client) {
 // Reads of any node show what was committed, if not the newest.
 func (l *Load) staleReader(c *Client) {
 	for !l.stopping.Load() {
-		node, key := c.anyNode(), l.lists.draw(c.random)
+		node, key := c.anyNode(), l.lists.look(c.random)
 		reply := c.query(node, map[string]string{"Offprint-Read": "any"}, Statement{selectList, []any{key}})
 		l.history.count("stale read", reply.outcome())
 		if reply.Status == 200 {
