@@ -140,6 +140,22 @@ var cases = []Case{
 		c.waitLong()
 		return nil
 	}},
+	{name: "cut the primary from all followers, and stop it", run: func(c *Cluster) error {
+		primary, followers := c.primary()
+		for _, host := range followers {
+			if err := c.network.cutBoth(primary, host); err != nil {
+				return err
+			}
+		}
+		c.waitLong()
+		if err := c.network.heal(); err != nil {
+			return err
+		}
+		began := now()
+		err := c.node(primary).terminate()
+		c.log("  n%d stopped within %d ms", primary, (now()-began)/1e6)
+		return err
+	}},
 	{name: "cut the primary from etcd", run: func(c *Cluster) error {
 		primary, _ := c.primary()
 		if err := c.cutEtcd(primary); err != nil {
@@ -149,6 +165,8 @@ var cases = []Case{
 		return nil
 	}},
 	{name: "cut cables in turn", run: flap},
+	{name: "storm", run: storm},
+	{name: "storm, once more", run: storm},
 	{name: "stop etcd", run: func(c *Cluster) error {
 		for _, member := range c.etcd {
 			member.kill()
