@@ -92,7 +92,8 @@ func (c *Cluster) startNodes() error {
 	return c.settle()
 }
 
-func (c *Cluster) end() {
+// end ends everything, and takes it away but for the folders.
+func (c *Cluster) end() error {
 	for _, node := range c.nodes {
 		node.resume()
 		node.kill()
@@ -101,6 +102,12 @@ func (c *Cluster) end() {
 		member.resume()
 		member.kill()
 	}
+	if len(c.nodes) >= fullDiskNode {
+		if err := run("umount", c.node(fullDiskNode).folder); err != nil {
+			return err
+		}
+	}
+	return c.network.end()
 }
 
 func (c *Cluster) urls() []string {

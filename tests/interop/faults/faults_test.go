@@ -84,7 +84,11 @@ func testCluster(t *testing.T, nodes, casesLeast int, share int64) {
 	}
 	cluster, err := startCluster(nodes, s.program, s.etcd, s.folder, s.seed, logf)
 	if cluster != nil {
-		defer cluster.end()
+		defer func() {
+			if err := cluster.end(); err != nil {
+				t.Error(err)
+			}
+		}()
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 // Network: each host is a network namespace with one cable to the namespace of this program, which forwards between
 // them. What it does not forward is cut: in one direction, and without telling anybody.
 type Network struct {
+	hosts []int
 	mutex sync.Mutex
 	cuts  map[[2]int]bool
 	slow  map[int]bool
@@ -51,6 +53,7 @@ func address(host int) string { return fmt.Sprintf("10.77.%d.2", host) }
 
 func (n *Network) addHost(host int) error {
 	name, cable, subnet := fmt.Sprintf("h%d", host), fmt.Sprintf("cable%d", host), fmt.Sprintf("10.77.%d", host)
+	n.hosts = append(n.hosts, host)
 	return runAll(
 		"ip netns add "+name,
 		"ip link add "+cable+" type veth peer name eth0 netns "+name,
@@ -60,6 +63,15 @@ func (n *Network) addHost(host int) error {
 		"ip -n "+name+" link set lo up",
 		"ip -n "+name+" link set eth0 up",
 		"ip -n "+name+" route add default via "+subnet+".1")
+}
+
+// end takes the hosts away, when nothing runs there any more.
+func (n *Network) end() error {
+	all := []error{n.heal()}
+	for _, host := range n.hosts {
+		all = append(all, runAll(fmt.Sprintf("ip link del cable%d", host), fmt.Sprintf("ip netns del h%d", host)))
+	}
+	return errors.Join(append(all, runAll("umount /run/netns"))...)
 }
 
 // on is the command line that runs a program on a host.
