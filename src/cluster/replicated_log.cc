@@ -17,6 +17,7 @@ namespace {
 // Records kept in memory for those who do not have them yet; later they are read from the journal.
 constexpr std::size_t kFreshMax = 8192;
 constexpr std::size_t kFreshBytesMax = 16 << 20;
+constexpr Time kLookEvery{500'000};
 constexpr Lsn kAll{std::numeric_limits<std::uint64_t>::max()};
 
 journal::Draft draft_of(const PeerRecord& record) {
@@ -493,6 +494,7 @@ void ReplicatedLog::run_ticks() {
       std::lock_guard group_lock(group->mutex);
       GroupEffects effects(*this, *group);
       group->member.tick(boot_time(), effects);
+      look_for_hinted(*group, boot_time());
     }
     lock.lock();
   }
@@ -539,8 +541,18 @@ void ReplicatedLog::take_hint(const RegisterHint& hint) {
   if (!number || *number >= groups_.size() || ended_) return;
   Group& group = *groups_[*number];
   std::lock_guard lock(group.mutex);
+  if (hint.value) group.hinted = std::max(group.hinted, static_cast<std::uint64_t>(hint.version));
   const Time now = boot_time();
   if (static_cast<std::uint64_t>(hint.version) <= group.member.status(now).view.version) return;
+  GroupEffects effects(*this, group);
+  group.member.look_again(now, effects);
+}
+
+// A hint comes once. The read that it causes may fail, or have begun before the change.
+void ReplicatedLog::look_for_hinted(Group& group, Time now) {
+  if (now < group.look_at) return;
+  group.look_at = now + kLookEvery;
+  if (group.hinted <= group.member.status(now).view.version) return;
   GroupEffects effects(*this, group);
   group.member.look_again(now, effects);
 }

@@ -153,9 +153,11 @@ class ReplicatedLog {
     IndexedGroup index;
     Lsn found;  // see Status
     GroupMember member;
-    GroupRecord record;       // as last read or written
-    GroupRecord asked_for;    // by the swap under way
-    std::deque<Fresh> fresh;  // appended here, perhaps not written yet
+    GroupRecord record;        // as last read or written
+    GroupRecord asked_for;     // by the swap under way
+    std::uint64_t hinted = 0;  // newest version of the record that the coordinator spoke of
+    Time look_at{};            // when it is read again if it is not that new yet
+    std::deque<Fresh> fresh;   // appended here, perhaps not written yet
     std::size_t fresh_bytes = 0;
     const PeerMessage* receiving = nullptr;
     std::vector<Waiter*> waiters;
@@ -174,6 +176,7 @@ class ReplicatedLog {
   void take_view(std::uint32_t group, Result<std::optional<RegisterEntry>> found);
   void take_swap(std::uint32_t group, const SwapResult& result);
   void take_hint(const RegisterHint& hint);
+  void look_for_hinted(Group& group, Time now);
   static GroupView view_of(const RegisterEntry& entry, const GroupRecord& record);
   Deadline deadline() const;  // of the coordinator's answers
   Result<std::shared_ptr<const PeerRecord>> record_of(Group& group, Lsn lsn);

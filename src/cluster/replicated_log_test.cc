@@ -18,9 +18,16 @@ class ReplicatedLogTest : public testing::ThreeNodes {
  protected:
   void SetUp() override {
     begin([&](const auto& key, const auto& value) { table_->compare_and_swap({key, 0, value}); },
-          [&] { return create_mem_coordinator(table_); });
+          [this] {
+            return create_mem_coordinator(table_, [this, reads = ++coordinators_ == 3](auto&) {
+              return RegisterFault{reads && third_is_cut_ ? RegisterFault::Kind::kUnreachable
+                                                          : RegisterFault::Kind::kNone};
+            });
+          });
   }
   std::shared_ptr<RegisterTable> table_ = std::make_shared<RegisterTable>();
+  int coordinators_ = 0;
+  std::atomic<bool> third_is_cut_ = false;  // node 3 gets hints, and cannot read
 };
 
 TEST_F(ReplicatedLogTest, WhatIsCommittedIsOnAllNodes) {
@@ -43,6 +50,33 @@ TEST_F(ReplicatedLogTest, AHandOverLosesNothing) {
     }
     write_surely(0, "after " + std::to_string(round));
   }
+  check();
+}
+
+TEST_F(ReplicatedLogTest, AHintWhoseReadFailedIsNotForgotten) {
+  write_surely(0, "first");
+  auto epoch_at = [&](std::size_t node) { return nodes_[node]->log()->status(0).record.epoch; };
+  auto within = [](auto done) {
+    for (const Deadline until = SteadyClock::now() + 20s; SteadyClock::now() < until;) {
+      if (done()) return true;
+      std::this_thread::sleep_for(5ms);
+    }
+    return false;
+  };
+  ASSERT_TRUE(within([&] { return epoch_at(2) >= Epoch{1}; }));
+  third_is_cut_ = true;
+  const Epoch before = epoch_at(2);
+  ASSERT_TRUE(within([&] {
+    for (std::size_t n : {0U, 1U, 2U}) {  // whoever is primary
+      if (nodes_[n]->log()->hand_over(0, member_of(n == 0 ? 2 : 1))) return true;
+    }
+    return false;
+  }));
+  write_surely(0, "second");
+  EXPECT_EQ(epoch_at(2), before) << "it could not read that";
+  third_is_cut_ = false;
+  EXPECT_TRUE(within([&] { return epoch_at(2) == epoch_at(0) && epoch_at(2) == epoch_at(1); }))
+      << epoch_at(0).value << ", " << epoch_at(1).value << ", " << epoch_at(2).value;
   check();
 }
 
