@@ -198,8 +198,6 @@ TEST_F(ClusterOperations, OneThatLeftWithoutAWriteGoesOnAlone) {
   ASSERT_TRUE(nodes_[0]->start());
   ASSERT_TRUE(nodes_[1]->start());
   wait_in_sync(2);
-  auto fork = nodes_[0]->request("POST", "/v1/databases/shop/history/fork", R"({"name":"copy"})");
-  EXPECT_TRUE(fork && fork->status == 400) << (fork ? fork->body : "");
   EXPECT_EQ(nodes_[1]->terminate(), 0);
   remove(1, *nodes_[0]);
   EXPECT_EQ(nodes_[0]->terminate(), 0);
