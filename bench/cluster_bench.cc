@@ -36,7 +36,10 @@ int free_port() {
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t size = sizeof address;
-  (void)::bind(probe, reinterpret_cast<sockaddr*>(&address), size);
+  if (::bind(probe, reinterpret_cast<sockaddr*>(&address), size) != 0) {
+    std::perror("a port of 127.0.0.1");
+    std::exit(1);
+  }
   ::getsockname(probe, reinterpret_cast<sockaddr*>(&address), &size);
   ::close(probe);
   return ntohs(address.sin_port);
