@@ -323,14 +323,15 @@ class StoreCluster : public ::testing::Test {
     for (const std::string& row : answers.statements[0].rows) text += row + "\n";
     return text;
   }
-  // All nodes have the same states, of all databases.
+  // All nodes have the same states, of all databases and of the list of them.
   bool agree() {
     return within(std::chrono::seconds(60), [&] {
       std::set<std::string> seen;
       for (auto& each : nodes_) {
         Running node = each->running();
         if (!node || !node->cluster.begun()) return false;
-        std::string text;
+        const auto listed = node->store->position(database::DatabaseName::catalog());
+        std::string text = listed ? fmt::format("{}\n", listed->txid.value) : "";
         for (const auto& info : node->store->list("", "", 1000)) {
           auto at = node->store->position(name(info.name));
           text += fmt::format("{} {} {:x} {}\n", info.name, at->txid.value, at->checksum.value,
