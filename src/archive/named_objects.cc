@@ -9,12 +9,12 @@
 #include "base/random.h"
 #include "database/file_snapshot.h"
 #include "ltx/checksum.h"
+#include "ltx/file_stream.h"
 #include "sqlite/connection.h"
 
 namespace offprint::archive {
 namespace {
 
-constexpr std::size_t kPieceBytes = 1 << 20;
 constexpr std::size_t kWriteVersion = 18;  // in page 1, and the read version behind it
 constexpr std::array<std::uint8_t, 2> kWal{2, 2};
 
@@ -152,14 +152,8 @@ Result<std::unique_ptr<FetchedDatabase>> NamedObjects::get(const std::string& ur
       files, fmt::format("{}/object-{}.db", scratch_, to_hex(random)));
   OFFPRINT_TRY_ASSIGN(auto source, found.store->get(found.key));
   OFFPRINT_TRY_ASSIGN(auto file, files.open(fetched->path(), FileSystem::Mode::kCreateNew));
-  Bytes piece(kPieceBytes);
-  std::uint64_t size = 0;
-  for (;;) {
-    OFFPRINT_TRY_ASSIGN(std::size_t got, source->read(piece));
-    if (got == 0) break;
-    OFFPRINT_TRY(file->write_at(size, ByteView(piece).first(got)));
-    size += got;
-  }
+  ltx::FileSink sink(*file);
+  OFFPRINT_TRY(ltx::copy_bytes(*source, sink));
   return fetched;
 }
 

@@ -63,6 +63,18 @@ class ClusteredHistoryTest : public testing::StoreCluster {
     }
     connect();
   }
+  // On a thread: what `work` makes of the newest state of a database, at that node. It lets go of
+  // the node before it ends.
+  template <class Answer, class Work>
+  static std::thread begin(Running node, const std::string& database, Result<Answer>& done,
+                           Work work) {
+    return std::thread([node = std::move(node), database, &done, work]() mutable {
+      auto state = node->store->snapshot(name(database));
+      done = state ? work(*node->store, **state) : fail(state.error());
+      if (state) state->reset();
+      node.reset();
+    });
+  }
   static std::mt19937_64 seeded() {
     const char* seed = std::getenv("OFFPRINT_TEST_SEED");
     return std::mt19937_64(seed != nullptr ? std::strtoull(seed, nullptr, 10) : 11);
@@ -147,11 +159,8 @@ TEST_F(ClusteredHistoryTest, ARestoreIsNeverAMixtureWhoeverDies) {
     const std::string source = round % 2 == 0 ? "old" : "new";
     const std::string wanted = round % 2 == 0 ? "700|1|old\n" : "500|1|new\n";
     Result<Bookmark> done = fail(Code::kInternal, "not run");
-    std::thread restoring([&, node = primary_node()]() mutable {
-      auto state = node->store->snapshot(name(source));
-      done = state ? node->store->rewrite(name("shop"), **state) : fail(state.error());
-      if (state) state->reset();
-      node.reset();
+    std::thread restoring = begin(primary_node(), source, done, [](auto& store, auto& state) {
+      return store.rewrite(name("shop"), state);
     });
     std::this_thread::sleep_for(std::chrono::milliseconds(random() % 500));
     end_primary(random);
@@ -221,11 +230,8 @@ TEST_F(ClusteredHistoryTest, AForkThatIsCutShortWasNeverThere) {
     return nodes_[n]->running()->store->info(name("fork")).has_value();
   };
   Result<database::DatabaseInfo> made = fail(Code::kInternal, "not run");
-  std::thread forking([&, node = nodes_[at]->running()]() mutable {
-    auto state = node->store->snapshot(name("shop"));
-    made = state ? node->store->fork(name("shop"), name("fork"), **state) : fail(state.error());
-    if (state) state->reset();
-    node.reset();
+  std::thread forking = begin(nodes_[at]->running(), "shop", made, [](auto& store, auto& state) {
+    return store.fork(name("shop"), name("fork"), state);
   });
   EXPECT_TRUE(within(std::chrono::seconds(20), [&] { return lists(other); }));
   for (int n = 1; n <= 3; ++n) nodes_[at]->cut(n, true);
@@ -255,11 +261,8 @@ TEST_F(ClusteredHistoryTest, AForkIsWholeOrNotThereWhoeverDies) {
   for (int round = 0, end = rounds(8); round < end; ++round) {
     const std::string fork = fmt::format("fork{}", round);
     Result<database::DatabaseInfo> made = fail(Code::kInternal, "not run");
-    std::thread forking([&, node = primary_node()]() mutable {
-      auto state = node->store->snapshot(name("shop"));
-      made = state ? node->store->fork(name("shop"), name(fork), **state) : fail(state.error());
-      if (state) state->reset();
-      node.reset();
+    std::thread forking = begin(primary_node(), "shop", made, [fork](auto& store, auto& state) {
+      return store.fork(name("shop"), name(fork), state);
     });
     std::this_thread::sleep_for(std::chrono::milliseconds(random() % 500));
     end_primary(random);
@@ -338,11 +341,8 @@ TEST_F(ClusteredHistoryTest, ATagIsWholeOrNotThereWhoeverDies) {
   for (int round = 0, end = rounds(6); round < end; ++round) {
     const std::string tag = fmt::format("tag{}", round);
     Result<database::TagInfo> made = fail(Code::kInternal, "not run");
-    std::thread adding([&, node = primary_node()]() mutable {
-      auto state = node->store->snapshot(name("shop"));
-      made = state ? node->store->add_tag(name("shop"), tag, **state) : fail(state.error());
-      if (state) state->reset();
-      node.reset();
+    std::thread adding = begin(primary_node(), "shop", made, [tag](auto& store, auto& state) {
+      return store.add_tag(name("shop"), tag, state);
     });
     std::this_thread::sleep_for(std::chrono::milliseconds(random() % 500));
     end_primary(random);

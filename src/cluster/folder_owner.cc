@@ -79,9 +79,9 @@ Result<> FolderOwner::write(FileSystem& files, const std::string& data) const {
   return write_file_atomically(files, path_in(data), as_bytes(text()));
 }
 
-Result<std::unique_ptr<journal::Journal>> open_journal(FileSystem& files, const std::string& data) {
-  return journal::Journal::open(files, data + "/journal", {},
-                                [](const journal::Record&) -> Result<> { return {}; });
+Result<std::unique_ptr<journal::Journal>> open_journal(FileSystem& files, const std::string& data,
+                                                       const journal::Journal::Visitor& visitor) {
+  return journal::Journal::open(files, data + "/journal", {}, visitor);
 }
 
 Result<> FolderOwner::remove(FileSystem& files, const std::string& data) {

@@ -30,6 +30,8 @@ struct FolderOwner {
 };
 
 // The journal of a folder that no server has. While it is open none can have it.
-Result<std::unique_ptr<journal::Journal>> open_journal(FileSystem& files, const std::string& data);
+Result<std::unique_ptr<journal::Journal>> open_journal(
+    FileSystem& files, const std::string& data,
+    const journal::Journal::Visitor& visitor = [](const journal::Record&) { return Result<>(); });
 
 }  // namespace offprint::cluster

@@ -35,8 +35,10 @@ class Joining {
     OFFPRINT_TRY(files_.create_directories(options_.data));
     OFFPRINT_TRY(take_over_fill(files_, options_.data));
     OFFPRINT_TRY_ASSIGN(auto owner, FolderOwner::read(files_, options_.data));
-    if (owner) OFFPRINT_TRY(check_owner(*owner));
-    if (owner) member_ = owner->member;
+    if (owner) {
+      OFFPRINT_TRY(check_owner(*owner));
+      member_ = owner->member;
+    }
     OFFPRINT_TRY_ASSIGN(bool is_damaged, files_.exists(damage_note(options_.data)));
     anew = anew || (owner && is_damaged);
     if (owner && !anew) return owner;

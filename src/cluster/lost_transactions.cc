@@ -1,9 +1,7 @@
 #include "cluster/lost_transactions.h"
 
 #include <algorithm>
-#include <array>
 #include <optional>
-#include <vector>
 
 #include <fmt/format.h>
 
@@ -14,11 +12,17 @@
 #include "database/folder_fill.h"
 #include "database/list_in_file.h"
 #include "database/replay.h"
+#include "ltx/file_stream.h"
 
 namespace offprint::cluster {
 namespace {
 
 using database::ListInFile;
+
+// A try again may succeed: nothing is given up for it.
+bool is_of_disk(const Error& error) {
+  return error.code() == Code::kFull || error.code() == Code::kIo;
+}
 
 // The transactions of the folder's log that the list of the databases that come does not count.
 class LostTransactions {
@@ -33,11 +37,10 @@ class LostTransactions {
 
   Result<> keep() {
     GroupIndex index;
-    OFFPRINT_TRY_ASSIGN(journal_, journal::Journal::open(files_, data_ + "/journal", {},
-                                                         [&](const journal::Record& record) {
-                                                           index.visit(record);
-                                                           return Result<>();
-                                                         }));
+    OFFPRINT_TRY_ASSIGN(journal_, open_journal(files_, data_, [&](const journal::Record& record) {
+                          index.visit(record);
+                          return Result<>();
+                        }));
     const IndexedGroup group = index.take(*journal_, journal_group(0));
     for (std::uint64_t number = group.log.base().value + 1; number <= group.log.last().value;
          ++number) {
@@ -77,8 +80,7 @@ class LostTransactions {
     const std::string file =
         fmt::format("{}-{:016x}.ltx", record.database_id, state.position.txid.value);
     auto copied = copy_payload(record.location, unfinished() + "/" + file);
-    if (!copied && (copied.error().code() == Code::kFull || copied.error().code() == Code::kIo))
-      return copied;
+    if (!copied && is_of_disk(copied.error())) return copied;
     list_ += fmt::format(
         "{{\"database\":\"{}\",\"bookmark\":\"{}\",\"time\":\"{}\",\"known_committed\":{},"
         "\"file\":{}}}\n",
@@ -91,13 +93,9 @@ class LostTransactions {
     OFFPRINT_TRY_ASSIGN(auto source, journal_->open_payload(place));
     OFFPRINT_TRY_ASSIGN(auto file, files_.open(path, FileSystem::Mode::kCreate));
     OFFPRINT_TRY(file->truncate(0));  // of a try that was cut short
-    Bytes piece(1 << 20);
-    for (std::uint64_t at = 0;;) {
-      OFFPRINT_TRY_ASSIGN(std::size_t got, source->read(piece));
-      if (got == 0) return file->sync();
-      OFFPRINT_TRY(file->write_at(at, ByteView(piece).first(got)));
-      at += got;
-    }
+    ltx::FileSink sink(*file);
+    OFFPRINT_TRY(ltx::copy_bytes(*source, sink));
+    return file->sync();
   }
 
   Result<> finish() {
@@ -141,9 +139,7 @@ Result<> take_over_fill(FileSystem& files, const std::string& data) {
   OFFPRINT_TRY_ASSIGN(bool waits, database::FolderFill::is_finished(files, data));
   if (waits) {
     auto kept = keep_lost_transactions(files, data, database::FolderFill::folder(data));
-    const bool must_wait =
-        !kept && (kept.error().code() == Code::kFull || kept.error().code() == Code::kIo);
-    if (must_wait) return kept;
+    if (!kept && is_of_disk(kept.error())) return kept;
     // What is damaged cannot be kept, and a cluster that has it again is worth more.
     if (!kept)
       log::warn("what a forced failover may have cut is not known: {}", kept.error().message());

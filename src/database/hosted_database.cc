@@ -221,7 +221,12 @@ Error HostedDatabase::read_only_error() {
                            identity_.name, tails_));
 }
 
-bool HostedDatabase::is_being_filled() { return begins_filled_ && position().txid.value == 0; }
+bool HostedDatabase::is_being_filled() {
+  if (!begins_filled_) return false;
+  if (position().txid.value == 0) return true;
+  begins_filled_ = false;  // for good: no request need ask again
+  return false;
+}
 
 Error HostedDatabase::filling_error() {
   return Error(

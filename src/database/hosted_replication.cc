@@ -11,6 +11,7 @@
 #include "database/replay.h"
 #include "database/undo.h"
 #include "ltx/checksum.h"
+#include "ltx/file_stream.h"
 #include "ltx/follows.h"
 
 namespace offprint::database {
@@ -105,15 +106,6 @@ Result<Verified> verify(ltx::ByteSource& source, FormerPages& former) {
 Result<std::unique_ptr<ltx::ByteSource>> source_of(const IncomingTransaction& transaction) {
   if (transaction.ltx.empty()) return transaction.open();
   return std::make_unique<ltx::BytesSource>(transaction.ltx);
-}
-
-Result<> copy_bytes(ltx::ByteSource& from, ltx::ByteSink& to) {
-  Bytes piece(64 << 10);
-  for (;;) {
-    OFFPRINT_TRY_ASSIGN(std::size_t size, from.read(piece));
-    OFFPRINT_TRY(to.write(ByteView(piece).first(size)));
-    if (size < piece.size()) return {};
-  }
 }
 
 Result<DatabaseState> state_after(const DatabaseState& before, Epoch epoch,
@@ -231,7 +223,7 @@ Result<Decision> HostedDatabase::take_into_journal(IncomingTransaction& transact
   if (transaction.ltx.empty()) {
     OFFPRINT_TRY_ASSIGN(source, transaction.open());
     OFFPRINT_TRY_ASSIGN(large, environment_.journal->create_large_payload());
-    OFFPRINT_TRY(copy_bytes(*source, *large));
+    OFFPRINT_TRY(ltx::copy_bytes(*source, *large));
     OFFPRINT_TRY(large->finish());
     draft.large_file = large->file();
     draft.large_size = large->size();

@@ -40,4 +40,14 @@ class FileSource final : public ByteSource {
   std::uint64_t offset_ = 0;
 };
 
+// All that is left of `from`.
+inline Result<> copy_bytes(ByteSource& from, ByteSink& to) {
+  Bytes piece(64 << 10);
+  for (;;) {
+    OFFPRINT_TRY_ASSIGN(std::size_t got, from.read(piece));
+    if (got == 0) return {};
+    OFFPRINT_TRY(to.write(ByteView(piece).first(got)));
+  }
+}
+
 }  // namespace offprint::ltx

@@ -238,13 +238,10 @@ TEST_F(ClusterFill, ADamagedFolderThatNobodyElseHasIsLeftAlone) {
   nodes_[0]->kill();
   const std::string segment = nodes_[0]->data() + "/journal/0000000000000000.seg";
   flip_byte(segment, 5'000);
-  Finished refused =
-      run_program({program(), "serve", "--data", nodes_[0]->data(), "--listen",
-                   fmt::format("127.0.0.1:{}", free_port()), "--cluster", "test", "--node", "n1",
-                   "--etcd", etcd_.client_url(0), "--peer-listen", "127.0.0.1:0"});
-  EXPECT_EQ(refused.exit_code, 1);
-  EXPECT_NE(refused.err.find("no other node has all that it had"), std::string::npos)
-      << refused.err;
+  const Finished damaged = refused(nodes_[0]->data(), "n1");
+  EXPECT_EQ(damaged.exit_code, 1);
+  EXPECT_NE(damaged.err.find("no other node has all that it had"), std::string::npos)
+      << damaged.err;
   flip_byte(segment, 5'000);
   ASSERT_TRUE(nodes_[0]->start()) << nodes_[0]->log();
   EXPECT_EQ(nodes_[0]->query("shop", "SELECT count(*) FROM t"), "[[0]]");
@@ -258,10 +255,7 @@ TEST_F(ClusterFill, DatabasesOfTwoFoldersDoNotMix) {
     EXPECT_EQ(alone.terminate(), 0);
   }
   ASSERT_TRUE(nodes_[0]->start());
-  Finished second =
-      run_program({program(), "serve", "--data", nodes_[1]->data(), "--listen",
-                   fmt::format("127.0.0.1:{}", free_port()), "--cluster", "test", "--node", "n2",
-                   "--etcd", etcd_.client_url(0), "--peer-listen", "127.0.0.1:0"});
+  const Finished second = refused(nodes_[1]->data(), "n2");
   EXPECT_EQ(second.exit_code, 1);
   EXPECT_NE(second.err.find("databases of its own"), std::string::npos) << second.err;
   // It is still a single node's.

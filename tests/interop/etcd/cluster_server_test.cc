@@ -78,11 +78,7 @@ TEST_F(ClusterReadyTest, ANodeIsReadyWhileAPrimaryCanWrite) {
 
 TEST_F(ClusterServersTest, AFolderIsOfOneNode) {
   nodes_[0]->kill();
-  Process::Options options;
-  Finished other =
-      run_program({program(), "serve", "--data", nodes_[0]->data(), "--listen",
-                   fmt::format("127.0.0.1:{}", free_port()), "--cluster", "test", "--node", "n9",
-                   "--etcd", etcd_.client_url(0), "--peer-listen", "127.0.0.1:0"});
+  const Finished other = refused(nodes_[0]->data(), "n9");
   EXPECT_EQ(other.exit_code, 1);
   EXPECT_NE(other.err.find("is the folder of node n1 of cluster test"), std::string::npos)
       << other.err;

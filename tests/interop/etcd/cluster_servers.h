@@ -35,6 +35,12 @@ class ClusterServers : public ::testing::Test {
     nodes_.resize(std::max(nodes_.size(), static_cast<std::size_t>(n) + 1));
     nodes_[static_cast<std::size_t>(n)] = std::move(node);
   }
+  // A node of that name with that folder, which is refused.
+  Finished refused(const std::string& data, const std::string& name) {
+    return run_program({program(), "serve", "--data", data, "--listen",
+                        fmt::format("127.0.0.1:{}", free_port()), "--cluster", "test", "--node",
+                        name, "--etcd", etcd_.client_url(0), "--peer-listen", "127.0.0.1:0"});
+  }
   void start_all() {
     for (auto& node : nodes_) ASSERT_TRUE(node->start());
     nodes_[0]->create("shop");
