@@ -74,7 +74,8 @@ class SourceFile {
   // Frames in the -wal now.
   std::uint32_t frames() const;
 
-  // A program's checkpoint runs now, or waits for its readers.
+  // A program's checkpoint runs now, or waits for its readers. One that begins at the very moment
+  // of this question is busy at once, as beside another checkpoint.
   bool is_checkpointed() const;
 
   Result<std::size_t> read_wal_at(std::uint64_t offset, std::span<std::uint8_t> to);
