@@ -25,6 +25,7 @@ using ErrorCode = boost::system::error_code;
 
 namespace {
 
+constexpr int kProbes = 3;                      // of a silent connection
 constexpr std::size_t kFillQueueMax = 4 << 20;  // bytes
 
 }  // namespace
@@ -42,10 +43,16 @@ class PeerConnections::Connection : public FillSink,
   void begin() {
     ErrorCode ignored;
     socket_.set_option(tcp::no_delay(true), ignored);
+    // A node that does not even acknowledge has gone. It is asked also while there is nothing to
+    // say: one that was killed while it was cut off may have left half a connection.
     socket_.set_option(asio::socket_base::keep_alive(true), ignored);
-    const int silence_ms = owner_.options_.silence_ms;  // of a node that does not even acknowledge
-    setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &silence_ms,
-               sizeof silence_ms);
+    const int silence_ms = owner_.options_.silence_ms;
+    const int every_s = std::max(1, silence_ms / (kProbes * 1000));
+    for (const auto& [option, value] : {std::pair{TCP_USER_TIMEOUT, silence_ms},
+                                        {TCP_KEEPIDLE, every_s},
+                                        {TCP_KEEPINTVL, every_s},
+                                        {TCP_KEEPCNT, kProbes}})
+      setsockopt(socket_.native_handle(), IPPROTO_TCP, option, &value, sizeof value);
     hello_.cluster = owner_.options_.cluster;
     hello_.node = owner_.options_.self.node;
     hello_.member = MemberId{owner_.options_.self.log_id};

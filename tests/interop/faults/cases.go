@@ -47,6 +47,35 @@ var cases = []Case{
 		c.waitLong()
 		return c.node(followers[0]).start()
 	}},
+	{name: "kill followers that are cut from each other, and make them primary", nodes: 3, run: func(c *Cluster) error {
+		// What the other one has of their connection is of no use, and it says nothing on it while it follows.
+		primary, followers := c.primary()
+		for _, host := range followers[:2] {
+			if err := c.network.cutBoth(followers[0], followers[1]); err != nil {
+				return err
+			}
+			c.node(host).kill()
+			c.wait(3500*time.Millisecond, 4500*time.Millisecond) // longer than its kernel says that it has gone
+			if err := c.network.heal(); err != nil {
+				return err
+			}
+			if err := c.node(host).start(); err != nil {
+				return err
+			}
+			if err := c.settle(); err != nil {
+				return err
+			}
+			for _, next := range []int{host, primary} {
+				if err := c.switchTo(next); err != nil {
+					return err
+				}
+				if err := c.settle(); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}},
 	{name: "kill all followers", run: func(c *Cluster) error {
 		_, followers := c.primary()
 		for _, host := range followers {
